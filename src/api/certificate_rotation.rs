@@ -1,0 +1,482 @@
+//! CertificateRotation: a certificate in a Secret, issued, renewed, and told about.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema, core::ListMerge};
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, schedule::Window};
+use crate::certificates::issuers::IssuerSpec;
+
+/// A certificate that is kept valid in a Secret of the same namespace.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "seaworthy.dev",
+    version = "v1alpha1",
+    kind = "CertificateRotation",
+    namespaced,
+    status = "CertificateRotationStatus",
+    derive = "PartialEq",
+    shortname = "certrot",
+    category = "seaworthy",
+    doc = "A certificate that is kept valid in a Secret of the same namespace: issued, renewed in time, the previous pair kept.",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".spec.secretName"),
+    printcolumn(name = "Issuer", type_ = "string", json_path = ".status.issuer"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.notAfter"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewalTime"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.issuer) != has(self.issuerRef)").message("set exactly one of issuer and issuerRef"),
+    validation = Rule::new("size(self.commonName) > 0 || size(self.dnsNames) > 0 || size(self.ipAddresses) > 0 || size(self.uris) > 0 || size(self.emailAddresses) > 0").message("name at least one subject: commonName, dnsNames, ipAddresses, uris or emailAddresses"),
+    validation = Rule::new("duration(self.duration) >= duration('1h')").message("duration must be at least 1h"),
+    validation = Rule::new("!(has(self.renewBefore) && has(self.renewBeforePercentage))").message("set at most one of renewBefore and renewBeforePercentage"),
+    validation = Rule::new("!has(self.renewBefore) || (duration(self.renewBefore) < duration(self.duration) && duration(self.renewBefore) >= duration('5m'))").message("renewBefore must be at least 5m and shorter than duration"),
+    validation = Rule::new("!has(self.nameConstraints) || self.isCA").message("nameConstraints need isCA: true")
+)]
+pub struct CertificateRotationSpec {
+    /// The Secret that holds the certificate, of type kubernetes.io/tls. It is made if it is not there; one of somebody else is never touched.
+    /// At most 244 characters, because the previous pair is kept in a second Secret with the suffix `-previous`.
+    #[schemars(length(min = 1, max = 244), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    pub secret_name: String,
+    /// The common name of the subject (RFC 5280: at most 64 characters). TLS clients ignore it: put host names into dnsNames.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub common_name: String,
+    /// DNS names of the subject; a name may begin with the wildcard `*.`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.?$")))]
+    pub dns_names: Vec<String>,
+    /// IP addresses of the subject, IPv4 or IPv6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 2, max = 45)))]
+    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("each of ipAddresses must be an IPv4 or IPv6 address"))]
+    pub ip_addresses: Vec<String>,
+    /// URIs of the subject, such as SPIFFE ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 3, max = 512), regex(pattern = r"^[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+$")))]
+    pub uris: Vec<String>,
+    /// Mail addresses of the subject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 3, max = 254), regex(pattern = r"^[\x21-\x3f\x41-\x7e]+@[A-Za-z0-9.-]+$")))]
+    pub email_addresses: Vec<String>,
+    /// Further parts of the subject's distinguished name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// What the key may be used for, in cert-manager's words. Default: digital signature, key encipherment, server auth.
+    #[serde(default = "default_usages")]
+    #[schemars(length(min = 1, max = 23))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub usages: Vec<Usage>,
+    /// How long a certificate is valid; at least 1h. An issuer may give less.
+    #[serde(default = "default_duration")]
+    pub duration: Duration,
+    /// How long before its end a certificate is renewed. Default: a third of its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_before: Option<Duration>,
+    /// The same in percent of its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub renew_before_percentage: Option<i32>,
+    /// Also rotate at these times, due or not: a cron expression of five fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 100))]
+    pub schedule: Option<String>,
+    /// The IANA time zone of `schedule`. Default Etc/UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// What is not urgent waits for this window, but never until the certificate has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// The kind of key, and whether it changes.
+    #[serde(default)]
+    pub private_key: PrivateKey,
+    /// Who signs: exactly one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerSpec>,
+    /// A CertificateIssuer that allows this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+    /// Whether the certificate may sign others.
+    #[serde(default, rename = "isCA")]
+    pub is_ca: bool,
+    /// Which names a CA may sign for (RFC 5280, section 4.2.1.10; always marked critical).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_constraints: Option<NameConstraints>,
+    /// Labels and annotations for the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_template: Option<SecretTemplate>,
+    /// Further keys in the Secret, beside tls.crt, tls.key and ca.crt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Outputs>,
+    /// How many previous pairs are kept, in the Secret `<secretName>-previous`: 0 or 1.
+    #[serde(default = "default_history")]
+    #[schemars(range(min = 0, max = 1))]
+    pub history: i32,
+    /// Whether the Secret goes when this object goes.
+    #[serde(default)]
+    pub creation_policy: CreationPolicy,
+    /// Leave everything as it is until this is false again.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+fn default_usages() -> Vec<Usage> {
+    vec![Usage::DigitalSignature, Usage::KeyEncipherment, Usage::ServerAuth]
+}
+
+fn default_duration() -> Duration {
+    Duration::hours(2160)
+}
+
+fn default_history() -> i32 {
+    1
+}
+
+/// The parts of a distinguished name beside the common name. Each list holds at most one value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    /// O
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 64)))]
+    pub organizations: Vec<String>,
+    /// OU
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 64)))]
+    pub organizational_units: Vec<String>,
+    /// C, two letters
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 2, max = 2), regex(pattern = "^[A-Z]{2}$")))]
+    pub countries: Vec<String>,
+    /// ST
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    pub provinces: Vec<String>,
+    /// L
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    pub localities: Vec<String>,
+    /// STREET
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    pub street_addresses: Vec<String>,
+    /// Postal code
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 40)))]
+    pub postal_codes: Vec<String>,
+    /// serialNumber of the subject, not of the certificate
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub serial_number: Option<String>,
+}
+
+/// What a key may be used for; the words are those of cert-manager and of Kubernetes' CertificateSigningRequest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Usage {
+    /// digitalSignature, as `digital signature`
+    #[serde(rename = "signing")]
+    Signing,
+    /// digitalSignature
+    #[serde(rename = "digital signature")]
+    DigitalSignature,
+    /// contentCommitment
+    #[serde(rename = "content commitment")]
+    ContentCommitment,
+    /// keyEncipherment
+    #[serde(rename = "key encipherment")]
+    KeyEncipherment,
+    /// keyAgreement
+    #[serde(rename = "key agreement")]
+    KeyAgreement,
+    /// dataEncipherment
+    #[serde(rename = "data encipherment")]
+    DataEncipherment,
+    /// keyCertSign
+    #[serde(rename = "cert sign")]
+    CertSign,
+    /// cRLSign
+    #[serde(rename = "crl sign")]
+    CrlSign,
+    /// encipherOnly
+    #[serde(rename = "encipher only")]
+    EncipherOnly,
+    /// decipherOnly
+    #[serde(rename = "decipher only")]
+    DecipherOnly,
+    /// anyExtendedKeyUsage
+    #[serde(rename = "any")]
+    Any,
+    /// id-kp-serverAuth
+    #[serde(rename = "server auth")]
+    ServerAuth,
+    /// id-kp-clientAuth
+    #[serde(rename = "client auth")]
+    ClientAuth,
+    /// id-kp-codeSigning
+    #[serde(rename = "code signing")]
+    CodeSigning,
+    /// id-kp-emailProtection
+    #[serde(rename = "email protection")]
+    EmailProtection,
+    /// id-kp-emailProtection
+    #[serde(rename = "s/mime")]
+    SMime,
+    /// id-kp-ipsecEndSystem
+    #[serde(rename = "ipsec end system")]
+    IpsecEndSystem,
+    /// id-kp-ipsecTunnel
+    #[serde(rename = "ipsec tunnel")]
+    IpsecTunnel,
+    /// id-kp-ipsecUser
+    #[serde(rename = "ipsec user")]
+    IpsecUser,
+    /// id-kp-timeStamping
+    #[serde(rename = "timestamping")]
+    Timestamping,
+    /// id-kp-OCSPSigning
+    #[serde(rename = "ocsp signing")]
+    OcspSigning,
+    /// 1.3.6.1.4.1.311.10.3.3
+    #[serde(rename = "microsoft sgc")]
+    MicrosoftSgc,
+    /// 2.16.840.1.113730.4.1
+    #[serde(rename = "netscape sgc")]
+    NetscapeSgc,
+}
+
+/// The private key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.size) || (self.algorithm == 'RSA' ? self.size in [2048, 3072, 4096] : self.algorithm == 'ECDSA' ? self.size in [256, 384, 521] : false)").message("size must be 2048, 3072 or 4096 for RSA, 256, 384 or 521 for ECDSA, and absent for Ed25519"),
+    validation = Rule::new("!(self.algorithm == 'Ed25519' && self.encoding == 'PKCS1')").message("an Ed25519 key has no PKCS1 encoding; use PKCS8")
+)]
+pub struct PrivateKey {
+    /// RSA, ECDSA (default) or Ed25519.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// Bits: 2048 (default), 3072 or 4096 for RSA; 256 (default), 384 or 521 for ECDSA; absent for Ed25519.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<i32>,
+    /// PKCS8 (default), or PKCS1, which for ECDSA means the SEC 1 form (`EC PRIVATE KEY`).
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Always (default): a new key with each certificate. Never: the key stays as long as it fits the spec.
+    #[serde(default)]
+    pub rotation_policy: RotationPolicy,
+}
+
+/// The algorithm of a private key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Algorithm {
+    /// RSA with PKCS #1 v1.5 signatures
+    #[serde(rename = "RSA")]
+    Rsa,
+    /// ECDSA on the NIST curves
+    #[default]
+    #[serde(rename = "ECDSA")]
+    Ecdsa,
+    /// Ed25519
+    Ed25519,
+}
+
+/// How a private key is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Encoding {
+    /// The algorithm's own form: RFC 8017 for RSA, SEC 1 for ECDSA
+    #[serde(rename = "PKCS1")]
+    Pkcs1,
+    /// PKCS #8 (RFC 5958)
+    #[default]
+    #[serde(rename = "PKCS8")]
+    Pkcs8,
+}
+
+/// Whether the key changes with the certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RotationPolicy {
+    /// A new key each time
+    #[default]
+    Always,
+    /// The stored key is used again while it fits `algorithm` and `size`
+    Never,
+}
+
+/// Names a CertificateIssuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Which names a CA may sign for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct NameConstraints {
+    /// Only these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted: Option<NameConstraintItem>,
+    /// Not these, even where permitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<NameConstraintItem>,
+}
+
+/// A set of names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameConstraintItem {
+    /// Domains with all that is below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 253)))]
+    pub dns_domains: Vec<String>,
+    /// Address ranges in CIDR notation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 3, max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(r, isCIDR(r))").message("each of ipRanges must be in CIDR notation, like 10.0.0.0/8"))]
+    pub ip_ranges: Vec<String>,
+    /// Mail addresses, or domains of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 254)))]
+    pub email_addresses: Vec<String>,
+}
+
+/// Metadata for the Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct SecretTemplate {
+    /// Labels of the Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 50), extend("maxProperties" = 50))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('seaworthy.dev/'))").message("labels with the prefix seaworthy.dev/ are reserved"))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 50))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('seaworthy.dev/'))").message("annotations with the prefix seaworthy.dev/ are reserved"))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Further keys in the Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outputs {
+    /// Private key, certificate and chain in one PEM text, as HAProxy and others read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combined_pem: Option<CombinedPem>,
+    /// The same data under further names, as some servers want them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
+}
+
+/// The combined PEM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct CombinedPem {
+    /// The key of the Secret. Default tls-combined.pem.
+    #[serde(default = "default_combined_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[x_kube(validation = Rule::new("!(self in ['tls.crt', 'tls.key', 'ca.crt'])").message("tls.crt, tls.key and ca.crt keep their meaning; choose another name"))]
+    pub key: String,
+}
+
+fn default_combined_key() -> String {
+    "tls-combined.pem".into()
+}
+
+/// Further names for the parts; those that are left out are not written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.certificate) ? self.certificate : 'tls.crt/', has(self.privateKey) ? self.privateKey : 'tls.key/', has(self.ca) ? self.ca : 'ca.crt/'].all(k, !(k in ['tls.crt', 'tls.key', 'ca.crt']))").message("tls.crt, tls.key and ca.crt keep their meaning; choose other names"))]
+pub struct Files {
+    /// Another name for tls.crt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub certificate: Option<String>,
+    /// Another name for tls.key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub private_key: Option<String>,
+    /// Another name for ca.crt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub ca: Option<String>,
+}
+
+/// Whether the Secret goes when its owner goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum CreationPolicy {
+    /// It stays, and a new object of the same name takes it back.
+    #[default]
+    Orphan,
+    /// It goes, by owner reference.
+    Owner,
+}
+
+/// What is so, as the operator saw it last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRotationStatus {
+    /// The generation of the spec that this status is about; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready: consumers get a valid certificate. Reconciling: a rotation is going on or tried again. Stalled: a person is needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Who signed: selfSigned, ca/NAME, CertificateIssuer/NAME.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Counts the certificates that were written, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Serial number, hexadecimal in upper case with colons, as openssl prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// SHA-256 of the certificate's DER, hexadecimal in upper case with colons, as openssl prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Valid from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Valid until.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// When it will be renewed at the latest moment planned; earlier than asked by a jitter that comes from the object's uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_time: Option<Time>,
+    /// The last rotation that was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rotation: Option<LastRotation>,
+    /// The last attempt that failed; goes with the next success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
+}
+
+/// A completed rotation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRotation {
+    /// Unique for each rotation; also an annotation of the Secret.
+    pub id: String,
+    /// Why it was due.
+    pub reason: String,
+    /// When the Secret was written.
+    pub completed_at: Time,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailure {
+    /// When.
+    pub time: Time,
+    /// The same word as in the condition.
+    pub reason: String,
+    /// What was tried, on which object, and what to do about it.
+    pub message: String,
+}

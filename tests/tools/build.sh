@@ -1,0 +1,76 @@
+#!/bin/bash
+# Builds the pinned servers and tools that are named, each once, into the cache folder, and prints where they are.
+#
+#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause helm kubeconform promtool mkimage
+#
+# A tool lives in $SEAWORTHY_CACHE/NAME-VERSION/ and nowhere else; deleting that folder builds it again. Needs Go and the Go module proxy.
+set -euo pipefail
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$TOOLS/env.sh"
+
+command -v go >/dev/null || {
+  echo "seaworthy: Go is not installed, and the test servers are built from source. Install Go 1.26.6 or newer and put it on PATH." >&2
+  exit 3
+}
+
+export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN="${GOTOOLCHAIN:-local}"
+
+install() { GOBIN=$OUT go install "$@"; }
+
+build_kube() {
+  local src=$TOOLS/../cluster/kube minor=${KUBE_VERSION#1.}; minor=${minor%%.*}
+  if ! grep -q "k8s.io/kubernetes v$KUBE_VERSION\$" "$src/go.mod"; then src=$(other_kube "$src"); fi
+  local v=k8s.io/component-base/version
+  (cd "$src" && go build -ldflags "-s -w -X $v.gitVersion=v$KUBE_VERSION -X $v.gitMajor=1 -X $v.gitMinor=$minor" -o "$OUT/kube" .)
+  for c in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do ln -sf kube "$OUT/$c"; done
+}
+# The committed go.mod is of the default version. For another one its staging modules are moved along and the rest is resolved anew.
+other_kube() {
+  local from=$1 to=$OUT.src
+  rm -rf "$to"; mkdir -p "$to"; cp "$from/main.go" "$to/"
+  sed -E "s#(k8s.io/kubernetes) v1[^ ]*#\1 v$KUBE_VERSION#; s#(k8s.io/[a-z-]+) v0\.[0-9]+\.[0-9]+\$#\1 v0${KUBE_VERSION#1}#; /\/\/ indirect/d" "$from/go.mod" > "$to/go.mod"
+  (cd "$to" && GOFLAGS=-mod=mod go mod tidy >&2)
+  echo "$to"
+}
+build_containerd() {
+  local m=github.com/containerd/containerd/v2
+  install -tags 'no_btrfs no_devmapper no_zfs' -ldflags "-s -w -X $m/version.Version=v$CONTAINERD_VERSION" \
+    "$m/cmd/containerd@v$CONTAINERD_VERSION" "$m/cmd/containerd-shim-runc-v2@v$CONTAINERD_VERSION" "$m/cmd/ctr@v$CONTAINERD_VERSION"
+}
+build_cni() {
+  local m=github.com/containernetworking/plugins/plugins
+  install -ldflags '-s -w' "$m/main/bridge@v$CNI_VERSION" "$m/main/loopback@v$CNI_VERSION" "$m/ipam/host-local@v$CNI_VERSION" "$m/meta/portmap@v$CNI_VERSION"
+}
+build_coredns() { (cd "$TOOLS/../cluster/coredns" && go build -ldflags '-s -w' -o "$OUT/coredns" .); }
+build_pause() { go build -ldflags '-s -w' -o "$OUT/pause" "$TOOLS/../cluster/pause/main.go"; }
+build_mkimage() { go build -ldflags '-s -w' -o "$OUT/mkimage" "$TOOLS/../../image/mkimage.go"; }
+build_helm() { install -ldflags '-s -w' "helm.sh/helm/v4/cmd/helm@v$HELM_VERSION"; }
+build_kubeconform() {
+  install -ldflags '-s -w' "github.com/yannh/kubeconform/cmd/kubeconform@v$KUBECONFORM_VERSION"
+}
+build_promtool() { install -ldflags '-s -w' "github.com/prometheus/prometheus/cmd/promtool@v$PROMTOOL_VERSION"; }
+
+# What a cold build takes on two free cores, so that a person knows whether to wait.
+estimate() {
+  case $1 in kube) echo "5 to 10 min" ;; containerd | coredns | helm | promtool) echo "2 to 4 min" ;; *) echo "under 1 min" ;; esac
+}
+
+mkdir -p "$SEAWORTHY_CACHE"
+for tool in "$@"; do
+  dir=$(tool_dir "$tool")
+  [ ! -e "$dir/.done" ] || continue
+  exec 9> "$SEAWORTHY_CACHE/.lock-$tool"
+  flock 9
+  if [ ! -e "$dir/.done" ]; then
+    OUT=$dir.part; rm -rf "$OUT"; mkdir -p "$OUT"
+    echo "building $(basename "$dir") (once; about $(estimate "$tool"))" >&2
+    start=$SECONDS
+    (while sleep 15; do echo "  still building $tool, $((SECONDS - start)) s" >&2; done) 9>&- & ticker=$!
+    trap 'kill $ticker 2>/dev/null || true' EXIT
+    "build_$tool"
+    kill $ticker 2>/dev/null || true; wait $ticker 2>/dev/null || true; trap - EXIT
+    rm -rf "$OUT.src" "$dir"; mv "$OUT" "$dir"; touch "$dir/.done"
+    echo "built $(basename "$dir") in $((SECONDS - start)) s" >&2
+  fi
+  exec 9>&-
+done
