@@ -1,1 +1,7 @@
+//! Seaworthy: a Kubernetes operator.
 
+pub mod api;
+pub mod certificates;
+pub mod schedule;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,7 +1,7 @@
 //! CertificateIssuer: an issuer for many namespaces.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
-use kube::{CustomResource, KubeSchema, core::ListMerge};
+use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::issuers::IssuerSpec;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema, core::ListMerge};
+use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{Duration, schedule::Window};
@@ -33,10 +33,11 @@ use crate::certificates::issuers::IssuerSpec;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.issuer) != has(self.issuerRef)").message("set exactly one of issuer and issuerRef"),
-    validation = Rule::new("size(self.commonName) > 0 || size(self.dnsNames) > 0 || size(self.ipAddresses) > 0 || size(self.uris) > 0 || size(self.emailAddresses) > 0").message("name at least one subject: commonName, dnsNames, ipAddresses, uris or emailAddresses"),
+    validation = Rule::new("(has(self.commonName) && size(self.commonName) > 0) || (has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.emailAddresses) && size(self.emailAddresses) > 0)").message("name at least one subject: commonName, dnsNames, ipAddresses, uris or emailAddresses"),
     validation = Rule::new("duration(self.duration) >= duration('1h')").message("duration must be at least 1h"),
     validation = Rule::new("!(has(self.renewBefore) && has(self.renewBeforePercentage))").message("set at most one of renewBefore and renewBeforePercentage"),
     validation = Rule::new("!has(self.renewBefore) || (duration(self.renewBefore) < duration(self.duration) && duration(self.renewBefore) >= duration('5m'))").message("renewBefore must be at least 5m and shorter than duration"),
+    validation = Rule::new("!self.isCA || (has(self.commonName) && size(self.commonName) > 0) || has(self.subject)").message("a CA needs a subject: set commonName (RFC 5280, section 4.1.2.6)"),
     validation = Rule::new("!has(self.nameConstraints) || self.isCA").message("nameConstraints need isCA: true")
 )]
 pub struct CertificateRotationSpec {
@@ -139,37 +140,37 @@ fn default_history() -> i32 {
     1
 }
 
-/// The parts of a distinguished name beside the common name. Each list holds at most one value.
+/// The parts of a distinguished name beside the common name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// O
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 64)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 64)))]
     pub organizations: Vec<String>,
     /// OU
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 64)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 64)))]
     pub organizational_units: Vec<String>,
     /// C, two letters
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 2, max = 2), regex(pattern = "^[A-Z]{2}$")))]
+    #[schemars(length(max = 10), inner(length(min = 2, max = 2), regex(pattern = "^[A-Z]{2}$")))]
     pub countries: Vec<String>,
     /// ST
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 128)))]
     pub provinces: Vec<String>,
     /// L
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 128)))]
     pub localities: Vec<String>,
     /// STREET
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 128)))]
     pub street_addresses: Vec<String>,
     /// Postal code
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1), inner(length(min = 1, max = 40)))]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 40)))]
     pub postal_codes: Vec<String>,
     /// serialNumber of the subject, not of the certificate
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -352,7 +353,7 @@ pub struct NameConstraintItem {
 pub struct SecretTemplate {
     /// Labels of the Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 50), extend("maxProperties" = 50))]
+    #[schemars(extend("maxProperties" = 50))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('seaworthy.dev/'))").message("labels with the prefix seaworthy.dev/ are reserved"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations of the Secret.

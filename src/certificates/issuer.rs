@@ -1,0 +1,110 @@
+//! The port: what an issuer must be able to do, and how it may fail. No I/O.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::{
+    reason::Reason,
+    request::{Issued, Request},
+    x509::Certificate,
+};
+
+/// How an issuer may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerError {
+    /// Something that it needs is not there (yet): tried again when it appears.
+    #[error("{0}")]
+    NotFound(String),
+    /// It may not be used from here, or it refuses: a person is needed.
+    #[error("{0}")]
+    Denied(String),
+    /// It is configured wrongly, or cannot give what is asked: a person is needed.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is in a state that excludes the request: tried again later.
+    #[error("{0}")]
+    Conflict(String),
+    /// It asks to wait.
+    #[error("{message}")]
+    Throttled {
+        /// How long.
+        after: Duration,
+        /// What it said.
+        message: String,
+    },
+    /// It cannot be reached, or it cannot be told what is so: tried again later, nothing is concluded from it.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl IssuerError {
+    /// The word for it.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound(_) => Reason::IssuerNotFound,
+            Self::Denied(_) => Reason::IssuerDenied,
+            Self::Invalid(_) => Reason::IssuerInvalid,
+            Self::Conflict(_) => Reason::IssuerConflict,
+            Self::Throttled { .. } => Reason::IssuerThrottled,
+            Self::Unavailable(_) => Reason::IssuerUnavailable,
+        }
+    }
+}
+
+/// The keys of a Secret that was read. Overwritten when dropped.
+pub type SecretData = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// Reads Secrets of one namespace on an issuer's behalf; which namespace was settled by who made it.
+pub trait ReadSecrets: Send + Sync {
+    /// The data of the Secret `name`. `NotFound` only when the API server says so; everything else that goes wrong is `Unavailable`.
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, IssuerError>>;
+}
+
+/// What is known of an issuer before it is asked for a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// The certificate that signs. None: each certificate signs itself.
+    pub ca: Option<Certificate>,
+    /// What stands between it and the root.
+    pub intermediates: Vec<Certificate>,
+    /// What consumers have to trust.
+    pub roots: Vec<Certificate>,
+}
+
+impl Authority {
+    /// Changes when another CA signs. Empty where there is none.
+    pub fn fingerprint(&self) -> String {
+        self.ca.as_ref().map(Certificate::fingerprint).unwrap_or_default()
+    }
+}
+
+/// An issuer whose credentials were read and found usable. Dropping it forgets them.
+pub trait OpenIssuer: Send + Sync {
+    /// What it signs with.
+    fn authority(&self) -> &Authority;
+
+    /// Asks for a certificate. What comes back is verified by the caller. Cancelling may leave an issued certificate that nobody uses.
+    fn issue<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Issued, IssuerError>>;
+}
+
+/// What every backend's `Spec` does.
+pub trait Issuer {
+    /// What the API server could not judge. Pure.
+    fn validate(&self) -> Result<(), IssuerError> {
+        Ok(())
+    }
+
+    /// Names it in status: `selfSigned`, `ca/NAME`. Changes when somebody else is to sign.
+    fn identity(&self) -> String;
+
+    /// The Secrets that it reads: a change of one of them wakes who uses it.
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Reads what it needs and makes sure that it can sign at `now`.
+    fn open<'a>(&'a self, secrets: &'a dyn ReadSecrets, now: Timestamp) -> BoxFuture<'a, Result<Box<dyn OpenIssuer>, IssuerError>>;
+}

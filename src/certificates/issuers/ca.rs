@@ -1,0 +1,178 @@
+//! `ca: {secretName}`: a CA whose certificate (with its chain) and key lie in a Secret of type kubernetes.io/tls.
+
+use futures::{FutureExt, future::BoxFuture};
+use jiff::Timestamp;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::certificates::{
+    issuer::{Authority, Issuer, IssuerError, OpenIssuer, ReadSecrets, SecretData},
+    keys::Key,
+    request::{Issued, Request},
+    sign::sign,
+    x509::{Certificate, leads_to},
+};
+
+/// A CA in a Secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The Secret with `tls.crt` (the CA's certificate, then what leads to the root), `tls.key` and, where the root is not in `tls.crt`,
+    /// `ca.crt`. For a CertificateIssuer it lies in the operator's namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    pub secret_name: String,
+}
+
+impl Issuer for Spec {
+    fn identity(&self) -> String {
+        format!("ca/{}", self.secret_name)
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![self.secret_name.clone()]
+    }
+
+    fn open<'a>(&'a self, secrets: &'a dyn ReadSecrets, now: Timestamp) -> BoxFuture<'a, Result<Box<dyn OpenIssuer>, IssuerError>> {
+        async move {
+            let data = secrets.secret(&self.secret_name).await?;
+            Ok(Box::new(read(&self.secret_name, &data, now)?) as Box<dyn OpenIssuer>)
+        }
+        .boxed()
+    }
+}
+
+struct Open {
+    authority: Authority,
+    ca: Certificate,
+    key: Key,
+}
+
+/// Refuses a CA that cannot sign at `now`, saying what is wrong with which Secret.
+fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerError> {
+    let invalid = |what: String| IssuerError::Invalid(format!("the CA in Secret {secret}: {what}"));
+    let get = |key: &str| data.get(key).ok_or_else(|| invalid(format!("key {key} is missing; put the CA certificate into tls.crt and its key into tls.key")));
+    let mut chain = Certificate::chain(get("tls.crt")?).map_err(|error| invalid(format!("tls.crt: {error}")))?;
+    let key = Key::from_pem(get("tls.key")?).map_err(|error| invalid(format!("tls.key: {error}")))?;
+    let mut extra = match data.get("ca.crt") {
+        Some(pem) if !pem.is_empty() => Certificate::chain(pem).map_err(|error| invalid(format!("ca.crt: {error}")))?,
+        _ => Vec::new(),
+    };
+    let ca = chain.remove(0);
+    let name = &ca.subject_text;
+    if ca.public_key != key.public_key() {
+        return Err(invalid(format!("tls.key is not the key of the certificate {name} in tls.crt; put a pair there")));
+    }
+    if !ca.is_ca || !ca.may_sign {
+        return Err(invalid(format!("the certificate {name} may not sign others (basicConstraints CA:TRUE and keyUsage keyCertSign are needed)")));
+    }
+    if ca.not_after <= now {
+        return Err(invalid(format!("the certificate {name} has expired at {}; put a new CA there", ca.not_after)));
+    }
+    if ca.not_before > now {
+        return Err(invalid(format!("the certificate {name} is not valid before {}", ca.not_before)));
+    }
+    // The root is what is trusted: from ca.crt, or the self-issued one of tls.crt; without any, the CA itself is the anchor.
+    extra.retain(|certificate| certificate.der() != ca.der() || certificate.is_self_issued());
+    let (roots, mut intermediates): (Vec<_>, Vec<_>) = chain.into_iter().partition(Certificate::is_self_issued);
+    let roots = if !extra.is_empty() {
+        extra
+    } else if roots.is_empty() || ca.is_self_issued() {
+        vec![ca.clone()]
+    } else {
+        roots
+    };
+    if !leads_to(&ca, &intermediates, &roots) {
+        return Err(invalid(format!("no path of signatures leads from {name} to the root; put the whole chain into tls.crt, or the root into ca.crt")));
+    }
+    if !roots.iter().any(|root| root.der() == ca.der()) {
+        intermediates.insert(0, ca.clone());
+    }
+    Ok(Open { authority: Authority { ca: Some(ca.clone()), intermediates, roots }, ca, key })
+}
+
+impl OpenIssuer for Open {
+    fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    fn issue<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Issued, IssuerError>> {
+        async move {
+            // A leaf may not outlive anything above it.
+            let ends = self.authority.intermediates.iter().chain(&self.authority.roots).map(|above| above.not_after).min();
+            let mut ca = self.ca.clone();
+            ca.not_after = ends.map_or(ca.not_after, |end| end.min(ca.not_after));
+            let leaf = sign(request, Some((&ca, &self.key))).map_err(|error| IssuerError::Invalid(error.to_string()))?;
+            Ok(Issued { leaf, intermediates: self.authority.intermediates.clone(), roots: self.authority.roots.clone() })
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{
+        certificates::sign::tests::{ca, child, pair, spec_of_ca},
+        testing::issuer_contract::{self, Secrets},
+    };
+
+    fn spec() -> Spec {
+        Spec { secret_name: "the-ca".into() }
+    }
+
+    async fn refusal(secrets: &Secrets, now: Timestamp) -> String {
+        match spec().open(secrets, now).await {
+            Ok(_) => "accepted".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract_with_a_root() {
+        let (key, root) = ca("root");
+        issuer_contract::run(&spec(), &Secrets::default().with("the-ca", pair(&key, &[&root]))).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract_with_a_chain() {
+        let (root_key, root) = ca("root");
+        let (key, middle) = child("middle", &root_key, &root);
+        for data in [pair(&key, &[&middle, &root]), { 
+            let mut data = pair(&key, &[&middle]);
+            data.insert("ca.crt".into(), zeroize::Zeroizing::new(root.to_pem().into_bytes()));
+            data
+        }] {
+            let secrets = Secrets::default().with("the-ca", data);
+            issuer_contract::run(&spec(), &secrets).await;
+            let open = spec().open(&secrets, Timestamp::now()).await.unwrap();
+            assert_eq!(open.authority().roots, vec![root.clone()]);
+            assert_eq!(open.authority().intermediates, vec![middle.clone()]);
+        }
+    }
+
+    #[tokio::test]
+    async fn refuses_what_cannot_sign() {
+        let now = Timestamp::now();
+        let (key, root) = ca("root");
+        let (other_key, other) = ca("other");
+        let leaf_spec = crate::api::certificate_rotation::CertificateRotationSpec { is_ca: false, ..spec_of_ca("leaf") };
+        let leaf = sign(&Request { spec: &leaf_spec, key: &other_key, now }, None).unwrap();
+        let (_, orphan) = child("orphan", &key, &root);
+        let mut stray = pair(&other_key, &[&other]);
+        stray.insert("ca.crt".into(), zeroize::Zeroizing::new(root.to_pem().into_bytes()));
+        for (data, at, said) in [
+            (pair(&other_key, &[&root]), now, "not the key of the certificate"),
+            (pair(&other_key, &[&leaf]), now, "may not sign others"),
+            (pair(&key, &[&root]), root.not_after, "has expired"),
+            (pair(&key, &[&root]), root.not_before - jiff::SignedDuration::from_secs(1), "is not valid before"),
+            (SecretData::new(), now, "key tls.crt is missing"),
+            (stray, now, "no path of signatures"),
+        ] {
+            let message = refusal(&Secrets::default().with("the-ca", data), at).await;
+            assert!(message.contains(said) && message.contains("Secret the-ca"), "{said}: {message}");
+        }
+        assert!(orphan.is_signed_by(&root));
+        assert!(matches!(spec().open(&Secrets::default(), now).await.err(), Some(IssuerError::NotFound(_))));
+    }
+}

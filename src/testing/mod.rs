@@ -1,0 +1,3 @@
+//! Fakes of the ports and the contract suites that every backend runs. Only with the feature `testing`, never in the image.
+
+pub mod issuer_contract;
