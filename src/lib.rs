@@ -1,7 +1,35 @@
-//! Seaworthy: a Kubernetes operator.
+//! Seaworthy: one Kubernetes operator that keeps what runs in a cluster fit to sail.
+//!
+//! # Where things are, in the order in which to read them
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`api`] | the custom resources: data only, one file per kind |
+//! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
+//! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
+//! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
+//! | [`schedule`], [`clock`] | times that repeat, and the time of day |
+//! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
+//! | [`cli`] | one file per subcommand |
+//! | [`app`] | the composition root: the only file that knows every part |
+//!
+//! Each area does the same four steps in files of the same names: observe (`controller.rs`), decide (`decide.rs`, pure), act, report.
+//! `docs/architecture.md` says why.
 
 pub mod api;
+pub mod app;
 pub mod certificates;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod inventory;
 pub mod schedule;
+pub mod server;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+/// Makes aws-lc-rs the process's only crypto provider. To be called before anything else; a second call changes nothing.
+pub fn install_crypto_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // Err: it is installed already
+}

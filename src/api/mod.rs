@@ -47,3 +47,12 @@ fn with_initial_status(mut crd: CustomResourceDefinition) -> CustomResourceDefin
     }
     crd
 }
+
+/// As YAML, the way that `crds/` and the command line write it: without the empty status that only the API server fills.
+pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_json::Error> {
+    let mut value = serde_json::to_value(crd)?;
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    serde_saphyr::to_string(&value).map_err(serde::ser::Error::custom)
+}

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{issuer::Authority, reason::Reason, x509::Certificate};
+use super::{issuer::Authority, memory::Memory, reason::Reason, x509::Certificate};
 use crate::{
     api::certificate_rotation::CertificateRotationSpec,
     schedule::{Schedule, ScheduleError, Window, jitter},
@@ -22,27 +22,6 @@ pub enum Pair {
     Mismatch,
     /// A pair: the certificate, and the chain that is stored with it.
     Good(Box<Certificate>, Vec<Certificate>),
-}
-
-/// What was written down with the pair (annotations of the Secret). Absent values were lost or never written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Hash of the request.
-    pub request: Option<String>,
-    /// Identity of the issuer.
-    pub issuer: Option<String>,
-    /// Fingerprint of the CA that signed; empty for selfSigned.
-    pub authority: Option<String>,
-    /// Counts the pairs, from 1.
-    pub revision: i64,
-    /// Of the last rotation.
-    pub rotation: Option<String>,
-    /// Why it was done.
-    pub reason: Option<String>,
-    /// When the pair was issued.
-    pub issued_at: Option<Timestamp>,
-    /// The value of the `rotate` annotation that was handled last; empty if there was none.
-    pub handled: Option<String>,
 }
 
 /// Everything that a decision rests on.

@@ -1,16 +1,16 @@
 //! The port: what an issuer must be able to do, and how it may fail. No I/O.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use zeroize::Zeroizing;
 
 use super::{
     reason::Reason,
     request::{Issued, Request},
     x509::Certificate,
 };
+pub use crate::cluster::references::{ReadSecrets, ReferenceError, SecretData};
 
 /// How an issuer may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,13 +54,13 @@ impl IssuerError {
     }
 }
 
-/// The keys of a Secret that was read. Overwritten when dropped.
-pub type SecretData = BTreeMap<String, Zeroizing<Vec<u8>>>;
-
-/// Reads Secrets of one namespace on an issuer's behalf; which namespace was settled by who made it.
-pub trait ReadSecrets: Send + Sync {
-    /// The data of the Secret `name`. `NotFound` only when the API server says so; everything else that goes wrong is `Unavailable`.
-    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, IssuerError>>;
+impl From<ReferenceError> for IssuerError {
+    fn from(error: ReferenceError) -> Self {
+        match error {
+            ReferenceError::NotFound(_) => Self::NotFound(error.to_string()),
+            ReferenceError::Unavailable(..) => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 /// What is known of an issuer before it is asked for a certificate.

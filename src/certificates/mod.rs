@@ -9,12 +9,20 @@
 //!                                  └─ report: conditions, events, metrics, audit line
 //! ```
 
+pub mod area;
+pub mod controller;
 pub mod decide;
+pub mod index;
 pub mod issuer;
+pub mod issuer_controller;
 pub mod issuers;
 pub mod keys;
+pub mod memory;
 pub mod outputs;
+pub mod permissions;
 pub mod reason;
 pub mod request;
+pub mod rotate;
 pub mod sign;
+pub mod status;
 pub mod x509;

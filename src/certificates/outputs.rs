@@ -94,8 +94,3 @@ pub fn read(data: &SecretData) -> Pair {
 pub fn to_api(data: &SecretData) -> BTreeMap<String, ByteString> {
     data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()
 }
-
-/// Out of the form that the API gives, without leaving a copy behind.
-pub fn from_api(data: BTreeMap<String, ByteString>) -> SecretData {
-    data.into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect()
-}

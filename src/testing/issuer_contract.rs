@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     api::certificate_rotation::{Algorithm, CertificateRotationSpec, PrivateKey},
     certificates::{
-        issuer::{Issuer, IssuerError, ReadSecrets, SecretData},
+        issuer::{Issuer, ReadSecrets, ReferenceError, SecretData},
         keys::Key,
         request::Request,
         x509::leads_to,
@@ -29,8 +29,8 @@ impl Secrets {
 }
 
 impl ReadSecrets for Secrets {
-    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, IssuerError>> {
-        async move { self.0.get(name).cloned().ok_or_else(|| IssuerError::NotFound(format!("Secret {name} is not there"))) }.boxed()
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
+        async move { self.0.get(name).cloned().ok_or_else(|| ReferenceError::NotFound(name.into())) }.boxed()
     }
 }
 

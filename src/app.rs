@@ -1,0 +1,208 @@
+//! The composition root: the only file that knows every part.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use kube::Client;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certificates::{
+        self,
+        area::{Parts, Rotations},
+    },
+    clock::Clock,
+    cluster::{
+        conditions::{READY, is_true},
+        events::Events,
+        lease::{self, Leadership},
+        permissions::{self, Permission},
+        steps::Steps,
+    },
+    server::{self, readiness::Readiness},
+    telemetry::{
+        audit::Audit,
+        metrics::{Certificates, Metrics},
+    },
+};
+
+/// What the operator does; each can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Area {
+    /// CertificateRotation and CertificateIssuer.
+    Certificates,
+}
+
+impl Area {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Certificates];
+
+    /// What it may do in the cluster.
+    pub const fn permissions(self) -> &'static [Permission] {
+        match self {
+            Self::Certificates => certificates::permissions::PERMISSIONS,
+        }
+    }
+
+    /// What every replica may do, whatever is enabled.
+    pub const fn shared_permissions() -> &'static [Permission] {
+        permissions::PERMISSIONS
+    }
+}
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it does.
+    pub areas: Vec<Area>,
+    /// Where; empty: everywhere.
+    pub namespaces: Vec<String>,
+    /// Its own namespace: the Lease, and the Secrets of cluster-scoped issuers.
+    pub operator_namespace: String,
+    /// Its name: the Pod's, and something random.
+    pub identity: String,
+    /// Whether it takes part in an election; without one it leads always.
+    pub leader_elect: bool,
+    /// How long a lease holds.
+    pub lease: Option<lease::Settings>,
+    /// Where probes and metrics are answered.
+    pub listen: SocketAddr,
+    /// How many objects of a kind at once.
+    pub concurrency: u16,
+    /// The time.
+    pub clock: Clock,
+    /// Where to stop, in fault tests.
+    #[cfg(feature = "testing")]
+    pub failpoint: Option<crate::testing::failpoint::Failpoint>,
+}
+
+/// How long what is under way may take after the signal to stop; less than Kubernetes' 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Runs until `stop`, or until something that must not end does.
+pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("--listen {} cannot be used", settings.listen))?;
+    let (readiness, metrics) = (Readiness::default(), Metrics::new());
+    let mut watches = JoinSet::new();
+    let (leadership, campaign) = lead(&client, &settings);
+    let election = CancellationToken::new();
+    if let Some(campaign) = campaign {
+        let election = election.clone();
+        watches.spawn(async move { campaign.run(election).await.map_err(anyhow::Error::from) });
+    }
+    let mut rotations = Vec::new();
+    for scope in scopes(&settings) {
+        if settings.areas.contains(&Area::Certificates) {
+            let (store, area) = certificates::area::run(parts(&client, &settings, &leadership, &readiness, &metrics), scope, stop.clone());
+            rotations.push(store);
+            let stop = stop.clone();
+            watches.spawn(async move {
+                area.await;
+                if stop.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the certificates area ended by itself")) }
+            });
+        }
+    }
+    let (served, clock) = (CancellationToken::new(), settings.clock.clone());
+    let refresh = {
+        let leadership = leadership.clone();
+        move |metrics: &Metrics| {
+            metrics.leading(leadership.is_leading());
+            metrics.certificates(&count(&rotations, &clock));
+        }
+    };
+    let server = tokio::spawn(server::serve(listener, readiness.clone(), metrics, refresh, served.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, namespaces = ?settings.namespaces, "started");
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = watches.join_next() => ended.unwrap_or_else(|error| Err(error.into())),
+    };
+    // Readiness off, drain, give the lease back, stop answering.
+    readiness.missing_now("shutdown");
+    stop.cancel();
+    drain(&mut watches, &election).await;
+    served.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    tracing::info!("stopped");
+    ended
+}
+
+/// Waits for what is under way; the lease is given back only then.
+async fn drain(watches: &mut JoinSet<anyhow::Result<()>>, election: &CancellationToken) {
+    let campaign = usize::from(!watches.is_empty());
+    let areas = async {
+        while watches.len() > campaign {
+            let _ = watches.join_next().await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, areas).await.is_err() {
+        tracing::warn!("what was under way did not end within {DRAIN:?}");
+    }
+    election.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(4), async { while watches.join_next().await.is_some() {} }).await;
+    watches.abort_all();
+}
+
+fn lead(client: &Client, settings: &Settings) -> (Leadership, Option<lease::Campaign>) {
+    if !settings.leader_elect {
+        return (Leadership::always(), None);
+    }
+    let lease = settings.lease.clone().unwrap_or_else(|| lease::Settings::new(&settings.operator_namespace, &settings.identity));
+    let (leadership, campaign) = Leadership::campaign(client.clone(), lease);
+    (leadership, Some(campaign))
+}
+
+fn scopes(settings: &Settings) -> Vec<Option<String>> {
+    if settings.namespaces.is_empty() {
+        return vec![None];
+    }
+    tracing::info!("limited to namespaces: cluster-scoped kinds (CertificateIssuer) are off");
+    settings.namespaces.iter().cloned().map(Some).collect()
+}
+
+fn parts(client: &Client, settings: &Settings, leadership: &Leadership, readiness: &Readiness, metrics: &Metrics) -> Parts {
+    let steps = Steps::new(certificates::controller::KIND, metrics.clone());
+    #[cfg(feature = "testing")]
+    let steps = match &settings.failpoint {
+        Some(failpoint) => steps.with_failpoint(failpoint.clone()),
+        None => steps,
+    };
+    Parts {
+        client: client.clone(),
+        leadership: leadership.clone(),
+        clock: settings.clock.clone(),
+        metrics: metrics.clone(),
+        audit: Audit::new(&settings.identity),
+        events: Events::new(client.clone(), &settings.identity),
+        steps,
+        readiness: readiness.clone(),
+        operator_namespace: settings.operator_namespace.clone(),
+        concurrency: settings.concurrency,
+    }
+}
+
+/// What the gauges say, from the caches.
+fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
+    const MONTH: f64 = 30.0 * 24.0 * 3600.0;
+    let now = clock.now();
+    let mut counts = Certificates::default();
+    let earlier = |old: Option<f64>, new: f64| Some(old.map_or(new, |old| old.min(new)));
+    for rotation in stores.iter().flat_map(Rotations::state) {
+        let status = rotation.0.as_ref().ok().and_then(|rotation| rotation.status.clone()).unwrap_or_default();
+        if is_true(&status.conditions, READY) {
+            counts.ready += 1;
+        } else {
+            counts.not_ready += 1;
+        }
+        let left = |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| time.0.duration_since(now).as_secs_f64();
+        let (expiry, renewal) = (status.not_after.as_ref().map(left), status.renewal_time.as_ref().map(left));
+        if let Some(expiry) = expiry {
+            counts.nearest_expiry = earlier(counts.nearest_expiry, expiry);
+            counts.overdue += i64::from(expiry < MONTH && renewal.is_some_and(|renewal| renewal < 0.0));
+        }
+        if let Some(renewal) = renewal {
+            counts.nearest_renewal = earlier(counts.nearest_renewal, renewal);
+        }
+    }
+    counts
+}

@@ -1,0 +1,267 @@
+//! Act: make a pair and put it where consumers find it. Every step can be repeated.
+//!
+//! ```text
+//!   open-issuer ─► issue ─► keep-previous ─► store
+//! ```
+//!
+//! A process that dies before `store` has changed nothing that anybody uses; the next one finds the old pair and does all of it again. After
+//! `store` everything that has to be known is in the Secret itself.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Api, Resource, ResourceExt};
+
+use super::{
+    controller::Context,
+    index::PREVIOUS,
+    issuer::{IssuerError, OpenIssuer, SecretData},
+    keys::{Key, KeyError},
+    memory::Memory,
+    outputs::{Material, to_api},
+    reason::Reason,
+    request::Request,
+    status::Problem,
+};
+use crate::{
+    api::{
+        CertificateRotation,
+        certificate_rotation::{Algorithm, CreationPolicy, RotationPolicy},
+    },
+    cluster::{apply::WriteError, owner, references},
+};
+
+/// The type of the Secrets that are written.
+pub const SECRET_TYPE: &str = "kubernetes.io/tls";
+
+/// The steps, in their order: what fault tests go through.
+pub const STEPS: &[&str] = &["open-issuer", "issue", "keep-previous", "store", "report"];
+
+/// The Secret as it was read.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Its metadata; None if it is not there.
+    pub meta: Option<ObjectMeta>,
+    /// Its data.
+    pub data: SecretData,
+    /// What is written down with it.
+    pub memory: Memory,
+}
+
+/// Why and as what a rotation is done.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// Hash of the request.
+    pub request: &'a str,
+    /// Value of the `rotate` annotation.
+    pub requested: &'a str,
+    /// Identity of the issuer.
+    pub issuer: &'a str,
+}
+
+/// Issues and stores a new pair. Returns what is then written down with it, and the pair.
+pub async fn rotate(context: &Context, rotation: &CertificateRotation, stored: &Stored, issuer: &dyn OpenIssuer, order: &Order<'_>) -> Result<(Memory, Material), Problem> {
+    let now = context.clock.now();
+    let steps = &context.steps;
+    let material = steps.run("issue", issue(rotation, stored, issuer, now)).await?;
+    context.audit.record("issue", &described(rotation), order.reason.as_str(), "success", Some(stored.memory.revision + 1));
+    steps.run("keep-previous", keep_previous(context, rotation, stored, order.reason)).await?;
+    let mut memory = Memory {
+        request: Some(order.request.into()),
+        issuer: Some(order.issuer.into()),
+        authority: Some(issuer.authority().fingerprint()),
+        revision: stored.memory.revision + 1,
+        rotation: Some(rotation_id()),
+        reason: Some(order.reason.to_string()),
+        issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+        handled: Some(order.requested.into()),
+        shape: None,
+    };
+    steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
+    context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
+    Ok((memory, material))
+}
+
+/// A key and a certificate for it, verified.
+async fn issue(rotation: &CertificateRotation, stored: &Stored, issuer: &dyn OpenIssuer, now: Timestamp) -> Result<Material, Problem> {
+    let spec = &rotation.spec;
+    let kept = match spec.private_key.rotation_policy {
+        RotationPolicy::Never => stored.data.get(super::outputs::KEY).and_then(|pem| Key::from_pem(pem).ok()).filter(|key| key.fits(&spec.private_key)),
+        RotationPolicy::Always => None,
+    };
+    let key = match kept {
+        Some(key) => key,
+        None => generate(spec.private_key.clone()).await.map_err(|error| Problem::new(Reason::KeyGenerationFailed, error.to_string()))?,
+    };
+    let request = Request { spec, key: &key, now };
+    let issued = issuer.issue(&request).await?;
+    request
+        .verify(&issued)
+        .map_err(|unfit| Problem::new(Reason::IssuerBadResponse, format!("the issuer's answer was refused: {unfit}")))?;
+    Ok(Material::new(issued, key))
+}
+
+/// RSA keys take long enough to hold others up.
+async fn generate(spec: crate::api::certificate_rotation::PrivateKey) -> Result<Key, KeyError> {
+    if spec.algorithm == Algorithm::Rsa {
+        return tokio::task::spawn_blocking(move || Key::generate(&spec)).await.unwrap_or(Err(KeyError::Generate));
+    }
+    Key::generate(&spec)
+}
+
+/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there.
+async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<(), Problem> {
+    let is_pair = matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..));
+    if !is_pair && rotation.spec.history > 0 {
+        return Ok(());
+    }
+    let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    let there = api.get_opt(&name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
+    if let Some(secret) = &there {
+        refuse_foreign(rotation, &name, secret)?;
+    }
+    let revision = Some(stored.memory.revision);
+    if rotation.spec.history == 0 {
+        if let Some(secret) = there {
+            context.writer.delete::<Secret>(&secret.metadata).await?;
+            context.audit.record("delete-previous", &described(rotation), reason.as_str(), "success", revision);
+        }
+        return Ok(());
+    }
+    let mut data = SecretData::new();
+    for key in [super::outputs::CERTIFICATE, super::outputs::KEY, super::outputs::CA] {
+        data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
+    }
+    let memory = Memory { shape: None, ..stored.memory.clone() };
+    let secret = secret(rotation, &name, &data, &memory, false);
+    match there {
+        Some(there) if references::data(there.clone()) == data => return Ok(()), // an earlier attempt got this far
+        Some(there) => context.writer.apply(secret, &there.metadata).await?,
+        None => context.writer.create(&secret).await?,
+    };
+    context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", revision);
+    Ok(())
+}
+
+/// Writes the pair as the spec wants it to look, fenced by what was read.
+pub async fn store(context: &Context, rotation: &CertificateRotation, stored: &Stored, material: &Material, memory: &mut Memory) -> Result<(), Problem> {
+    let data = render(rotation, material)?;
+    memory.shape = Some(shape(rotation, &data));
+    let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
+    match &stored.meta {
+        Some(meta) => context.writer.apply(secret, meta).await?,
+        None => context.writer.create(&secret).await?,
+    };
+    Ok(())
+}
+
+/// Whether the Secret looks as the spec wants it to, given that its pair stays.
+pub fn looks_right(rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<bool, Problem> {
+    let data = render(rotation, material)?;
+    let same = data.iter().all(|(key, value)| stored.data.get(key) == Some(value));
+    let labels = stored.meta.as_ref().and_then(|meta| meta.labels.as_ref()).and_then(|labels| labels.get(owner::OWNER_HASH));
+    Ok(same && stored.memory.shape.as_deref() == Some(&shape(rotation, &data)) && labels == Some(&owner::owner_hash(&owned_by(rotation))))
+}
+
+fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretData, Problem> {
+    material.render(&rotation.spec).map_err(|error| Problem::new(Reason::KeyGenerationFailed, error.to_string()))
+}
+
+/// A hash of what the Secret looks like beside the values: a part that the spec no longer wants is seen by it.
+fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
+    let keys: Vec<&String> = data.keys().collect();
+    let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
+    let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy)).unwrap_or_default();
+    owner::owner_hash(&text)
+}
+
+fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory: &Memory, template: bool) -> Secret {
+    let owned_by = owned_by(rotation);
+    let template = rotation.spec.secret_template.clone().filter(|_| template).unwrap_or_default();
+    let mut labels = template.labels;
+    labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
+    let mut annotations: BTreeMap<_, _> = template.annotations.into_iter().chain(memory.annotations()).collect();
+    annotations.insert(owner::OWNER.into(), owned_by);
+    let owner = (rotation.spec.creation_policy == CreationPolicy::Owner).then(|| {
+        vec![OwnerReference {
+            api_version: CertificateRotation::api_version(&()).into(),
+            kind: CertificateRotation::kind(&()).into(),
+            name: rotation.name_any(),
+            uid: rotation.uid().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }]
+    });
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: rotation.namespace(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: owner,
+            ..ObjectMeta::default()
+        },
+        type_: Some(SECRET_TYPE.into()),
+        data: Some(to_api(data)),
+        ..Secret::default()
+    }
+}
+
+/// Refuses a Secret that is not this resource's, saying whose it is.
+pub fn refuse_foreign(rotation: &CertificateRotation, name: &str, secret: &Secret) -> Result<(), Problem> {
+    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+    if owner::RESERVED_TYPES.contains(&type_) {
+        return Err(Problem::new(Reason::ReservedType, format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName")));
+    }
+    match owner::of(&secret.metadata) {
+        Some(whose) if whose == owned_by(rotation) => {}
+        Some(whose) => {
+            return Err(Problem::new(Reason::NotOurs, format!("Secret {name} belongs to {whose}; choose another spec.secretName, or delete the Secret after that resource")));
+        }
+        None => {
+            let message = format!("Secret {name} exists and was not made by Seaworthy; choose another spec.secretName, or delete the Secret so that it is made anew");
+            return Err(Problem::new(Reason::NotOurs, message));
+        }
+    }
+    if type_ != SECRET_TYPE {
+        let message = format!("Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew");
+        return Err(Problem::new(Reason::NotOurs, message));
+    }
+    Ok(())
+}
+
+/// `CertificateRotation/NAME`.
+pub fn owned_by(rotation: &CertificateRotation) -> String {
+    owner::owner(&CertificateRotation::kind(&()), &rotation.name_any())
+}
+
+/// `CertificateRotation/NAMESPACE/NAME`, for the audit log.
+pub fn described(rotation: &CertificateRotation) -> String {
+    format!("CertificateRotation/{}/{}", rotation.namespace().unwrap_or_default(), rotation.name_any())
+}
+
+/// Opens the issuer, bounded in time: an issuer that hangs holds one object up, not a worker for ever.
+pub async fn open<'a>(open: impl Future<Output = Result<Box<dyn OpenIssuer>, IssuerError>> + 'a) -> Result<Box<dyn OpenIssuer>, IssuerError> {
+    const MOST: std::time::Duration = std::time::Duration::from_secs(30);
+    tokio::time::timeout(MOST, open)
+        .await
+        .unwrap_or_else(|_| Err(IssuerError::Unavailable(format!("the issuer did not answer within {MOST:?}"))))
+}
+
+fn rotation_id() -> String {
+    let mut bytes = [0u8; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes); // an id that is not random is still an id
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A write that lost a race is no failure worth telling a person about.
+pub fn is_race(error: &WriteError) -> bool {
+    matches!(error, WriteError::Superseded(_) | WriteError::Exists(_) | WriteError::NotLeading)
+}

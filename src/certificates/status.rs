@@ -1,0 +1,170 @@
+//! What a CertificateRotation's status says, given what was seen and what came of it. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{
+    decide::{Action, Pair, Plan},
+    issuer::IssuerError,
+    memory::Memory,
+    reason::Reason,
+};
+use crate::{
+    api::certificate_rotation::{CertificateRotationStatus, LastFailure, LastRotation},
+    cluster::{
+        apply::WriteError,
+        conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
+    },
+};
+
+/// What keeps something from being done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// The word for it.
+    pub reason: Reason,
+    /// What was tried, on which object, and what to do.
+    pub message: String,
+    /// When to try again, if the other side said so.
+    pub after: Option<SignedDuration>,
+}
+
+impl Problem {
+    /// Without a time to wait.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), after: None }
+    }
+}
+
+impl From<IssuerError> for Problem {
+    fn from(error: IssuerError) -> Self {
+        let after = match &error {
+            IssuerError::Throttled { after, .. } => SignedDuration::try_from(*after).ok(),
+            _ => None,
+        };
+        Self { reason: error.reason(), message: error.to_string(), after }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        // A write that came too late is read and decided again at once.
+        let after = matches!(error, WriteError::Superseded(_) | WriteError::Exists(_)).then_some(SignedDuration::from_secs(1));
+        Self { reason: Reason::WriteFailed, message: error.to_string(), after }
+    }
+}
+
+/// What was seen and done.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The pair that consumers get now: after the rotation, if there was one.
+    pub pair: Pair,
+    /// What is written down with it.
+    pub memory: Memory,
+    /// Identity of the issuer.
+    pub issuer: Option<String>,
+    /// The decision; None if it did not come to one.
+    pub plan: Option<Plan>,
+    /// What went wrong.
+    pub problem: Option<Problem>,
+}
+
+/// The status after `view`.
+pub fn status(before: &CertificateRotationStatus, view: &View, generation: Option<i64>, now: Timestamp) -> CertificateRotationStatus {
+    let mut status = CertificateRotationStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(&before.conditions, findings(view, now), generation, now),
+        issuer: view.issuer.clone().or_else(|| before.issuer.clone()),
+        last_rotation: last_rotation(&view.memory).or_else(|| before.last_rotation.clone()),
+        ..CertificateRotationStatus::default()
+    };
+    if let Pair::Good(certificate, _) = &view.pair {
+        status.revision = Some(view.memory.revision);
+        status.serial_number = Some(certificate.serial.clone());
+        status.fingerprint = Some(certificate.fingerprint());
+        status.not_before = Some(seconds(certificate.not_before));
+        status.not_after = Some(seconds(certificate.not_after));
+        status.renewal_time = view.plan.and_then(|plan| plan.renewal_time).map(seconds);
+    }
+    status.last_failure = view.problem.as_ref().map(|problem| LastFailure {
+        // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
+        time: before
+            .last_failure
+            .as_ref()
+            .filter(|last| last.reason == problem.reason.as_str() && last.message == problem.message)
+            .map_or_else(|| seconds(now), |last| last.time.clone()),
+        reason: problem.reason.to_string(),
+        message: conditions::cut(&problem.message, 1024).into(),
+    });
+    status
+}
+
+fn last_rotation(memory: &Memory) -> Option<LastRotation> {
+    Some(LastRotation { id: memory.rotation.clone()?, reason: memory.reason.clone()?, completed_at: seconds(memory.issued_at?) })
+}
+
+fn findings(view: &View, now: Timestamp) -> Vec<Finding> {
+    let ready = ready(view, now);
+    let mut findings = vec![ready];
+    if let Some(problem) = &view.problem {
+        if problem.reason.needs_a_person() {
+            findings.push(Finding { kind: STALLED, status: true, reason: problem.reason.as_str(), message: problem.message.clone() });
+        } else {
+            let why = view.plan.map_or(problem.reason, |plan| plan.reason);
+            let message = format!("{}; it is tried again", problem.message);
+            findings.push(Finding { kind: RECONCILING, status: true, reason: why.as_str(), message });
+        }
+    }
+    findings
+}
+
+/// Ready is about what consumers get: a pair that fits together, is trusted and has not expired.
+fn ready(view: &View, now: Timestamp) -> Finding {
+    let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str(), message };
+    let blocked = view.problem.as_ref().filter(|problem| matches!(problem.reason, Reason::NotOurs | Reason::TargetConflict | Reason::ReservedType | Reason::Malformed));
+    if let Some(problem) = blocked {
+        return no(problem.reason, problem.message.clone());
+    }
+    let reason = view.plan.map_or(Reason::Current, |plan| plan.reason);
+    let broken = match &view.pair {
+        Pair::Good(certificate, _) if certificate.not_after <= now => Some(no(Reason::Expired, format!("the certificate expired at {}", certificate.not_after))),
+        Pair::Good(..) if reason == Reason::NotTrusted => Some(no(reason, "the stored certificate was not signed by the issuer's CA".into())),
+        Pair::Good(..) => None,
+        Pair::Missing => Some(no(Reason::Missing, "there is no certificate yet".into())),
+        Pair::Unreadable(what) => Some(no(Reason::Unreadable, format!("the Secret cannot be read: {what}"))),
+        Pair::Mismatch => Some(no(Reason::KeyMismatch, "the certificate and the key in the Secret do not belong together".into())),
+    };
+    if let Some(mut finding) = broken {
+        if let Some(problem) = &view.problem {
+            finding.reason = problem.reason.as_str();
+            finding.message = format!("{}: {}", finding.message, problem.message);
+        }
+        return finding;
+    }
+    let Pair::Good(certificate, _) = &view.pair else { return no(Reason::Missing, String::new()) };
+    let until = certificate.not_after;
+    let message = match view.plan {
+        Some(Plan { action: Action::WaitUntil(time), reason, .. }) => format!("valid until {until}; rotation ({reason}) waits until {}", seconds(time).0),
+        Some(Plan { action: Action::Rest, .. }) => format!("valid until {until}; suspended, nothing is renewed"),
+        Some(Plan { renewal_time: Some(renewal), .. }) => format!("valid until {until}; renewal at {}", seconds(renewal).0),
+        _ => format!("valid until {until}"),
+    };
+    Finding { kind: READY, status: true, reason: reason.as_str(), message }
+}
+
+/// When to look again: what the plan says, and the moment at which Ready stops being true.
+pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
+    let end = match &view.pair {
+        Pair::Good(certificate, _) => Some(certificate.not_after),
+        _ => None,
+    };
+    let planned = view.plan.and_then(|plan| plan.next);
+    [planned, end].into_iter().flatten().filter(|time| *time > now).min()
+}
+
+/// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
+pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
+    let reason = |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
+    let after = reason(after);
+    after.is_some() && after != reason(before)
+}

@@ -1,0 +1,86 @@
+//! `seaworthy controller`: the operator itself.
+
+use std::net::SocketAddr;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, client};
+use crate::{
+    app::{self, Area},
+    clock::Clock,
+    telemetry::logging::{self, Format},
+};
+
+/// Run the operator. Without flags, with KUBECONFIG or in a Pod, it works: all areas, all namespaces, one leader.
+///
+/// Logs go to standard error, audit lines (one JSON object for each act on a credential) to standard output.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What it does.
+    #[arg(long, env = "SEAWORTHY_AREAS", value_delimiter = ',', value_enum, default_value = "certificates")]
+    areas: Vec<Area>,
+    /// Only these namespaces; cluster-scoped kinds are then off. Default: all.
+    #[arg(long, env = "SEAWORTHY_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// Its own namespace: the Lease, and the Secrets of CertificateIssuers. Default: the Pod's, else the kubeconfig's.
+    #[arg(long, env = "POD_NAMESPACE")]
+    operator_namespace: Option<String>,
+    /// Its name in the Lease, in events and audit lines. Default: the host name.
+    #[arg(long, env = "POD_NAME")]
+    name: Option<String>,
+    /// Wait to be the leader before writing. Set to false only where one process runs at a time.
+    #[arg(long, env = "SEAWORTHY_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_elect: bool,
+    /// Where /livez, /readyz and /metrics are answered.
+    #[arg(long, env = "SEAWORTHY_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// How many objects of a kind are looked at at the same time.
+    #[arg(long, env = "SEAWORTHY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// The form of log lines.
+    #[arg(long, env = "SEAWORTHY_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: Format,
+    /// What is logged: a level, or levels by module, like info,seaworthy=debug.
+    #[arg(long, env = "SEAWORTHY_LOG", default_value = "info")]
+    log: String,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    logging::start(arguments.log_format, &arguments.log).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (client, namespace) = client().await?;
+    let settings = app::Settings {
+        areas: arguments.areas,
+        namespaces: arguments.namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
+        operator_namespace: arguments.operator_namespace.unwrap_or(namespace),
+        identity: identity(arguments.name),
+        leader_elect: arguments.leader_elect,
+        lease: None,
+        listen: arguments.listen,
+        concurrency: arguments.concurrency,
+        clock: Clock::default(),
+        #[cfg(feature = "testing")]
+        failpoint: None,
+    };
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    app::run(client, settings, stop).await.map_err(Failure::from)
+}
+
+/// A Pod that is started again keeps its name; what is random tells the two processes apart in the Lease.
+fn identity(name: Option<String>) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut random = [0u8; 4];
+    let _ = aws_lc_rs::rand::fill(&mut random); // without, two processes of one name are still told apart by the Lease's version
+    format!("{}_{:08x}", name.unwrap_or_else(host), u32::from_be_bytes(random))
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: what is under way is brought to its end");
+    stop.cancel();
+}

@@ -1,0 +1,11 @@
+//! Talking to the API server: what every area shares.
+
+pub mod apply;
+pub mod conditions;
+pub mod events;
+pub mod lease;
+pub mod owner;
+pub mod permissions;
+pub mod references;
+pub mod run;
+pub mod steps;

@@ -1,0 +1,60 @@
+//! The only way to read a Secret on a user's behalf: from one namespace, which is settled when the reader is made.
+
+use std::collections::BTreeMap;
+
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use zeroize::Zeroizing;
+
+/// The keys of a Secret that was read. Overwritten when dropped.
+pub type SecretData = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// Why a reference could not be followed. "Not there" and "cannot tell" are different answers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// The API server says that it is not there.
+    #[error("Secret {0} is not there; create it, or correct the reference")]
+    NotFound(String),
+    /// It cannot be told.
+    #[error("Secret {0} could not be read: {1}")]
+    Unavailable(String, String),
+}
+
+/// Reads Secrets of one namespace.
+pub trait ReadSecrets: Send + Sync {
+    /// The data of the Secret `name`.
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>>;
+}
+
+/// The Secrets of one namespace of the cluster.
+pub struct NamespaceSecrets {
+    api: Api<Secret>,
+    namespace: String,
+}
+
+impl NamespaceSecrets {
+    /// Those of `namespace`: the referring object's own, or the operator's for cluster-scoped kinds.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.into() }
+    }
+}
+
+impl ReadSecrets for NamespaceSecrets {
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
+        async move {
+            let named = format!("{}/{name}", self.namespace);
+            match self.api.get_opt(name).await {
+                Ok(Some(secret)) => Ok(data(secret)),
+                Ok(None) => Err(ReferenceError::NotFound(named)),
+                Err(error) => Err(ReferenceError::Unavailable(named, error.to_string())),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The data of a Secret, moved, so that no second copy stays behind.
+pub fn data(secret: Secret) -> SecretData {
+    secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect()
+}

@@ -1,0 +1,14 @@
+//! Namespaces, by their labels: what `allowedNamespaces` selects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+
+/// The labels of a Namespace.
+pub type NamespaceLabels = BTreeMap<String, String>;
+
+/// The fact about `object`.
+pub fn fact(object: &PartialObjectMeta<Namespace>) -> NamespaceLabels {
+    object.metadata.labels.clone().unwrap_or_default()
+}
