@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use kube::Client;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     certificates::{
@@ -111,7 +111,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
             metrics.certificates(&count(&rotations, &clock));
         }
     };
-    let server = tokio::spawn(server::serve(listener, readiness.clone(), metrics, refresh, served.clone()));
+    let server = AbortOnDropHandle::new(tokio::spawn(server::serve(listener, readiness.clone(), metrics, refresh, served.clone())));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, namespaces = ?settings.namespaces, "started");
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),

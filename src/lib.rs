@@ -8,7 +8,7 @@
 //! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
-//! | [`schedule`], [`clock`] | times that repeat, and the time of day |
+//! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
 //! | [`cli`] | one file per subcommand |
 //! | [`app`] | the composition root: the only file that knows every part |
@@ -22,6 +22,7 @@ pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod ids;
 pub mod inventory;
 pub mod schedule;
 pub mod server;

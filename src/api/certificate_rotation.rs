@@ -51,7 +51,15 @@ pub struct CertificateRotationSpec {
     pub common_name: String,
     /// DNS names of the subject; a name may begin with the wildcard `*.`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.?$")))]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r"^(\*\.)?([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\.?$"
+            )
+        )
+    )]
     pub dns_names: Vec<String>,
     /// IP addresses of the subject, IPv4 or IPv6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -366,6 +374,7 @@ pub struct SecretTemplate {
 /// Further keys in the Secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.combinedPem) ? self.combinedPem.key : '/1', has(self.files) && has(self.files.certificate) ? self.files.certificate : '/2', has(self.files) && has(self.files.privateKey) ? self.files.privateKey : '/3', has(self.files) && has(self.files.ca) ? self.files.ca : '/4'].all(n, [has(self.combinedPem) ? self.combinedPem.key : '/1', has(self.files) && has(self.files.certificate) ? self.files.certificate : '/2', has(self.files) && has(self.files.privateKey) ? self.files.privateKey : '/3', has(self.files) && has(self.files.ca) ? self.files.ca : '/4'].exists_one(m, m == n))").message("the keys under outputs must be different"))]
 pub struct Outputs {
     /// Private key, certificate and chain in one PEM text, as HAProxy and others read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

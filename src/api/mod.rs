@@ -24,10 +24,7 @@ pub const ROTATE_ANNOTATION: &str = "seaworthy.dev/rotate";
 
 /// All CustomResourceDefinitions, in the order of their file names in `crds/`.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [CertificateIssuer::crd(), CertificateRotation::crd()]
-        .into_iter()
-        .map(with_initial_status)
-        .collect()
+    [CertificateIssuer::crd(), CertificateRotation::crd()].into_iter().map(with_initial_status).collect()
 }
 
 /// Gives a new object `status.observedGeneration: -1`, so that kstatus (Flux, Helm) sees "not looked at yet" from its first moment on

@@ -1,6 +1,6 @@
 //! What the area watches, and what wakes what.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -79,7 +79,13 @@ pub fn run(parts: Parts, namespace: Option<String>, stop: CancellationToken) -> 
     (store, all(parts, rotations, issuers, secrets_api, stop))
 }
 
-async fn all(parts: Parts, rotations: Kind<CertificateRotation>, issuers: Option<Kind<CertificateIssuer>>, secrets_api: Api<PartialObjectMeta<Secret>>, stop: CancellationToken) {
+async fn all(
+    parts: Parts,
+    rotations: Kind<CertificateRotation>,
+    issuers: Option<Kind<CertificateIssuer>>,
+    secrets_api: Api<PartialObjectMeta<Secret>>,
+    stop: CancellationToken,
+) {
     let index = Shared::default();
     let (waker, settings) = (rotations.waker.clone(), Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone() });
     let namespace_facts = Facts::default();
@@ -95,7 +101,11 @@ async fn all(parts: Parts, rotations: Kind<CertificateRotation>, issuers: Option
         let facts = namespace_facts.clone();
         parts.readiness.wait_for("Namespaces", async move { facts.filled().await });
         issuer_waker = Some((issuers.waker.clone(), issuers.store.clone(), parts.operator_namespace.clone()));
-        cluster_issuers = Some(ClusterIssuers { store: issuers.store.clone(), namespaces: namespace_facts.clone(), operator_namespace: parts.operator_namespace.clone() });
+        cluster_issuers = Some(ClusterIssuers {
+            store: issuers.store.clone(),
+            namespaces: namespace_facts.clone(),
+            operator_namespace: parts.operator_namespace.clone(),
+        });
         let context = Arc::new(issuer_controller::Context {
             client: parts.client.clone(),
             writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
@@ -107,7 +117,9 @@ async fn all(parts: Parts, rotations: Kind<CertificateRotation>, issuers: Option
         let noticed = issuer_changed(index.clone(), waker.clone());
         tasks.push(issuers.run(settings.clone(), stop.clone(), context, noticed, issuer_controller::reconcile).boxed());
         let (index, waker, api) = (index.clone(), waker.clone(), Api::<PartialObjectMeta<Namespace>>::all(parts.client.clone()));
-        let follow = async move { namespace_facts.follow(api, namespaces::fact, |key| wake_all(&waker, index.read(|index| index.with_issuer_in(&key.1)))).await };
+        let follow = async move {
+            namespace_facts.follow(api, namespaces::fact, |key| wake_all(&waker, index.read(|index| index.with_issuer_in(&key.1)))).await;
+        };
         tasks.push(follow.boxed());
     }
     let noticed = rotation_changed(index.clone(), waker.clone(), issuer_waker.as_ref().map(|(waker, ..)| waker.clone()));
@@ -150,13 +162,17 @@ fn wake_all(waker: &Waker<CertificateRotation>, keys: impl IntoIterator<Item = K
 }
 
 /// Keeps the index; wakes who wanted the same Secrets, and the issuer whose count changes.
-fn rotation_changed(index: Shared, waker: Waker<CertificateRotation>, issuers: Option<Waker<CertificateIssuer>>) -> impl Fn(&watcher::Event<Guarded<CertificateRotation>>) + Send + 'static {
+fn rotation_changed(
+    index: Shared,
+    waker: Waker<CertificateRotation>,
+    issuers: Option<Waker<CertificateIssuer>>,
+) -> impl Fn(&watcher::Event<Guarded<CertificateRotation>>) + Send + 'static {
     move |event| {
         let mut issuer = None;
         let touched = index.write(|index| match event {
             watcher::Event::Init => {
                 index.begin_list();
-                Default::default()
+                BTreeSet::new()
             }
             watcher::Event::InitDone => index.end_list(),
             watcher::Event::Apply(Guarded { 0: Ok(rotation) }) | watcher::Event::InitApply(Guarded { 0: Ok(rotation) }) => {
@@ -164,7 +180,8 @@ fn rotation_changed(index: Shared, waker: Waker<CertificateRotation>, issuers: O
                 index.put(rotation)
             }
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
-                issuer = object.0.as_ref().ok().and_then(|rotation| rotation.spec.issuer_ref.as_ref()).map(|reference| reference.name.clone());
+                issuer =
+                    object.0.as_ref().ok().and_then(|rotation| rotation.spec.issuer_ref.as_ref()).map(|reference| reference.name.clone());
                 index.remove(&(object.namespace().unwrap_or_default(), object.name_any()))
             }
         });
@@ -176,7 +193,10 @@ fn rotation_changed(index: Shared, waker: Waker<CertificateRotation>, issuers: O
 }
 
 /// An issuer came, changed or went: who names it is looked at.
-fn issuer_changed(index: Shared, waker: Waker<CertificateRotation>) -> impl Fn(&watcher::Event<Guarded<CertificateIssuer>>) + Send + 'static {
+fn issuer_changed(
+    index: Shared,
+    waker: Waker<CertificateRotation>,
+) -> impl Fn(&watcher::Event<Guarded<CertificateIssuer>>) + Send + 'static {
     move |event| {
         if let watcher::Event::Apply(issuer) | watcher::Event::Delete(issuer) = event {
             wake_all(&waker, index.read(|index| index.users_of_issuer(&issuer.name_any())));

@@ -25,6 +25,7 @@ use super::{
     request,
     rotate::{self, Order, Stored},
     status::{self, Problem, View},
+    x509::Certificate,
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
@@ -131,7 +132,11 @@ fn done(context: &Context, object: &Guarded<CertificateRotation>, view: &View, r
             tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
         }
         let failures = context.failures.failed(&uid);
-        let wait = if rotate::is_race(&error) && failures < 5 { jiff::SignedDuration::from_millis(500) } else { retry_after(failures, until, now, &uid) };
+        let wait = if rotate::is_race(&error) && failures < 5 {
+            jiff::SignedDuration::from_millis(500)
+        } else {
+            retry_after(failures, until, now, &uid)
+        };
         return Done { again: after(wait), outcome: Outcome::Retry };
     }
     match &view.problem {
@@ -142,6 +147,7 @@ fn done(context: &Context, object: &Guarded<CertificateRotation>, view: &View, r
             Done { again: next.and_then(|wait| after(wait + jiff::SignedDuration::from_millis(100))), outcome: Outcome::Success }
         }
         Some(problem) => {
+            context.metrics.failed(KIND, problem.reason.as_str());
             let failures = context.failures.failed(&uid);
             let wait = problem.after.filter(|_| failures < 5).unwrap_or_else(|| retry_after(failures, until, now, &uid));
             let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
@@ -176,7 +182,8 @@ async fn observe(context: &Context, rotation: &CertificateRotation) -> Result<St
         return Err(Problem::new(Reason::TargetConflict, message));
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let secret = api.get_opt(name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
+    let secret =
+        api.get_opt(name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
     let Some(secret) = secret else { return Ok(Stored::default()) };
     rotate::refuse_foreign(rotation, name, &secret)?;
     let (meta, memory) = (secret.metadata.clone(), Memory::read(secret.metadata.annotations.as_ref()));
@@ -193,7 +200,11 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
     let times = Times::parse(spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
     let (issuer, identity) = resolve(context, rotation)?;
     view.issuer = Some(identity.clone());
-    let opened = if spec.suspend { Err(IssuerError::Unavailable("suspended".into())) } else { context.steps.run("open-issuer", open(context, rotation, &issuer, now)).await };
+    let opened = if spec.suspend {
+        Err(IssuerError::Unavailable("suspended".into()))
+    } else {
+        context.steps.run("open-issuer", open(context, rotation, &issuer, now)).await
+    };
     let request = request::hash(spec);
     let requested = rotation.annotations().get(ROTATE_ANNOTATION).map(String::as_str).unwrap_or_default();
     let uid = rotation.uid().unwrap_or_default();
@@ -206,7 +217,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
     match plan.action {
         Action::Rest | Action::WaitUntil(_) => Ok(()),
         Action::Keep => {
-            keep(context, rotation, stored, &mut view.memory).await?;
+            keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
             opened.map(|_| ()).map_err(Problem::from)
         }
         Action::Rotate => {
@@ -226,8 +237,17 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
 }
 
 /// The pair stays; the rest of the Secret is made to look as the spec says.
-async fn keep(context: &Context, rotation: &CertificateRotation, stored: &Stored, memory: &mut Memory) -> Result<(), Problem> {
-    let Some(material) = Material::stored(&stored.data) else { return Ok(()) };
+async fn keep(
+    context: &Context,
+    rotation: &CertificateRotation,
+    stored: &Stored,
+    issuer: Option<&dyn OpenIssuer>,
+    memory: &mut Memory,
+) -> Result<(), Problem> {
+    let Some(mut material) = Material::stored(&stored.data) else { return Ok(()) };
+    if let Some(roots) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.roots_of(leaf)) {
+        material.roots = roots.iter().map(Certificate::to_pem).collect();
+    }
     if !rotate::looks_right(rotation, stored, &material)? {
         rotate::store(context, rotation, stored, &material, memory).await?;
     }
@@ -239,7 +259,9 @@ fn resolve(context: &Context, rotation: &CertificateRotation) -> Result<(IssuerS
     let spec = &rotation.spec;
     let (issuer, identity) = match (&spec.issuer, &spec.issuer_ref) {
         (Some(issuer), None) => (issuer.clone(), issuer.identity()),
-        (None, Some(reference)) => (named(context, &reference.name, &rotation.namespace().unwrap_or_default())?, format!("CertificateIssuer/{}", reference.name)),
+        (None, Some(reference)) => {
+            (named(context, &reference.name, &rotation.namespace().unwrap_or_default())?, format!("CertificateIssuer/{}", reference.name))
+        }
         _ => return Err(Problem::new(Reason::InvalidSpec, "spec: set exactly one of issuer and issuerRef")),
     };
     issuer.validate()?;
@@ -248,20 +270,32 @@ fn resolve(context: &Context, rotation: &CertificateRotation) -> Result<(IssuerS
 
 fn named(context: &Context, name: &str, namespace: &str) -> Result<IssuerSpec, Problem> {
     let Some(issuers) = &context.issuers else {
-        let message = format!("spec.issuerRef: CertificateIssuer {name} cannot be used: this operator is limited to namespaces (--namespaces); use spec.issuer");
+        let message = format!(
+            "spec.issuerRef: CertificateIssuer {name} cannot be used: this operator is limited to namespaces (--namespaces); use spec.issuer"
+        );
         return Err(Problem::new(Reason::InvalidSpec, message));
     };
     let found = issuers.store.get(&ObjectRef::new(name));
     let issuer = match found.as_deref() {
-        None => return Err(Problem::new(Reason::IssuerNotFound, format!("CertificateIssuer {name} is not there; create it, or correct spec.issuerRef.name"))),
-        Some(Guarded { 0: Err(invalid) }) => return Err(Problem::new(Reason::IssuerInvalid, format!("CertificateIssuer {name} cannot be read: {}", invalid.error))),
+        None => {
+            return Err(Problem::new(
+                Reason::IssuerNotFound,
+                format!("CertificateIssuer {name} is not there; create it, or correct spec.issuerRef.name"),
+            ));
+        }
+        Some(Guarded { 0: Err(invalid) }) => {
+            return Err(Problem::new(Reason::IssuerInvalid, format!("CertificateIssuer {name} cannot be read: {}", invalid.error)));
+        }
         Some(Guarded { 0: Ok(issuer) }) => issuer,
     };
-    let denied = |why: String| Problem::new(Reason::IssuerDenied, format!("CertificateIssuer {name} does not allow the namespace {namespace}: {why}"));
+    let denied = |why: String| {
+        Problem::new(Reason::IssuerDenied, format!("CertificateIssuer {name} does not allow the namespace {namespace}: {why}"))
+    };
     let Some(allowed) = &issuer.spec.allowed_namespaces else {
         return Err(denied("its spec.allowedNamespaces is absent, which allows none".into()));
     };
-    let selector: kube::core::Selector = allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
+    let selector: kube::core::Selector =
+        allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
     let labels = issuers.namespaces.get("", namespace).unwrap_or_default();
     if !selector.matches(&labels) {
         return Err(denied("the namespace's labels do not match its spec.allowedNamespaces".into()));
@@ -270,7 +304,12 @@ fn named(context: &Context, name: &str, namespace: &str) -> Result<IssuerSpec, P
 }
 
 /// Reads what the issuer needs: from the own namespace, or for a CertificateIssuer from the operator's.
-async fn open(context: &Context, rotation: &CertificateRotation, issuer: &IssuerSpec, now: Timestamp) -> Result<Box<dyn OpenIssuer>, IssuerError> {
+async fn open(
+    context: &Context,
+    rotation: &CertificateRotation,
+    issuer: &IssuerSpec,
+    now: Timestamp,
+) -> Result<Box<dyn OpenIssuer>, IssuerError> {
     let namespace = match (&rotation.spec.issuer_ref, &context.issuers) {
         (Some(_), Some(issuers)) => issuers.operator_namespace.clone(),
         _ => rotation.namespace().unwrap_or_default(),
@@ -283,18 +322,30 @@ async fn open(context: &Context, rotation: &CertificateRotation, issuer: &Issuer
 async fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory, material: &Material, reason: Reason) {
     context.metrics.rotated(KIND, reason.as_str());
     let until = material.chain.first().map(|leaf| leaf.not_after.to_string()).unwrap_or_default();
-    let text = format!("certificate {} of Secret {} was issued by {}, valid until {until}", memory.revision, rotation.spec.secret_name, memory.issuer.as_deref().unwrap_or_default());
+    let text = format!(
+        "certificate {} of Secret {} was issued by {}, valid until {until}",
+        memory.revision,
+        rotation.spec.secret_name,
+        memory.issuer.as_deref().unwrap_or_default()
+    );
     tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, until, "rotated");
     context.events.send(rotation, Note { warning: false, reason: reason.as_str(), action: "Issue", text: &text }).await;
 }
 
 /// Writes the status if it changed, and tells what is new about it.
-async fn report(context: &Context, object: &Guarded<CertificateRotation>, before: &CertificateRotationStatus, after: &CertificateRotationStatus, view: &View) -> Result<(), WriteError> {
+async fn report(
+    context: &Context,
+    object: &Guarded<CertificateRotation>,
+    before: &CertificateRotationStatus,
+    after: &CertificateRotationStatus,
+    view: &View,
+) -> Result<(), WriteError> {
     if let Some(problem) = &view.problem {
         let reason = problem.reason.as_str();
-        if status::is_news(&before.conditions, &after.conditions, STALLED) || status::is_news(&before.conditions, &after.conditions, RECONCILING) {
+        if status::is_news(&before.conditions, &after.conditions, STALLED)
+            || status::is_news(&before.conditions, &after.conditions, RECONCILING)
+        {
             tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = problem.message, "not done");
-            context.metrics.failed(KIND, reason);
             let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
             let why = view.plan.map_or(problem.reason, |plan| plan.reason);
             context.audit.record("issue", &resource, why.as_str(), reason, None);

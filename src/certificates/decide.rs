@@ -88,8 +88,10 @@ impl Times {
         {
             jiff::tz::TimeZone::get(name).map_err(|_| ("spec.timeZone", ScheduleError::TimeZone(name.into())))?;
         }
-        let schedule = spec.schedule.as_ref().map(|cron| Schedule::parse(cron, zone, now)).transpose().map_err(|error| ("spec.schedule", error))?;
-        let window = spec.window.as_ref().map(|window| Window::parse(window, zone, now)).transpose().map_err(|error| ("spec.window", error))?;
+        let schedule =
+            spec.schedule.as_ref().map(|cron| Schedule::parse(cron, zone, now)).transpose().map_err(|error| ("spec.schedule", error))?;
+        let window =
+            spec.window.as_ref().map(|window| Window::parse(window, zone, now)).transpose().map_err(|error| ("spec.window", error))?;
         Ok(Self { schedule, window })
     }
 }
@@ -102,7 +104,12 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     };
     let renewal_time = certificate.map(|certificate| renewal_time(observed.spec, certificate, observed.uid));
     if observed.spec.suspend {
-        return Plan { action: Action::Rest, reason: Reason::Suspended, renewal_time, next: certificate.map(|certificate| certificate.not_after).filter(|end| *end > now) };
+        return Plan {
+            action: Action::Rest,
+            reason: Reason::Suspended,
+            renewal_time,
+            next: certificate.map(|certificate| certificate.not_after).filter(|end| *end > now),
+        };
     }
     let scheduled = certificate.and_then(|certificate| {
         let since = observed.memory.issued_at.unwrap_or(certificate.not_before);
@@ -145,7 +152,10 @@ const CHECKS: &[Check] = &[
     |observed, moment| (certificate(observed)?.not_after <= moment.now).then_some(Reason::Expired),
     |_, moment| (moment.renewal_time? <= moment.now).then_some(Reason::RenewalDue),
     |_, moment| (moment.scheduled? <= moment.now).then_some(Reason::ScheduleDue),
-    |observed, _| (observed.memory.handled.as_deref().is_some_and(|handled| handled != observed.requested) && !observed.requested.is_empty()).then_some(Reason::Requested),
+    |observed, _| {
+        (observed.memory.handled.as_deref().is_some_and(|handled| handled != observed.requested) && !observed.requested.is_empty())
+            .then_some(Reason::Requested)
+    },
 ];
 
 fn certificate<'a>(observed: &Observed<'a>) -> Option<&'a Certificate> {
@@ -250,7 +260,16 @@ mod tests {
                 ..Memory::default()
             };
             let pair = Pair::Good(Box::new(leaf), Vec::new());
-            Self { spec, request, requested: String::new(), issuer: "selfSigned".into(), authority: Some(Authority::default()), pair, memory, now: start + DAY }
+            Self {
+                spec,
+                request,
+                requested: String::new(),
+                issuer: "selfSigned".into(),
+                authority: Some(Authority::default()),
+                pair,
+                memory,
+                now: start + DAY,
+            }
         }
 
         fn plan(&self) -> Plan {
@@ -283,6 +302,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn the_first_reason_wins() {
         let rows: &[(&str, Change, Reason)] = &[
             ("nothing", |_| {}, Reason::Current),
@@ -294,36 +314,136 @@ mod tests {
             ("another issuer", |w| w.issuer = "ca/other".into(), Reason::IssuerChanged),
             ("another CA", |w| w.authority = Some(Authority { ca: Some(ca("x").1), ..Authority::default() }), Reason::CaChanged),
             ("the CA cannot be told", |w| w.authority = None, Reason::Current),
-            ("the same CA, and it did not sign", |w| {
-                let ca = ca("x").1;
-                w.memory.authority = Some(ca.fingerprint());
-                w.authority = Some(Authority { ca: Some(ca), ..Authority::default() });
-            }, Reason::NotTrusted),
+            (
+                "the same CA, and it did not sign",
+                |w| {
+                    let ca = ca("x").1;
+                    w.memory.authority = Some(ca.fingerprint());
+                    w.authority = Some(Authority { ca: Some(ca), ..Authority::default() });
+                },
+                Reason::NotTrusted,
+            ),
             ("over", |w| w.now = w.end(), Reason::Expired),
             ("a second before the end", |w| w.now = w.end() - SignedDuration::from_secs(1), Reason::RenewalDue),
             ("65 of 100 days", |w| w.now += DAY * 64, Reason::Current),
             ("67 of 100 days", |w| w.now += DAY * 66, Reason::RenewalDue),
-            ("renewBefore 20 days, day 78", |w| { w.spec.renew_before = Some(hours("480h")); w.now += DAY * 77; }, Reason::Current),
-            ("renewBefore 20 days, day 81", |w| { w.spec.renew_before = Some(hours("480h")); w.now += DAY * 80; }, Reason::RenewalDue),
-            ("renewBefore 10 %, day 88", |w| { w.spec.renew_before_percentage = Some(10); w.now += DAY * 87; }, Reason::Current),
-            ("renewBefore 10 %, day 91", |w| { w.spec.renew_before_percentage = Some(10); w.now += DAY * 90; }, Reason::RenewalDue),
-            ("renewBefore longer than the actual life", |w| { w.spec.renew_before = Some(hours("9000h")); w.now += DAY * 60; }, Reason::Current),
+            (
+                "renewBefore 20 days, day 78",
+                |w| {
+                    w.spec.renew_before = Some(hours("480h"));
+                    w.now += DAY * 77;
+                },
+                Reason::Current,
+            ),
+            (
+                "renewBefore 20 days, day 81",
+                |w| {
+                    w.spec.renew_before = Some(hours("480h"));
+                    w.now += DAY * 80;
+                },
+                Reason::RenewalDue,
+            ),
+            (
+                "renewBefore 10 %, day 88",
+                |w| {
+                    w.spec.renew_before_percentage = Some(10);
+                    w.now += DAY * 87;
+                },
+                Reason::Current,
+            ),
+            (
+                "renewBefore 10 %, day 91",
+                |w| {
+                    w.spec.renew_before_percentage = Some(10);
+                    w.now += DAY * 90;
+                },
+                Reason::RenewalDue,
+            ),
+            (
+                "renewBefore longer than the actual life",
+                |w| {
+                    w.spec.renew_before = Some(hours("9000h"));
+                    w.now += DAY * 60;
+                },
+                Reason::Current,
+            ),
             ("schedule in the future", |w| w.spec.schedule = Some("0 2 15 * *".into()), Reason::Current),
-            ("schedule passed since it was issued", |w| { w.spec.schedule = Some("0 2 1 * *".into()); w.now += DAY * 35; }, Reason::ScheduleDue),
-            ("schedule passed, and issued after it", |w| {
-                w.spec.schedule = Some("0 2 1 * *".into());
-                w.now += DAY * 35;
-                w.memory.issued_at = Some(w.now - DAY);
-            }, Reason::Current),
+            (
+                "schedule passed since it was issued",
+                |w| {
+                    w.spec.schedule = Some("0 2 1 * *".into());
+                    w.now += DAY * 35;
+                },
+                Reason::ScheduleDue,
+            ),
+            (
+                "schedule passed, and issued after it",
+                |w| {
+                    w.spec.schedule = Some("0 2 1 * *".into());
+                    w.now += DAY * 35;
+                    w.memory.issued_at = Some(w.now - DAY);
+                },
+                Reason::Current,
+            ),
             ("asked for", |w| w.requested = "now".into(), Reason::Requested),
-            ("asked for, handled", |w| { w.requested = "now".into(); w.memory.handled = Some("now".into()); }, Reason::Current),
-            ("asked for before there was a memory", |w| { w.requested = "now".into(); w.memory.handled = None; }, Reason::Current),
+            (
+                "asked for, handled",
+                |w| {
+                    w.requested = "now".into();
+                    w.memory.handled = Some("now".into());
+                },
+                Reason::Current,
+            ),
+            (
+                "asked for before there was a memory",
+                |w| {
+                    w.requested = "now".into();
+                    w.memory.handled = None;
+                },
+                Reason::Current,
+            ),
             ("the request was taken away", |w| w.memory.handled = Some("then".into()), Reason::Current),
-            ("missing wins over everything", |w| { w.pair = Pair::Missing; w.request = "other".into(); w.requested = "now".into(); }, Reason::Missing),
-            ("the spec wins over the issuer", |w| { w.request = "other".into(); w.issuer = "ca/other".into(); }, Reason::SpecChanged),
-            ("expired wins over due and asked", |w| { w.now = w.end(); w.requested = "now".into(); }, Reason::Expired),
-            ("due wins over asked", |w| { w.now += DAY * 70; w.requested = "now".into(); }, Reason::RenewalDue),
-            ("suspended", |w| { w.spec.suspend = true; w.pair = Pair::Missing; }, Reason::Suspended),
+            (
+                "missing wins over everything",
+                |w| {
+                    w.pair = Pair::Missing;
+                    w.request = "other".into();
+                    w.requested = "now".into();
+                },
+                Reason::Missing,
+            ),
+            (
+                "the spec wins over the issuer",
+                |w| {
+                    w.request = "other".into();
+                    w.issuer = "ca/other".into();
+                },
+                Reason::SpecChanged,
+            ),
+            (
+                "expired wins over due and asked",
+                |w| {
+                    w.now = w.end();
+                    w.requested = "now".into();
+                },
+                Reason::Expired,
+            ),
+            (
+                "due wins over asked",
+                |w| {
+                    w.now += DAY * 70;
+                    w.requested = "now".into();
+                },
+                Reason::RenewalDue,
+            ),
+            (
+                "suspended",
+                |w| {
+                    w.spec.suspend = true;
+                    w.pair = Pair::Missing;
+                },
+                Reason::Suspended,
+            ),
         ];
         for (name, change, reason) in rows {
             let mut world = World::new();
@@ -351,9 +471,19 @@ mod tests {
             ("asked for", |w| w.requested = "now".into(), Action::Rotate),
             ("missing", |w| w.pair = Pair::Missing, Action::Rotate),
             ("expired", |w| w.now = w.end(), Action::Rotate),
-            ("the next window would be too late", |w| w.now = "2026-04-05T00:00:00Z".parse().unwrap(), Action::WaitUntil("2026-04-10T23:00:00Z".parse().unwrap())),
+            (
+                "the next window would be too late",
+                |w| w.now = "2026-04-05T00:00:00Z".parse().unwrap(),
+                Action::WaitUntil("2026-04-10T23:00:00Z".parse().unwrap()),
+            ),
             ("in the last hour it does not wait", |w| w.now = w.end() - SignedDuration::from_mins(30), Action::Rotate),
-            ("another spec waits too", |w| { w.request = "other".into(); }, Action::WaitUntil("2026-01-03T02:00:00Z".parse().unwrap())),
+            (
+                "another spec waits too",
+                |w| {
+                    w.request = "other".into();
+                },
+                Action::WaitUntil("2026-01-03T02:00:00Z".parse().unwrap()),
+            ),
         ];
         for (name, change, action) in rows {
             let mut world = World::new();

@@ -112,9 +112,10 @@ impl Index {
         let entry = self.entries.get(key)?;
         entry.writes.iter().find_map(|secret| {
             let users = self.secrets.get(&(key.0.clone(), secret.clone()))?;
-            let older = users.iter().filter(|user| *user != key).find(|user| {
-                self.entries.get(*user).is_some_and(|other| other.writes.contains(secret) && other.age < entry.age)
-            })?;
+            let older = users
+                .iter()
+                .filter(|user| *user != key)
+                .find(|user| self.entries.get(*user).is_some_and(|other| other.writes.contains(secret) && other.age < entry.age))?;
             Some((secret.clone(), older.1.clone()))
         })
     }

@@ -86,6 +86,12 @@ pub trait OpenIssuer: Send + Sync {
     /// What it signs with.
     fn authority(&self) -> &Authority;
 
+    /// What `ca.crt` has to hold for a certificate that it issued; None if only the answer to a request tells.
+    fn roots_of(&self, leaf: &Certificate) -> Option<Vec<Certificate>> {
+        let _ = leaf;
+        Some(self.authority().roots.clone()).filter(|roots| !roots.is_empty())
+    }
+
     /// Asks for a certificate. What comes back is verified by the caller. Cancelling may leave an issued certificate that nobody uses.
     fn issue<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Issued, IssuerError>>;
 }

@@ -5,15 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::{
-    controller::Failures,
-    decide::retry_after,
-    index::Shared,
-    issuer::Issuer,
-    reason::Reason,
-    rotate,
-    status::Problem,
-};
+use super::{controller::Failures, decide::retry_after, index::Shared, issuer::Issuer, reason::Reason, rotate, status::Problem};
 use crate::{
     api::{CertificateIssuer, certificate_issuer::CertificateIssuerStatus},
     clock::Clock,

@@ -104,7 +104,10 @@ impl Key {
         }
         let rsa = self.0.algorithm() == &rcgen::PKCS_RSA_SHA256;
         let document = if rsa {
-            aws_lc_rs::rsa::KeyPair::from_der(der).ok().and_then(|key| key.as_der().ok()).map(|der: aws_lc_rs::encoding::Pkcs8V1Der<'_>| der.as_ref().to_vec())
+            aws_lc_rs::rsa::KeyPair::from_der(der)
+                .ok()
+                .and_then(|key| key.as_der().ok())
+                .map(|der: aws_lc_rs::encoding::Pkcs8V1Der<'_>| der.as_ref().to_vec())
         } else {
             let algorithm = self.signing_curve().ok_or(KeyError::Unsupported)?;
             aws_lc_rs::signature::EcdsaKeyPair::from_private_key_der(algorithm, der)

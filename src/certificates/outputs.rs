@@ -53,14 +53,18 @@ impl Material {
         let chain: String = self.chain.iter().map(Certificate::to_pem).collect();
         let key = self.key.to_pem(spec.private_key.encoding, spec.private_key.algorithm)?;
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        let mut data: SecretData = [(CERTIFICATE, bytes(&chain)), (KEY, bytes(&key)), (CA, bytes(&self.roots))].map(|(name, value)| (name.to_owned(), value)).into();
+        let mut data: SecretData = [(CERTIFICATE, bytes(&chain)), (KEY, bytes(&key)), (CA, bytes(&self.roots))]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
         let Some(outputs) = &spec.outputs else { return Ok(data) };
         if let Some(combined) = &outputs.combined_pem {
             let both = Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat());
             data.insert(combined.key.clone(), both);
         }
         if let Some(files) = &outputs.files {
-            for (name, value) in [(&files.certificate, chain.as_str()), (&files.private_key, key.as_str()), (&files.ca, self.roots.as_str())] {
+            for (name, value) in
+                [(&files.certificate, chain.as_str()), (&files.private_key, key.as_str()), (&files.ca, self.roots.as_str())]
+            {
                 if let Some(name) = name {
                     data.insert(name.clone(), bytes(value));
                 }

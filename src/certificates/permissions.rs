@@ -4,10 +4,20 @@ use crate::cluster::permissions::{Permission, Scope};
 
 /// The rules.
 pub const PERMISSIONS: &[Permission] = &[
-    Permission { scope: Scope::Namespaces, api_groups: &["seaworthy.dev"], resources: &["certificaterotations"], verbs: &["list", "watch"] },
+    Permission {
+        scope: Scope::Namespaces,
+        api_groups: &["seaworthy.dev"],
+        resources: &["certificaterotations"],
+        verbs: &["list", "watch"],
+    },
     Permission { scope: Scope::Namespaces, api_groups: &["seaworthy.dev"], resources: &["certificaterotations/status"], verbs: &["patch"] },
     // Reads of CAs and pairs, the metadata watch, and the pairs that are written; delete is for `history: 0`.
-    Permission { scope: Scope::Namespaces, api_groups: &[""], resources: &["secrets"], verbs: &["get", "list", "watch", "create", "patch", "delete"] },
+    Permission {
+        scope: Scope::Namespaces,
+        api_groups: &[""],
+        resources: &["secrets"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+    },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["certificateissuers"], verbs: &["list", "watch"] },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["certificateissuers/status"], verbs: &["patch"] },
     // Their labels decide where an issuer may be used.

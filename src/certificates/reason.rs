@@ -98,7 +98,13 @@ impl Reason {
     pub const fn needs_a_person(self) -> bool {
         matches!(
             self,
-            Self::InvalidSpec | Self::Malformed | Self::NotOurs | Self::TargetConflict | Self::ReservedType | Self::IssuerDenied | Self::IssuerInvalid
+            Self::InvalidSpec
+                | Self::Malformed
+                | Self::NotOurs
+                | Self::TargetConflict
+                | Self::ReservedType
+                | Self::IssuerDenied
+                | Self::IssuerInvalid
         )
     }
 }

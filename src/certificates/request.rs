@@ -153,7 +153,5 @@ pub fn hash(spec: &CertificateRotationSpec) -> String {
         algorithm: spec.private_key.algorithm,
         size: keys::size(&spec.private_key),
     };
-    let json = serde_json::to_vec(&asked).unwrap_or_default();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &json);
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    crate::ids::hash(&serde_json::to_vec(&asked).unwrap_or_default())
 }

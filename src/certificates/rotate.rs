@@ -33,6 +33,7 @@ use crate::{
         certificate_rotation::{Algorithm, CreationPolicy, RotationPolicy},
     },
     cluster::{apply::WriteError, owner, references},
+    ids,
 };
 
 /// The type of the Secrets that are written.
@@ -66,18 +67,26 @@ pub struct Order<'a> {
 }
 
 /// Issues and stores a new pair. Returns what is then written down with it, and the pair.
-pub async fn rotate(context: &Context, rotation: &CertificateRotation, stored: &Stored, issuer: &dyn OpenIssuer, order: &Order<'_>) -> Result<(Memory, Material), Problem> {
+pub async fn rotate(
+    context: &Context,
+    rotation: &CertificateRotation,
+    stored: &Stored,
+    issuer: &dyn OpenIssuer,
+    order: &Order<'_>,
+) -> Result<(Memory, Material), Problem> {
     let now = context.clock.now();
     let steps = &context.steps;
     let material = steps.run("issue", issue(rotation, stored, issuer, now)).await?;
-    context.audit.record("issue", &described(rotation), order.reason.as_str(), "success", Some(stored.memory.revision + 1));
+    // A Secret that was deleted takes its memory along; the count goes on where the status is.
+    let revision = stored.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
+    context.audit.record("issue", &described(rotation), order.reason.as_str(), "success", Some(revision));
     steps.run("keep-previous", keep_previous(context, rotation, stored, order.reason)).await?;
     let mut memory = Memory {
         request: Some(order.request.into()),
         issuer: Some(order.issuer.into()),
         authority: Some(issuer.authority().fingerprint()),
-        revision: stored.memory.revision + 1,
-        rotation: Some(rotation_id()),
+        revision,
+        rotation: Some(ids::random::<8>()),
         reason: Some(order.reason.to_string()),
         issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled: Some(order.requested.into()),
@@ -92,7 +101,9 @@ pub async fn rotate(context: &Context, rotation: &CertificateRotation, stored: &
 async fn issue(rotation: &CertificateRotation, stored: &Stored, issuer: &dyn OpenIssuer, now: Timestamp) -> Result<Material, Problem> {
     let spec = &rotation.spec;
     let kept = match spec.private_key.rotation_policy {
-        RotationPolicy::Never => stored.data.get(super::outputs::KEY).and_then(|pem| Key::from_pem(pem).ok()).filter(|key| key.fits(&spec.private_key)),
+        RotationPolicy::Never => {
+            stored.data.get(super::outputs::KEY).and_then(|pem| Key::from_pem(pem).ok()).filter(|key| key.fits(&spec.private_key))
+        }
         RotationPolicy::Always => None,
     };
     let key = match kept {
@@ -123,7 +134,8 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
     }
     let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let there = api.get_opt(&name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
+    let there =
+        api.get_opt(&name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
     if let Some(secret) = &there {
         refuse_foreign(rotation, &name, secret)?;
     }
@@ -151,7 +163,13 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
 }
 
 /// Writes the pair as the spec wants it to look, fenced by what was read.
-pub async fn store(context: &Context, rotation: &CertificateRotation, stored: &Stored, material: &Material, memory: &mut Memory) -> Result<(), Problem> {
+pub async fn store(
+    context: &Context,
+    rotation: &CertificateRotation,
+    stored: &Stored,
+    material: &Material,
+    memory: &mut Memory,
+) -> Result<(), Problem> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
     let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
@@ -179,7 +197,7 @@ fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     let keys: Vec<&String> = data.keys().collect();
     let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
     let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy)).unwrap_or_default();
-    owner::owner_hash(&text)
+    ids::hash(text.as_bytes())
 }
 
 fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory: &Memory, template: bool) -> Secret {
@@ -218,20 +236,30 @@ fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory:
 pub fn refuse_foreign(rotation: &CertificateRotation, name: &str, secret: &Secret) -> Result<(), Problem> {
     let type_ = secret.type_.as_deref().unwrap_or("Opaque");
     if owner::RESERVED_TYPES.contains(&type_) {
-        return Err(Problem::new(Reason::ReservedType, format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName")));
+        return Err(Problem::new(
+            Reason::ReservedType,
+            format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName"),
+        ));
     }
     match owner::of(&secret.metadata) {
         Some(whose) if whose == owned_by(rotation) => {}
         Some(whose) => {
-            return Err(Problem::new(Reason::NotOurs, format!("Secret {name} belongs to {whose}; choose another spec.secretName, or delete the Secret after that resource")));
+            return Err(Problem::new(
+                Reason::NotOurs,
+                format!("Secret {name} belongs to {whose}; choose another spec.secretName, or delete the Secret after that resource"),
+            ));
         }
         None => {
-            let message = format!("Secret {name} exists and was not made by Seaworthy; choose another spec.secretName, or delete the Secret so that it is made anew");
+            let message = format!(
+                "Secret {name} exists and was not made by Seaworthy; choose another spec.secretName, or delete the Secret so that it is made anew"
+            );
             return Err(Problem::new(Reason::NotOurs, message));
         }
     }
     if type_ != SECRET_TYPE {
-        let message = format!("Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew");
+        let message = format!(
+            "Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew"
+        );
         return Err(Problem::new(Reason::NotOurs, message));
     }
     Ok(())
@@ -248,17 +276,13 @@ pub fn described(rotation: &CertificateRotation) -> String {
 }
 
 /// Opens the issuer, bounded in time: an issuer that hangs holds one object up, not a worker for ever.
-pub async fn open<'a>(open: impl Future<Output = Result<Box<dyn OpenIssuer>, IssuerError>> + 'a) -> Result<Box<dyn OpenIssuer>, IssuerError> {
+pub async fn open<'a>(
+    open: impl Future<Output = Result<Box<dyn OpenIssuer>, IssuerError>> + 'a,
+) -> Result<Box<dyn OpenIssuer>, IssuerError> {
     const MOST: std::time::Duration = std::time::Duration::from_secs(30);
     tokio::time::timeout(MOST, open)
         .await
         .unwrap_or_else(|_| Err(IssuerError::Unavailable(format!("the issuer did not answer within {MOST:?}"))))
-}
-
-fn rotation_id() -> String {
-    let mut bytes = [0u8; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes); // an id that is not random is still an id
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A write that lost a race is no failure worth telling a person about.

@@ -7,8 +7,8 @@ use std::{net::IpAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, date_time_ymd,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, date_time_ymd,
 };
 use x509_parser::asn1_rs::{Any, FromDer};
 
@@ -201,7 +201,8 @@ fn alternative_name(name: Name) -> Result<SanType, SignError> {
 
 fn subtrees(item: Option<&NameConstraintItem>) -> Result<Vec<GeneralSubtree>, SignError> {
     let Some(item) = item else { return Ok(Vec::new()) };
-    let ranges = item.ip_ranges.iter().map(|range| cidr(range).ok_or_else(|| SignError(format!("nameConstraints: {range:?} is no CIDR range"))));
+    let ranges =
+        item.ip_ranges.iter().map(|range| cidr(range).ok_or_else(|| SignError(format!("nameConstraints: {range:?} is no CIDR range"))));
     item.dns_domains
         .iter()
         .map(|domain| Ok(GeneralSubtree::DnsName(domain.clone())))
@@ -295,13 +296,16 @@ pub(super) mod tests {
     pub(crate) fn pair(key: &Key, chain: &[&Certificate]) -> SecretData {
         let pem: String = chain.iter().map(|certificate| certificate.to_pem()).collect();
         let key = key.to_pem(Encoding::Pkcs8, Algorithm::Ecdsa).unwrap();
-        [("tls.crt", pem.into_bytes()), ("tls.key", key.as_bytes().to_vec())].map(|(name, value)| (name.to_owned(), Zeroizing::new(value))).into()
+        [("tls.crt", pem.into_bytes()), ("tls.key", key.as_bytes().to_vec())]
+            .map(|(name, value)| (name.to_owned(), Zeroizing::new(value)))
+            .into()
     }
 
     #[test]
     fn a_subject_keeps_every_value_in_both_names() {
         let mut spec = spec_of_ca("Example CA");
-        spec.subject = Some(Subject { organizations: vec!["One".into(), "Two".into()], countries: vec!["DE".into()], ..Subject::default() });
+        spec.subject =
+            Some(Subject { organizations: vec!["One".into(), "Two".into()], countries: vec!["DE".into()], ..Subject::default() });
         let key = Key::generate(&spec.private_key).unwrap();
         let root = sign(&Request { spec: &spec, key: &key, now: Timestamp::now() }, None).unwrap();
         assert_eq!(root.subject_text, "C=DE, O=One, O=Two, CN=Example CA");
@@ -312,7 +316,13 @@ pub(super) mod tests {
 
     #[test]
     fn every_algorithm_signs_for_every_other() {
-        let kinds = [(Algorithm::Rsa, None), (Algorithm::Ecdsa, Some(256)), (Algorithm::Ecdsa, Some(384)), (Algorithm::Ecdsa, Some(521)), (Algorithm::Ed25519, None)];
+        let kinds = [
+            (Algorithm::Rsa, None),
+            (Algorithm::Ecdsa, Some(256)),
+            (Algorithm::Ecdsa, Some(384)),
+            (Algorithm::Ecdsa, Some(521)),
+            (Algorithm::Ed25519, None),
+        ];
         let of = |(algorithm, size)| {
             let mut spec = spec_of_ca("x");
             (spec.private_key.algorithm, spec.private_key.size) = (algorithm, size);

@@ -121,14 +121,21 @@ fn findings(view: &View, now: Timestamp) -> Vec<Finding> {
 /// Ready is about what consumers get: a pair that fits together, is trusted and has not expired.
 fn ready(view: &View, now: Timestamp) -> Finding {
     let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str(), message };
-    let blocked = view.problem.as_ref().filter(|problem| matches!(problem.reason, Reason::NotOurs | Reason::TargetConflict | Reason::ReservedType | Reason::Malformed));
+    let blocked = view
+        .problem
+        .as_ref()
+        .filter(|problem| matches!(problem.reason, Reason::NotOurs | Reason::TargetConflict | Reason::ReservedType | Reason::Malformed));
     if let Some(problem) = blocked {
         return no(problem.reason, problem.message.clone());
     }
     let reason = view.plan.map_or(Reason::Current, |plan| plan.reason);
     let broken = match &view.pair {
-        Pair::Good(certificate, _) if certificate.not_after <= now => Some(no(Reason::Expired, format!("the certificate expired at {}", certificate.not_after))),
-        Pair::Good(..) if reason == Reason::NotTrusted => Some(no(reason, "the stored certificate was not signed by the issuer's CA".into())),
+        Pair::Good(certificate, _) if certificate.not_after <= now => {
+            Some(no(Reason::Expired, format!("the certificate expired at {}", certificate.not_after)))
+        }
+        Pair::Good(..) if reason == Reason::NotTrusted => {
+            Some(no(reason, "the stored certificate was not signed by the issuer's CA".into()))
+        }
         Pair::Good(..) => None,
         Pair::Missing => Some(no(Reason::Missing, "there is no certificate yet".into())),
         Pair::Unreadable(what) => Some(no(Reason::Unreadable, format!("the Secret cannot be read: {what}"))),
@@ -144,7 +151,9 @@ fn ready(view: &View, now: Timestamp) -> Finding {
     let Pair::Good(certificate, _) = &view.pair else { return no(Reason::Missing, String::new()) };
     let until = certificate.not_after;
     let message = match view.plan {
-        Some(Plan { action: Action::WaitUntil(time), reason, .. }) => format!("valid until {until}; rotation ({reason}) waits until {}", seconds(time).0),
+        Some(Plan { action: Action::WaitUntil(time), reason, .. }) => {
+            format!("valid until {until}; rotation ({reason}) waits until {}", seconds(time).0)
+        }
         Some(Plan { action: Action::Rest, .. }) => format!("valid until {until}; suspended, nothing is renewed"),
         Some(Plan { renewal_time: Some(renewal), .. }) => format!("valid until {until}; renewal at {}", seconds(renewal).0),
         _ => format!("valid until {until}"),
@@ -164,7 +173,8 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
 
 /// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
 pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
-    let reason = |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
+    let reason =
+        |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
     let after = reason(after);
     after.is_some() && after != reason(before)
 }

@@ -2,8 +2,6 @@
 
 use clap::CommandFactory;
 
-use super::Failure;
-
 /// Print a script that teaches your shell to complete seaworthy's commands and flags.
 ///
 /// Example for bash: source <(seaworthy completion bash)
@@ -13,9 +11,8 @@ pub(super) struct Arguments {
     shell: clap_complete::Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments) {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "seaworthy", &mut script);
     super::print(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::{Failure, client};
 use crate::{
     app::{self, Area},
     clock::Clock,
+    ids,
     telemetry::logging::{self, Format},
 };
 
@@ -69,9 +70,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 /// A Pod that is started again keeps its name; what is random tells the two processes apart in the Lease.
 fn identity(name: Option<String>) -> String {
     let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let mut random = [0u8; 4];
-    let _ = aws_lc_rs::rand::fill(&mut random); // without, two processes of one name are still told apart by the Lease's version
-    format!("{}_{:08x}", name.unwrap_or_else(host), u32::from_be_bytes(random))
+    format!("{}_{}", name.unwrap_or_else(host), ids::random::<4>())
 }
 
 async fn stop_on_signal(stop: CancellationToken) {

@@ -67,7 +67,10 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Status(arguments) => status::run(arguments).await,
         Command::Rotate(arguments) => rotate::run(arguments).await,
-        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Completion(arguments) => {
+            completion::run(&arguments);
+            Ok(())
+        }
     };
     let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
@@ -80,13 +83,11 @@ pub async fn run(arguments: Arguments) -> ExitCode {
 }
 
 /// To standard error, for people.
-#[expect(clippy::print_stderr, reason = "the command line talks to a person here")]
 fn say(message: &str) {
     anstream::eprintln!("{message}");
 }
 
 /// To standard output: the result.
-#[expect(clippy::print_stdout, reason = "the command line's result goes to standard output")]
 fn print(text: &str) {
     anstream::println!("{text}");
 }

@@ -41,10 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let namespace = arguments.namespace.unwrap_or(default);
     let api: Api<CertificateRotation> = Api::namespaced(client, &namespace);
     let described = format!("certificaterotation/{name} in namespace {namespace}");
-    let before = match api.get_opt(name).await? {
-        Some(before) => before,
-        None => return Err(Failure::Usage(format!("{described} is not there"))),
-    };
+    let Some(before) = api.get_opt(name).await? else { return Err(Failure::Usage(format!("{described} is not there"))) };
     if before.spec.suspend {
         return Err(Failure::Usage(format!("{described} is suspended (spec.suspend: true); nothing would happen")));
     }
@@ -55,9 +52,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     say(&format!("waiting for {described}, at most {}", arguments.timeout));
-    let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_secs(300));
+    let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_mins(5));
     let old = before.status.as_ref().and_then(|status| status.last_rotation.as_ref()).map(|last| last.id.clone());
-    match tokio::time::timeout(most, await_condition(api.clone(), name, |object: Option<&CertificateRotation>| object.is_none_or(|object| is_over(object, old.as_deref())))).await {
+    match tokio::time::timeout(
+        most,
+        await_condition(api.clone(), name, |object: Option<&CertificateRotation>| {
+            object.is_none_or(|object| is_over(object, old.as_deref()))
+        }),
+    )
+    .await
+    {
         Ok(Ok(Some(after))) => conclude(&described, &after, old.as_deref()),
         Ok(Ok(None)) => {
             say(&format!("{described} was deleted"));
@@ -66,7 +70,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Ok(Err(error)) => Err(Failure::Unreachable(format!("{described} could not be watched: {error}"))),
         Err(_) => {
             let failure = api.get(name).await.ok().and_then(|object| object.status).and_then(|status| status.last_failure);
-            let why = failure.map_or_else(|| "the operator has said nothing; is it running?".to_owned(), |failure| format!("{}: {}", failure.reason, failure.message));
+            let why = failure.map_or_else(
+                || "the operator has said nothing; is it running?".to_owned(),
+                |failure| format!("{}: {}", failure.reason, failure.message),
+            );
             say(&format!("{described} was not rotated within {}; {why}", arguments.timeout));
             Err(Failure::Wrong)
         }
@@ -88,15 +95,28 @@ fn rotation_of(object: &CertificateRotation) -> Option<&str> {
 }
 
 fn is_over(object: &CertificateRotation, old: Option<&str>) -> bool {
-    let stalled = object.status.as_ref().is_some_and(|status| is_true(&status.conditions, STALLED) && status.observed_generation == object.metadata.generation);
+    let stalled = object
+        .status
+        .as_ref()
+        .is_some_and(|status| is_true(&status.conditions, STALLED) && status.observed_generation == object.metadata.generation);
     stalled || (rotation_of(object).is_some() && rotation_of(object) != old)
 }
 
 fn conclude(described: &str, after: &CertificateRotation, old: Option<&str>) -> Result<(), Failure> {
     let status = after.status.clone().unwrap_or_default();
-    let message = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind).map(|condition| format!("{}: {}", condition.reason, condition.message));
+    let message = |kind: &str| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == kind)
+            .map(|condition| format!("{}: {}", condition.reason, condition.message))
+    };
     if rotation_of(after) != old && is_true(&status.conditions, READY) {
-        print(&format!("{described}: revision {}, valid until {}", status.revision.unwrap_or(0), status.not_after.map(|time| time.0.to_string()).unwrap_or_default()));
+        print(&format!(
+            "{described}: revision {}, valid until {}",
+            status.revision.unwrap_or(0),
+            status.not_after.map(|time| time.0.to_string()).unwrap_or_default()
+        ));
         return Ok(());
     }
     say(&format!("{described} cannot be rotated: {}", message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any())));

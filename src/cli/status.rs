@@ -101,9 +101,9 @@ where
 
 fn missing_crds(error: kube::Error) -> Failure {
     match error {
-        kube::Error::Api(status) if status.is_not_found() => {
-            Failure::Unreachable("the CustomResourceDefinitions are not installed; install them with: seaworthy crds | kubectl apply --server-side -f -".into())
-        }
+        kube::Error::Api(status) if status.is_not_found() => Failure::Unreachable(
+            "the CustomResourceDefinitions are not installed; install them with: seaworthy crds | kubectl apply --server-side -f -".into(),
+        ),
         error => error.into(),
     }
 }
@@ -115,7 +115,12 @@ fn of_rotation(guard: DeserializeGuard<CertificateRotation>) -> Row {
             let status = rotation.status.unwrap_or_default();
             let time = |time: Option<Time>| time.map(|time| time.0);
             let renews = if rotation.spec.suspend { None } else { time(status.renewal_time) };
-            Row { expires: time(status.not_after), renews, revision: status.revision, ..row("CertificateRotation", namespace, name, &status.conditions) }
+            Row {
+                expires: time(status.not_after),
+                renews,
+                revision: status.revision,
+                ..row("CertificateRotation", namespace, name, &status.conditions)
+            }
         }
         Err(invalid) => unreadable("CertificateRotation", namespace, name, &invalid.error),
     }
@@ -154,7 +159,10 @@ fn unreadable(kind: &str, namespace: Option<String>, name: String, error: &str) 
 
 fn show(rows: &[Row], namespace: Option<&str>, now: Timestamp) {
     if rows.is_empty() {
-        print(&format!("Nothing is managed {}.", namespace.map_or_else(|| "in this cluster".into(), |namespace| format!("in namespace {namespace}; -A shows all"))));
+        print(&format!(
+            "Nothing is managed {}.",
+            namespace.map_or_else(|| "in this cluster".into(), |namespace| format!("in namespace {namespace}; -A shows all"))
+        ));
         return;
     }
     let mut table = Table::new();
@@ -175,7 +183,15 @@ fn show(rows: &[Row], namespace: Option<&str>, now: Timestamp) {
             None => dash(),
         };
         let last = if wide && row.ready { timeline(row, now, horizon) } else { row.message.clone() };
-        table.add_row([ready, Cell::new(&row.kind), Cell::new(row.namespace.clone().unwrap_or_else(dash)), Cell::new(&row.name), Cell::new(expires), Cell::new(next), Cell::new(last)]);
+        table.add_row([
+            ready,
+            Cell::new(&row.kind),
+            Cell::new(row.namespace.clone().unwrap_or_else(dash)),
+            Cell::new(&row.name),
+            Cell::new(expires),
+            Cell::new(next),
+            Cell::new(last),
+        ]);
     }
     print(&table.to_string());
     let wrong = rows.iter().filter(|row| !row.ready).count();

@@ -113,7 +113,11 @@ impl Writer {
     {
         let entries = read.managed_fields.as_deref().unwrap_or_default();
         let ours = |operation: &str| {
-            entries.iter().position(|entry| entry.manager.as_deref() == Some(self.manager) && entry.operation.as_deref() == Some(operation) && entry.subresource.is_none())
+            entries.iter().position(|entry| {
+                entry.manager.as_deref() == Some(self.manager)
+                    && entry.operation.as_deref() == Some(operation)
+                    && entry.subresource.is_none()
+            })
         };
         let (Some(place), None) = (ours("Update"), ours("Apply")) else { return Ok(Fence::from(read)) };
         self.leadership.check()?;
@@ -125,7 +129,11 @@ impl Writer {
         .map_err(|error| WriteError::Unavailable { object: described.into(), message: error.to_string() })?;
         let name = read.name.clone().unwrap_or_default();
         let params = PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() };
-        let written = self.api::<K>(read).patch_metadata(&name, &params, &Patch::<()>::Json(patch)).await.map_err(|error| explain(described, error))?;
+        let written = self
+            .api::<K>(read)
+            .patch_metadata(&name, &params, &Patch::<()>::Json(patch))
+            .await
+            .map_err(|error| explain(described, error))?;
         Ok(Fence::from(&written.metadata))
     }
 
@@ -179,7 +187,9 @@ fn explain(object: &str, error: kube::Error) -> WriteError {
         kube::Error::Api(status) if status.is_conflict() => WriteError::Superseded(object.into()),
         // Applying to what has been deleted in the meantime.
         kube::Error::Api(status) if status.is_not_found() => WriteError::Superseded(object.into()),
-        kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => WriteError::Refused { object: object.into(), message: status.message.clone() },
+        kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
+            WriteError::Refused { object: object.into(), message: status.message.clone() }
+        }
         error => WriteError::Unavailable { object: object.into(), message: error.to_string() },
     }
 }

@@ -33,7 +33,8 @@ pub fn merge(before: &[Condition], findings: Vec<Finding>, generation: Option<i6
         .into_iter()
         .map(|finding| {
             let status = if finding.status { "True" } else { "False" };
-            let since = before.iter().find(|old| old.type_ == finding.kind && old.status == status).map(|old| old.last_transition_time.clone());
+            let since =
+                before.iter().find(|old| old.type_ == finding.kind && old.status == status).map(|old| old.last_transition_time.clone());
             Condition {
                 type_: finding.kind.into(),
                 status: status.into(),
@@ -75,7 +76,10 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let first = merge(&[], ready(true, "Current"), Some(1), at(100));
         let second = merge(&first, ready(true, "RenewalDue"), Some(2), at(200));
-        assert_eq!((second[0].last_transition_time.0, second[0].reason.as_str(), second[0].observed_generation), (at(100), "RenewalDue", Some(2)));
+        assert_eq!(
+            (second[0].last_transition_time.0, second[0].reason.as_str(), second[0].observed_generation),
+            (at(100), "RenewalDue", Some(2))
+        );
         let third = merge(&second, ready(false, "Expired"), Some(2), at(300));
         assert_eq!(third[0].last_transition_time.0, at(300));
         assert!(merge(&third, Vec::new(), Some(2), at(400)).is_empty());

@@ -183,7 +183,9 @@ impl Campaign {
         match self.api.replace(LEASE, &PostParams::default(), &lease).await {
             Ok(_) => Ok(self.hold(sent)),
             // Somebody was faster; who it is shows the next reading.
-            Err(kube::Error::Api(status)) if status.is_conflict() && self.until.load(Ordering::SeqCst) == 0 => Ok(Held::ByOther("another replica".into())),
+            Err(kube::Error::Api(status)) if status.is_conflict() && self.until.load(Ordering::SeqCst) == 0 => {
+                Ok(Held::ByOther("another replica".into()))
+            }
             Err(error) => Err(error),
         }
     }

@@ -5,6 +5,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::ids;
+
 /// `KIND/NAME` of the resource that an object belongs to.
 pub const OWNER: &str = "seaworthy.dev/owner";
 /// A hash of the same, to select by.
@@ -19,8 +21,7 @@ pub fn owner(kind: &str, name: &str) -> String {
 
 /// The label's value for an owner.
 pub fn owner_hash(owner: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, owner.as_bytes());
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    ids::hash(owner.as_bytes())
 }
 
 /// Who owns the object, if one of ours does.

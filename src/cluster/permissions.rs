@@ -31,6 +31,11 @@ pub struct Permission {
 
 /// What every replica needs, whatever is enabled: the lease, and to tell about objects.
 pub const PERMISSIONS: &[Permission] = &[
-    Permission { scope: Scope::Operator, api_groups: &["coordination.k8s.io"], resources: &["leases"], verbs: &["get", "create", "update"] },
+    Permission {
+        scope: Scope::Operator,
+        api_groups: &["coordination.k8s.io"],
+        resources: &["leases"],
+        verbs: &["get", "create", "update"],
+    },
     Permission { scope: Scope::Namespaces, api_groups: &["events.k8s.io"], resources: &["events"], verbs: &["create"] },
 ];

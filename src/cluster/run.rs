@@ -119,8 +119,14 @@ where
     /// Runs the watch and, once this process leads and the store is filled, the reconciles, until `stop`; then waits for those under way.
     ///
     /// `noticed` sees every event of the watch, on every replica, before anything is reconciled because of it.
-    pub async fn run<C, F, N>(self, settings: Settings, stop: CancellationToken, context: Arc<C>, noticed: N, reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F)
-    where
+    pub async fn run<C, F, N>(
+        self,
+        settings: Settings,
+        stop: CancellationToken,
+        context: Arc<C>,
+        noticed: N,
+        reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F,
+    ) where
         C: Send + Sync + 'static,
         F: Future<Output = Done> + Send + 'static,
         N: Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
@@ -177,7 +183,12 @@ fn wakes_of<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Str
     stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
 }
 
-async fn guarded<K, C, F>(object: Arc<Guarded<K>>, context: Arc<C>, reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F, metrics: Metrics) -> Result<controller::Action, Panicked>
+async fn guarded<K, C, F>(
+    object: Arc<Guarded<K>>,
+    context: Arc<C>,
+    reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F,
+    metrics: Metrics,
+) -> Result<controller::Action, Panicked>
 where
     K: Resource<DynamicType = ()>,
     F: Future<Output = Done> + Send,
@@ -198,17 +209,22 @@ where
 }
 
 /// Keeps the store and wakes what changed. Goes on through every error, a missing CustomResourceDefinition included.
-async fn follow<K>(api: Api<Guarded<K>>, writer: reflector::store::Writer<Guarded<K>>, waker: Waker<K>, noticed: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static)
-where
+async fn follow<K>(
+    api: Api<Guarded<K>>,
+    writer: reflector::store::Writer<Guarded<K>>,
+    waker: Waker<K>,
+    noticed: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
+) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
 {
     let mut said = String::new();
-    let changes = reflector::reflector(writer, watcher(api, watcher::Config::default().any_semantic().page_size(PAGE_SIZE)).modify(strip::<K>))
-        .inspect_ok(noticed)
-        .default_backoff()
-        .inspect_err(move |error| explain::<K>(error, &mut said))
-        .touched_objects()
-        .predicate_filter(predicates::generation.combine(predicates::annotations), kube::runtime::PredicateConfig::default());
+    let changes =
+        reflector::reflector(writer, watcher(api, watcher::Config::default().any_semantic().page_size(PAGE_SIZE)).modify(strip::<K>))
+            .inspect_ok(noticed)
+            .default_backoff()
+            .inspect_err(move |error| explain::<K>(error, &mut said))
+            .touched_objects()
+            .predicate_filter(predicates::generation.combine(predicates::annotations), kube::runtime::PredicateConfig::default());
     futures::pin_mut!(changes);
     while let Some(change) = changes.next().await {
         if let Ok(object) = change {

@@ -42,7 +42,8 @@ impl Audit {
 
     /// Writes one line.
     pub fn record(&self, action: &'static str, resource: &str, reason: &'static str, outcome: &'static str, revision: Option<i64>) {
-        let act = Act { log: "audit", time: Timestamp::now(), actor: &self.actor, action, resource: resource.into(), reason, outcome, revision };
+        let act =
+            Act { log: "audit", time: Timestamp::now(), actor: &self.actor, action, resource: resource.into(), reason, outcome, revision };
         if let Ok(mut line) = serde_json::to_vec(&act) {
             line.push(b'\n');
             if let Err(error) = std::io::stdout().lock().write_all(&line) {

@@ -36,10 +36,14 @@ impl ReadSecrets for Secrets {
 
 /// A spec with a name and the defaults, as the API server would fill it in.
 pub fn spec(name: &str) -> CertificateRotationSpec {
-    serde_json::from_value(serde_json::json!({"secretName": name, "commonName": name, "dnsNames": [name]})).unwrap_or_else(|error| unreachable!("{error}"))
+    serde_json::from_value(serde_json::json!({"secretName": name, "commonName": name, "dnsNames": [name]}))
+        .unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-/// Runs the suite; panics at the first thing that is not kept.
+/// Runs the suite.
+///
+/// # Panics
+/// At the first thing that is not kept.
 #[expect(clippy::expect_used, reason = "a contract suite fails by panicking")]
 pub async fn run(issuer: &dyn Issuer, secrets: &dyn ReadSecrets) {
     let now = Timestamp::now();

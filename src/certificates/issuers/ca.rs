@@ -50,7 +50,9 @@ struct Open {
 /// Refuses a CA that cannot sign at `now`, saying what is wrong with which Secret.
 fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerError> {
     let invalid = |what: String| IssuerError::Invalid(format!("the CA in Secret {secret}: {what}"));
-    let get = |key: &str| data.get(key).ok_or_else(|| invalid(format!("key {key} is missing; put the CA certificate into tls.crt and its key into tls.key")));
+    let get = |key: &str| {
+        data.get(key).ok_or_else(|| invalid(format!("key {key} is missing; put the CA certificate into tls.crt and its key into tls.key")))
+    };
     let mut chain = Certificate::chain(get("tls.crt")?).map_err(|error| invalid(format!("tls.crt: {error}")))?;
     let key = Key::from_pem(get("tls.key")?).map_err(|error| invalid(format!("tls.key: {error}")))?;
     let mut extra = match data.get("ca.crt") {
@@ -63,7 +65,9 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
         return Err(invalid(format!("tls.key is not the key of the certificate {name} in tls.crt; put a pair there")));
     }
     if !ca.is_ca || !ca.may_sign {
-        return Err(invalid(format!("the certificate {name} may not sign others (basicConstraints CA:TRUE and keyUsage keyCertSign are needed)")));
+        return Err(invalid(format!(
+            "the certificate {name} may not sign others (basicConstraints CA:TRUE and keyUsage keyCertSign are needed)"
+        )));
     }
     if ca.not_after <= now {
         return Err(invalid(format!("the certificate {name} has expired at {}; put a new CA there", ca.not_after)));
@@ -82,7 +86,9 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
         roots
     };
     if !leads_to(&ca, &intermediates, &roots) {
-        return Err(invalid(format!("no path of signatures leads from {name} to the root; put the whole chain into tls.crt, or the root into ca.crt")));
+        return Err(invalid(format!(
+            "no path of signatures leads from {name} to the root; put the whole chain into tls.crt, or the root into ca.crt"
+        )));
     }
     if !roots.iter().any(|root| root.der() == ca.der()) {
         intermediates.insert(0, ca.clone());
@@ -138,7 +144,7 @@ mod tests {
     async fn keeps_the_contract_with_a_chain() {
         let (root_key, root) = ca("root");
         let (key, middle) = child("middle", &root_key, &root);
-        for data in [pair(&key, &[&middle, &root]), { 
+        for data in [pair(&key, &[&middle, &root]), {
             let mut data = pair(&key, &[&middle]);
             data.insert("ca.crt".into(), zeroize::Zeroizing::new(root.to_pem().into_bytes()));
             data

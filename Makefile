@@ -1,0 +1,51 @@
+# What a person types. `make` alone lists it.
+
+# Test, lint, demo and image share one target folder: the host's triple, linked statically, which is what the image needs.
+export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS ?= -C target-feature=+crt-static
+TARGET := target/$(CARGO_BUILD_TARGET)
+RUST_FILES := $(shell git ls-files '*.rs')
+IMAGE ?=
+CLUSTER ?=
+ONCE ?=
+# One build at a time, and no more jobs than cores.
+.NOTPARALLEL:
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: ## the operator doing its work on a real cluster; ONCE=1 ends by itself, CLUSTER=current uses yours with IMAGE=
+	@CLUSTER="$(CLUSTER)" IMAGE="$(IMAGE)" ONCE="$(ONCE)" demo/demo.sh
+
+test: test-fast test-cluster test-chart ## everything; sets up what it needs
+	@echo "all tests passed"
+
+test-fast: lint ## what needs no cluster
+	cargo test --lib --bins --test generated --test layering
+
+test-cluster:
+	cargo build --bin seaworthy
+	cargo test --no-run --test it
+	tests/with-cluster.sh cargo test --test it
+
+test-chart:
+	tests/chart/check.sh
+
+lint: ## format and lints, warnings are errors
+	rustfmt --edition 2024 --check $(RUST_FILES)
+	cargo clippy --all-targets --all-features -- -D warnings
+
+generate: ## CRDs and rights, from the code
+	UPDATE=1 cargo test --test generated
+
+bench: ## the figures in docs/performance.md
+	tests/bench.sh
+
+tools: ## build the servers and tools that tests use, into the cache
+	tests/tools/build.sh kube containerd cni coredns pause mkimage helm kubeconform promtool
+
+image: ## an OCI archive of the operator: $(TARGET)/release/seaworthy-image.tar
+	cargo build --release --locked --bin seaworthy
+	image/build.sh $(TARGET)/release/seaworthy $(or $(IMAGE),seaworthy:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)) $(TARGET)/release/seaworthy-image.tar
+
+.PHONY: help demo test test-fast test-cluster test-chart lint generate bench tools image

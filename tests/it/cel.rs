@@ -1,0 +1,108 @@
+//! What the API server itself accepts and refuses: schema and CEL rules, asked on the real thing.
+
+use serde_json::{Value, json};
+
+use crate::support::Cluster;
+
+#[tokio::test]
+async fn accepted() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("accept").await;
+    let rows: Vec<Value> = vec![
+        json!({}),
+        json!({"dnsNames": ["*.a.example", "a.example", "under_score.example"], "ipAddresses": ["10.0.0.1", "::1"], "uris": ["spiffe://x/y"], "emailAddresses": ["a@b.example"]}),
+        json!({"dnsNames": null, "commonName": "only a name"}),
+        json!({"dnsNames": null, "ipAddresses": ["192.0.2.1"]}),
+        json!({"duration": "1h"}),
+        json!({"duration": "2160h", "renewBefore": "720h"}),
+        json!({"renewBeforePercentage": 33}),
+        json!({"schedule": "0 2 1 * *", "timeZone": "Europe/Berlin"}),
+        json!({"window": {"schedule": "0 1 * * 6,0", "duration": "4h"}}),
+        json!({"privateKey": {"algorithm": "RSA", "size": 3072, "encoding": "PKCS1"}}),
+        json!({"privateKey": {"algorithm": "ECDSA", "size": 521}}),
+        json!({"privateKey": {"algorithm": "Ed25519"}}),
+        json!({"issuer": {"ca": {"secretName": "ca"}}}),
+        json!({"issuer": null, "issuerRef": {"name": "internal"}}),
+        json!({"isCA": true, "commonName": "CA", "nameConstraints": {"permitted": {"dnsDomains": ["a.example"], "ipRanges": ["10.0.0.0/8"]}}}),
+        json!({"usages": ["digital signature", "client auth", "server auth", "s/mime"]}),
+        json!({"outputs": {"combinedPem": {}, "files": {"certificate": "cert.pem"}}}),
+        json!({"secretTemplate": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}),
+        json!({"history": 0, "creationPolicy": "Owner", "suspend": true}),
+        json!({"subject": {"organizations": ["A", "B"], "countries": ["DE"], "serialNumber": "1"}}),
+    ];
+    for (number, spec) in rows.into_iter().enumerate() {
+        if let Err(error) = namespace.try_create(&format!("a{number}"), spec.clone()).await {
+            panic!("{spec}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("refuse").await;
+    let long = "a".repeat(64);
+    let rows: Vec<(Value, &str)> = vec![
+        (json!({"issuer": null}), "set exactly one of issuer and issuerRef"),
+        (json!({"issuerRef": {"name": "x"}}), "set exactly one of issuer and issuerRef"),
+        (json!({"issuer": {}}), "issuer"),
+        (json!({"issuer": {"selfSigned": {}, "ca": {"secretName": "x"}}}), "issuer"),
+        (json!({"issuer": {"letsencrypt": {}}}), "letsencrypt"),
+        (json!({"dnsNames": null}), "name at least one subject"),
+        (json!({"dnsNames": []}), "name at least one subject"),
+        (json!({"dnsNames": ["not a name"]}), "spec.dnsNames[0]"),
+        (json!({"dnsNames": ["-a.example"]}), "spec.dnsNames[0]"),
+        (json!({"dnsNames": ["a.*.example"]}), "spec.dnsNames[0]"),
+        (json!({"ipAddresses": ["10.0.0.256"]}), "must be an IPv4 or IPv6 address"),
+        (json!({"uris": ["no uri"]}), "spec.uris[0]"),
+        (json!({"commonName": format!("{long}a")}), "spec.commonName"),
+        (json!({"duration": "59m"}), "duration must be at least 1h"),
+        (json!({"duration": "90d"}), "spec.duration"),
+        (json!({"duration": "-1h"}), "spec.duration"),
+        (json!({"duration": ""}), "spec.duration"),
+        (json!({"renewBefore": "720h", "renewBeforePercentage": 10}), "at most one of renewBefore and renewBeforePercentage"),
+        (json!({"duration": "10h", "renewBefore": "10h"}), "shorter than duration"),
+        (json!({"renewBefore": "1m"}), "at least 5m"),
+        (json!({"renewBeforePercentage": 0}), "renewBeforePercentage"),
+        (json!({"renewBeforePercentage": 100}), "renewBeforePercentage"),
+        (json!({"window": {"schedule": "0 1 * * *", "duration": "30s"}}), "between 1m and 168h"),
+        (json!({"window": {"duration": "1h"}}), "spec.window.schedule"),
+        (json!({"privateKey": {"algorithm": "RSA", "size": 1024}}), "size must be"),
+        (json!({"privateKey": {"algorithm": "ECDSA", "size": 2048}}), "size must be"),
+        (json!({"privateKey": {"algorithm": "Ed25519", "size": 256}}), "size must be"),
+        (json!({"privateKey": {"algorithm": "Ed25519", "encoding": "PKCS1"}}), "has no PKCS1 encoding"),
+        (json!({"privateKey": {"algorithm": "DSA"}}), "spec.privateKey.algorithm"),
+        (json!({"privateKey": {"rotationPolicy": "Sometimes"}}), "spec.privateKey.rotationPolicy"),
+        (json!({"usages": ["everything"]}), "spec.usages[0]"),
+        (json!({"history": 2}), "spec.history"),
+        (json!({"history": -1}), "spec.history"),
+        (json!({"creationPolicy": "Merge"}), "spec.creationPolicy"),
+        (json!({"secretName": "Upper"}), "spec.secretName"),
+        (json!({"secretName": "a".repeat(245)}), "spec.secretName"),
+        (json!({"isCA": true, "commonName": null}), "a CA needs a subject"),
+        (json!({"nameConstraints": {"permitted": {"dnsDomains": ["a"]}}}), "nameConstraints need isCA"),
+        (json!({"isCA": true, "commonName": "CA", "nameConstraints": {"permitted": {"ipRanges": ["10.0.0.0"]}}}), "CIDR notation"),
+        (json!({"outputs": {"combinedPem": {"key": "tls.crt"}}}), "keep their meaning"),
+        (json!({"outputs": {"files": {"ca": "tls.key"}}}), "keep their meaning"),
+        (json!({"outputs": {"files": {"certificate": "same", "ca": "same"}}}), "different"),
+        (json!({"outputs": {"combinedPem": {"key": "same"}, "files": {"certificate": "same"}}}), "different"),
+        (json!({"secretTemplate": {"labels": {"seaworthy.dev/owner": "x"}}}), "reserved"),
+        (json!({"secretTemplate": {"annotations": {"seaworthy.dev/revision": "9"}}}), "reserved"),
+        (json!({"typo": true}), "typo"),
+        (json!({"subject": {"countries": ["Germany"]}}), "spec.subject.countries[0]"),
+    ];
+    for (spec, said) in rows {
+        match namespace.try_create("refused", spec.clone()).await {
+            Ok(_) => panic!("accepted: {spec}"),
+            Err(error) => assert!(error.to_string().contains(said), "{spec}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_object_is_in_progress_until_it_was_looked_at() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("fresh").await;
+    let created = namespace.create("fresh", json!({})).await;
+    assert_eq!(created.status.unwrap().observed_generation, Some(-1));
+}

@@ -1,0 +1,206 @@
+//! The one cluster that all tests share, and a namespace for each test.
+
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{Namespace as NamespaceObject, Secret, ServiceAccount},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use seaworthy::api::CertificateRotation;
+use serde_json::{Value, json};
+
+use super::{Operator, eventually};
+
+/// The cluster that `tests/with-cluster.sh` started.
+pub struct Cluster {
+    /// As its administrator.
+    pub client: Client,
+    /// As the chart's ServiceAccount: with exactly the rights that users give the operator.
+    pub operator: Client,
+}
+
+impl Cluster {
+    /// The shared one.
+    pub async fn shared() -> Self {
+        seaworthy::install_crypto_provider();
+        let path = std::env::var("SEAWORTHY_TEST_KUBECONFIG")
+            .expect("there is no cluster to test against; run `make test`, or `tests/with-cluster.sh cargo test --test it NAME`");
+        Self::at(&path).await
+    }
+
+    /// The one of a kubeconfig, with the chart installed.
+    pub async fn at(kubeconfig: &str) -> Self {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let client = Client::try_from(config.clone()).unwrap();
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "seaworthy");
+        let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let token = accounts.create_token_request("seaworthy", &PostParams::default(), &request).await.unwrap().status.unwrap().token;
+        let mut as_operator = config;
+        as_operator.auth_info = kube::config::AuthInfo { token: Some(token.unwrap().into()), ..kube::config::AuthInfo::default() };
+        Self { client, operator: Client::try_from(as_operator).unwrap() }
+    }
+
+    /// A new namespace for one test.
+    pub async fn namespace(&self, test: &str) -> Namespace {
+        let object = NamespaceObject {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{test}-")),
+                labels: Some([("test".to_owned(), test.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            ..NamespaceObject::default()
+        };
+        let created = Api::<NamespaceObject>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        Namespace { client: self.client.clone(), name: created.name_any() }
+    }
+
+    /// An operator that looks after `namespace` alone, in this process.
+    pub fn operator(&self, namespace: &Namespace) -> Operator {
+        Operator::start(self.operator.clone(), vec![namespace.name.clone()], &namespace.name)
+    }
+}
+
+/// A namespace. When a test fails, what is in it is printed.
+pub struct Namespace {
+    pub client: Client,
+    pub name: String,
+}
+
+impl Namespace {
+    pub fn rotations(&self) -> Api<CertificateRotation> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// Creates a CertificateRotation; `spec` over the least that is needed.
+    pub async fn create(&self, name: &str, spec: Value) -> CertificateRotation {
+        self.try_create(name, spec).await.unwrap_or_else(|error| panic!("{name} was refused: {error}"))
+    }
+
+    /// The same, and the API server's answer.
+    pub async fn try_create(&self, name: &str, spec: Value) -> Result<CertificateRotation, kube::Error> {
+        let mut whole = json!({"secretName": format!("{name}-tls"), "dnsNames": ["a.example"], "issuer": {"selfSigned": {}}});
+        merge(&mut whole, spec);
+        let object =
+            json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "CertificateRotation", "metadata": {"name": name}, "spec": whole});
+        let params = PatchParams { field_validation: Some(kube::core::params::ValidationDirective::Strict), ..PatchParams::apply("test") };
+        self.rotations().patch(name, &params, &Patch::Apply(object)).await
+    }
+
+    /// Merges `change` into the spec.
+    pub async fn change(&self, name: &str, change: Value) {
+        self.rotations().patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": change}))).await.unwrap();
+    }
+
+    /// Sets an annotation, which also makes the operator look.
+    pub async fn annotate(&self, name: &str, key: &str, value: &str) {
+        self.rotations()
+            .patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": {key: value}}})))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the object's status is as `wanted`.
+    pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&CertificateRotation) -> bool) -> CertificateRotation {
+        let api = self.rotations();
+        eventually(&format!("{}/{name}: {what}", self.name), || async {
+            let object = api.get(name).await.map_err(|error| error.to_string())?;
+            if wanted(&object) { Ok(object) } else { Err(serde_json::to_string(&object.status).unwrap()) }
+        })
+        .await
+    }
+
+    /// Waits until it is Ready in the present generation with this revision.
+    pub async fn ready(&self, name: &str, revision: i64) -> CertificateRotation {
+        self.until(name, &format!("Ready with revision {revision}"), |object| {
+            let status = object.status.clone().unwrap_or_default();
+            condition(object, "Ready").is_some_and(|(status, ..)| status == "True")
+                && status.revision == Some(revision)
+                && status.observed_generation == object.metadata.generation
+        })
+        .await
+    }
+
+    /// Waits until a condition has this status and reason; returns its message.
+    pub async fn says(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
+        let object = self
+            .until(name, &format!("{kind}={status} {reason}"), |object| {
+                condition(object, kind).is_some_and(|(now, why, _)| now == status && why == reason)
+            })
+            .await;
+        condition(&object, kind).unwrap().2
+    }
+
+    /// The text of one key of a Secret.
+    pub async fn text(&self, secret: &str, key: &str) -> String {
+        let secret = self.secrets().get(secret).await.unwrap();
+        String::from_utf8(secret.data.unwrap()[key].0.clone()).unwrap()
+    }
+
+    /// Creates a Secret.
+    pub async fn secret(&self, name: &str, kind: &str, data: &[(&str, &str)]) {
+        let data: serde_json::Map<String, Value> = data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}, "type": kind, "stringData": data})).unwrap();
+        self.secrets().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    /// Deletes a Secret.
+    pub async fn delete_secret(&self, name: &str) {
+        self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// The reasons of the events so far.
+    pub async fn events(&self) -> Vec<(String, String)> {
+        let events = Api::<Event>::namespaced(self.client.clone(), &self.name).list(&ListParams::default()).await.unwrap();
+        events.items.into_iter().map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A thread of its own, because this one is inside a runtime.
+            let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap_or_default();
+            let arguments = ["--kubeconfig", &kubeconfig, "-n", &self.name, "get", "certificaterotations,events", "-o", "yaml"];
+            let output = std::process::Command::new("kubectl").args(arguments).output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            eprintln!("--- what is in namespace {}:\n{text}", self.name);
+        }
+    }
+}
+
+/// Status, reason and message of a condition.
+pub fn condition(object: &CertificateRotation, kind: &str) -> Option<(String, String, String)> {
+    let status = object.status.as_ref()?;
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+}
+
+fn merge(whole: &mut Value, part: Value) {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            for (key, value) in part {
+                // An issuer is exactly one: it is replaced, not added to.
+                if key == "issuer" || value.is_null() {
+                    whole.remove(&key);
+                }
+                if !value.is_null() {
+                    merge(whole.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (whole, part) => *whole = part,
+    }
+}

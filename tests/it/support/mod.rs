@@ -1,0 +1,54 @@
+//! What the tests stand on: the cluster, an operator in it, commands.
+
+mod cluster;
+mod control_plane;
+mod operator;
+
+use std::{future::Future, time::Duration};
+
+pub use cluster::{Cluster, Namespace, condition};
+pub use control_plane::ControlPlane;
+pub use operator::Operator;
+
+/// Long enough for a loaded machine; what takes longer has not happened.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is Some; panics with `what` and the last thing said.
+pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(said) if tokio::time::Instant::now() > deadline => panic!("{what} did not come within {PATIENCE:?}; last: {said}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Runs a program with `input`; panics if it fails. Returns what it printed.
+pub fn command(program: &str, arguments: &[&str], input: &[u8]) -> String {
+    let (succeeded, text) = try_command(program, arguments, input);
+    assert!(succeeded, "{program} {arguments:?}: {text}");
+    text
+}
+
+/// Runs a program with `input`; whether it succeeded, and what it printed.
+pub fn try_command(program: &str, arguments: &[&str], input: &[u8]) -> (bool, String) {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}

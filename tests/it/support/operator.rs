@@ -1,0 +1,64 @@
+//! The operator in this process, with a clock that can be moved and a place where it can be stopped.
+
+use std::net::SocketAddr;
+
+use kube::Client;
+use seaworthy::{
+    app::{self, Area, Settings},
+    clock::Clock,
+    testing::failpoint::Failpoint,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A running operator. Dropping it is what kill -9 is: its task ends where it is.
+pub struct Operator {
+    pub clock: Clock,
+    pub failpoint: Failpoint,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Operator {
+    /// Looks after `namespaces`; empty: all of them.
+    pub fn start(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> Self {
+        Self::start_with(client, namespaces, operator_namespace, Clock::default())
+    }
+
+    /// The same with a clock that has been moved already.
+    pub fn start_with(client: Client, namespaces: Vec<String>, operator_namespace: &str, clock: Clock) -> Self {
+        let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
+        let settings = Settings {
+            areas: Area::ALL.to_vec(),
+            namespaces,
+            operator_namespace: operator_namespace.into(),
+            identity: "test".into(),
+            leader_elect: false,
+            lease: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            concurrency: 8,
+            clock: clock.clone(),
+            failpoint: Some(failpoint.clone()),
+        };
+        let task = tokio::spawn(app::run(client, settings, stop.clone()));
+        Self { clock, failpoint, stop, task }
+    }
+
+    /// Ends it as SIGTERM does.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap().unwrap();
+    }
+
+    /// Ends it as kill -9 does.
+    pub async fn kill(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

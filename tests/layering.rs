@@ -1,0 +1,113 @@
+//! The architecture's rules, read off the sources: `docs/architecture.md` says why.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// All Rust sources below `folder`, with their text up to their tests.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    walk(&root.join(folder), &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+            (path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), code)
+        })
+        .collect()
+}
+
+/// Code without comments, so that a rule is not broken by being explained.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn forbid(files: impl Fn(&str) -> bool, words: &[&str], rule: &str) {
+    let mut seen = 0;
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| files(path)) {
+        seen += 1;
+        for word in words {
+            assert!(!code(&text).contains(word), "{path} says {word:?}: {rule}");
+        }
+    }
+    assert!(seen > 0, "the rule {rule:?} looks at no file");
+}
+
+#[test]
+fn what_is_pure_does_no_io_and_has_no_clock() {
+    let pure = |path: &str| {
+        path.ends_with("/decide.rs")
+            || path.starts_with("src/api/")
+            || ["src/schedule.rs", "src/cluster/conditions.rs", "src/cluster/owner.rs"].contains(&path)
+            || ["issuer", "request", "keys", "x509", "sign", "status", "memory", "outputs", "index", "reason"]
+                .iter()
+                .any(|name| path == format!("src/certificates/{name}.rs"))
+    };
+    forbid(
+        pure,
+        &["tokio::", "std::fs", "std::net::Tcp", "Timestamp::now", "SystemTime", "Instant::now", "kube::Client", "kube::Api", "std::env"],
+        "it is pure",
+    );
+}
+
+#[test]
+fn the_core_does_not_know_the_areas() {
+    forbid(
+        |path| path.starts_with("src/cluster/") || path.starts_with("src/inventory/"),
+        &["crate::certificates"],
+        "areas use the core, not the other way round",
+    );
+}
+
+#[test]
+fn an_adapter_imports_no_other_adapter() {
+    let adapters: Vec<String> =
+        sources("src/certificates/issuers").into_iter().map(|(path, _)| path).filter(|path| !path.ends_with("mod.rs")).collect();
+    assert!(adapters.len() >= 2);
+    for (path, text) in sources("src/certificates/issuers") {
+        for other in adapters.iter().filter(|other| **other != path && !path.ends_with("mod.rs")) {
+            let module = other.rsplit('/').next().unwrap().trim_end_matches(".rs");
+            assert!(
+                !code(&text).contains(&format!("issuers::{module}")) && !code(&text).contains(&format!("super::{module}")),
+                "{path} imports {other}"
+            );
+        }
+    }
+}
+
+#[test]
+fn writes_happen_in_one_place() {
+    let elsewhere = |path: &str| path.starts_with("src/") && !path.starts_with("src/testing/") && path != "src/cluster/apply.rs";
+    forbid(elsewhere, &["Patch::Apply", "PatchParams::apply", "PatchParams::force"], "server-side apply is in src/cluster/apply.rs only");
+}
+
+#[test]
+fn files_stay_small() {
+    for (path, text) in sources("src") {
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{path} has {lines} lines without its tests: it is two ideas");
+    }
+}
+
+#[test]
+fn no_file_is_a_drawer() {
+    for (path, _) in sources("src") {
+        for name in ["utils", "util", "helpers", "common", "misc"] {
+            assert!(!path.split('/').any(|part| part.trim_end_matches(".rs") == name), "{path}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Runs a command with a cluster to test against, and takes the cluster down whatever happens:
+#
+#   tests/with-cluster.sh cargo test --test it
+#
+# As root it is a whole node, else a control plane. The chart is installed with the real helm, without replicas: its CRDs and its rights are what
+# tests run under. The command gets SEAWORTHY_TEST_KUBECONFIG (an administrator) and SEAWORTHY_TEST_NODE (1 with a node).
+set -euo pipefail
+TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export NODE_NAME=sw-test NODE_N=7
+. "$TESTS/cluster/env.sh"
+if [ "$(id -u)" = 0 ] && [ "$(uname)" = Linux ]; then
+  export SEAWORTHY_TEST_NODE=1
+  trap '"$TESTS/cluster/down.sh"' EXIT
+  kubeconfig=$("$TESTS/cluster/up.sh" | tail -1)
+else
+  echo "not root: the tests get a control plane without a node; what needs a node fails with CI=true" >&2
+  export SEAWORTHY_TEST_NODE=0
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-cp-XXXXXX")
+  trap '"$TESTS/cluster/control-plane.sh" down "$dir"' EXIT
+  kubeconfig=$("$TESTS/cluster/control-plane.sh" up "$dir")
+fi
+trap 'exit 130' INT TERM
+export SEAWORTHY_TEST_KUBECONFIG=$kubeconfig KUBECONFIG=$kubeconfig
+"$TESTS/tools/build.sh" kube helm
+helm install seaworthy "$TESTS/../charts/seaworthy" --namespace seaworthy --create-namespace --set replicas=0 --skip-schema-validation > /dev/null
+kubectl wait --for=condition=Established crd -l 'app.kubernetes.io/name notin (nothing)' --timeout=60s > /dev/null
+status=0
+"$@" || status=$?
+exit $status
