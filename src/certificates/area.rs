@@ -90,14 +90,14 @@ async fn all(
     let (waker, settings) = (rotations.waker.clone(), Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone() });
     let namespace_facts = Facts::default();
     let secret_facts = Facts::default();
-    parts.readiness.wait_for("CertificateRotations", filled(rotations.store.clone()));
+    parts.readiness.wait_for("CertificateRotations", rotations.filled());
     let facts = secret_facts.clone();
     parts.readiness.wait_for("Secrets", async move { facts.filled().await });
     let mut tasks = Vec::new();
     let mut issuer_waker = None;
     let mut cluster_issuers = None;
     if let Some(issuers) = issuers {
-        parts.readiness.wait_for("CertificateIssuers", filled(issuers.store.clone()));
+        parts.readiness.wait_for("CertificateIssuers", issuers.filled());
         let facts = namespace_facts.clone();
         parts.readiness.wait_for("Namespaces", async move { facts.filled().await });
         issuer_waker = Some((issuers.waker.clone(), issuers.store.clone(), parts.operator_namespace.clone()));
@@ -143,15 +143,6 @@ async fn all(
     loops.await;
     if !stop.is_cancelled() {
         tracing::error!("a watch or run loop of the certificates area ended");
-    }
-}
-
-async fn filled<K: kube::runtime::reflector::Lookup + Clone + 'static>(store: Store<K>)
-where
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    if store.wait_until_ready().await.is_err() {
-        std::future::pending::<()>().await; // its writer went with the process
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::SelectorExt,
+    core::{PartialObjectMeta, SelectorExt},
     runtime::reflector::{ObjectRef, Store},
 };
 
@@ -33,6 +33,7 @@ use crate::{
     cluster::{
         apply::{WriteError, Writer},
         conditions::{READY, RECONCILING, STALLED},
+        error::message,
         events::{Events, Note},
         references::{self, NamespaceSecrets},
         run::{Done, Guarded},
@@ -182,8 +183,10 @@ async fn observe(context: &Context, rotation: &CertificateRotation) -> Result<St
         return Err(Problem::new(Reason::TargetConflict, message));
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let secret =
-        api.get_opt(name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
+    let secret = api
+        .get_opt(name)
+        .await
+        .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
     let Some(secret) = secret else { return Ok(Stored::default()) };
     rotate::refuse_foreign(rotation, name, &secret)?;
     let (meta, memory) = (secret.metadata.clone(), Memory::read(secret.metadata.annotations.as_ref()));
@@ -357,6 +360,6 @@ async fn report(
     if before == after {
         return Ok(());
     }
-    let api: Api<CertificateRotation> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    context.writer.apply_status(&api, object.meta(), after).await
+    let api: Api<PartialObjectMeta<CertificateRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    context.writer.apply_status(&api, object.meta(), after, object.0.is_ok()).await
 }

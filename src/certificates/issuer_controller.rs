@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{controller::Failures, decide::retry_after, index::Shared, issuer::Issuer, reason::Reason, rotate, status::Problem};
 use crate::{
@@ -58,8 +58,8 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
         certificates: i64::try_from(context.index.read(|index| index.users_of_issuer(&object.name_any()).len())).ok(),
         not_after: seen.not_after.map(seconds),
     };
-    let api: Api<CertificateIssuer> = Api::all(context.client.clone());
-    let written = if before == after { Ok(()) } else { context.writer.apply_status(&api, object.meta(), &after).await };
+    let api: Api<PartialObjectMeta<CertificateIssuer>> = Api::all(context.client.clone());
+    let written = if before == after { Ok(()) } else { context.writer.apply_status(&api, object.meta(), &after, object.0.is_ok()).await };
     done(&context, &object, &seen, written, now)
 }
 

@@ -9,7 +9,10 @@ use super::{
     keys::{self, Key},
     x509::{Certificate, Name, leads_to},
 };
-use crate::api::certificate_rotation::{CertificateRotationSpec, NameConstraints, Subject, Usage};
+use crate::api::{
+    Duration,
+    certificate_rotation::{Algorithm, CertificateRotationSpec, NameConstraints, Subject, Usage},
+};
 
 /// A request to an issuer: everything that goes into the certificate, and the key that it is for.
 #[derive(Debug)]
@@ -112,15 +115,38 @@ pub fn names(spec: &CertificateRotationSpec) -> BTreeSet<Name> {
         .collect()
 }
 
-/// What the API server could not judge about the names: the first field that is wrong and what to write there.
+/// What the API server could not judge, or did not because its schema is another one: the first field that is wrong and what to write there.
 pub fn invalid(spec: &CertificateRotationSpec) -> Option<String> {
     if let Some(address) = spec.ip_addresses.iter().find(|address| address.parse::<IpAddr>().is_err()) {
         return Some(format!("spec.ipAddresses: {address:?} is no IP address"));
     }
     for (field, values) in [("dnsNames", &spec.dns_names), ("uris", &spec.uris), ("emailAddresses", &spec.email_addresses)] {
-        if let Some(value) = values.iter().find(|value| !value.is_ascii() || value.is_empty()) {
+        if let Some(value) = values.iter().find(|value| value.is_empty() || value.chars().any(|letter| !letter.is_ascii_graphic())) {
             return Some(format!("spec.{field}: {value:?} is not ASCII; write internationalized domain names in their xn-- form"));
         }
+    }
+    if names(spec).is_empty() && spec.common_name.is_empty() {
+        return Some("spec: name at least one subject: commonName, dnsNames, ipAddresses, uris or emailAddresses".into());
+    }
+    let sizes: &[i32] = match spec.private_key.algorithm {
+        Algorithm::Rsa => &[2048, 3072, 4096],
+        Algorithm::Ecdsa => &[256, 384, 521],
+        Algorithm::Ed25519 => &[],
+    };
+    if let Some(size) = spec.private_key.size.filter(|size| !sizes.contains(size)) {
+        return Some(format!(
+            "spec.privateKey.size: {size} is not possible with {:?}; choose one of {sizes:?}",
+            spec.private_key.algorithm
+        ));
+    }
+    if let Some(percent) = spec.renew_before_percentage.filter(|percent| !(1..=99).contains(percent)) {
+        return Some(format!("spec.renewBeforePercentage: {percent} does not lie between 1 and 99"));
+    }
+    if !(0..=1).contains(&spec.history) {
+        return Some(format!("spec.history: {} is neither 0 nor 1", spec.history));
+    }
+    if spec.duration < Duration::hours(1) {
+        return Some(format!("spec.duration: {} is less than 1h", spec.duration));
     }
     None
 }
@@ -136,7 +162,7 @@ struct Asked<'a> {
     seconds: i64,
     is_ca: bool,
     name_constraints: Option<&'a NameConstraints>,
-    algorithm: crate::api::certificate_rotation::Algorithm,
+    algorithm: Algorithm,
     size: i32,
 }
 

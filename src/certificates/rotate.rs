@@ -32,7 +32,7 @@ use crate::{
         CertificateRotation,
         certificate_rotation::{Algorithm, CreationPolicy, RotationPolicy},
     },
-    cluster::{apply::WriteError, owner, references},
+    cluster::{apply::WriteError, error::message, owner, references},
     ids,
 };
 
@@ -134,8 +134,10 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
     }
     let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let there =
-        api.get_opt(&name).await.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {error}")))?;
+    let there = api
+        .get_opt(&name)
+        .await
+        .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
     if let Some(secret) = &there {
         refuse_foreign(rotation, &name, secret)?;
     }

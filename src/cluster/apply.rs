@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::lease::Leadership;
+use super::{error::message, lease::Leadership};
 
 /// Why a write was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,9 +139,17 @@ impl Writer {
     }
 
     /// Applies `status` to the object of `meta` if that is still as it was read. `api` says where it lies.
-    pub async fn apply_status<K>(&self, api: &Api<K>, meta: &ObjectMeta, status: &impl Serialize) -> Result<(), WriteError>
+    ///
+    /// An object that cannot even be read as its kind (`readable` false) cannot be applied to; its status is merged instead.
+    pub async fn apply_status<K>(
+        &self,
+        api: &Api<PartialObjectMeta<K>>,
+        meta: &ObjectMeta,
+        status: &impl Serialize,
+        readable: bool,
+    ) -> Result<(), WriteError>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
+        K: Resource<DynamicType = ()>,
     {
         self.leadership.check()?;
         let name = meta.name.clone().unwrap_or_default();
@@ -151,12 +160,9 @@ impl Writer {
             "metadata": {"name": name, "uid": meta.uid, "resourceVersion": meta.resource_version},
             "status": status,
         });
-        let params = PatchParams::apply(self.manager).force();
-        match api.patch_status(&name, &params, &Patch::Apply(body)).await {
-            // What comes back is of no interest, and may be what could not be read in the first place.
-            Ok(_) | Err(kube::Error::SerdeError(_)) => Ok(()),
-            Err(error) => Err(explain(&described, error)),
-        }
+        let manager = PatchParams::apply(self.manager);
+        let (params, patch) = if readable { (manager.force(), Patch::Apply(body)) } else { (manager, Patch::Merge(body)) };
+        api.patch_status(&name, &params, &patch).await.map(|_| ()).map_err(|error| explain(&described, error))
     }
 
     /// Deletes `object` if it is still the one that was read. Not there any more is success.
@@ -188,8 +194,8 @@ fn explain(object: &str, error: kube::Error) -> WriteError {
         // Applying to what has been deleted in the meantime.
         kube::Error::Api(status) if status.is_not_found() => WriteError::Superseded(object.into()),
         kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-            WriteError::Refused { object: object.into(), message: status.message.clone() }
+            WriteError::Refused { object: object.into(), message: status.message }
         }
-        error => WriteError::Unavailable { object: object.into(), message: error.to_string() },
+        error => WriteError::Unavailable { object: object.into(), message: message(&error) },
     }
 }

@@ -66,7 +66,12 @@ impl Events {
             ..Event::default()
         };
         if let Err(error) = Api::namespaced(self.client.clone(), &namespace).create(&PostParams::default(), &event).await {
-            tracing::warn!(%error, object = object.name_any(), reason = note.reason, "an event could not be sent");
+            tracing::warn!(
+                error = super::error::message(&error),
+                object = object.name_any(),
+                reason = note.reason,
+                "an event could not be sent"
+            );
         }
     }
 }

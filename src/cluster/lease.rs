@@ -21,7 +21,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::WriteError;
+use super::{apply::WriteError, error::message};
 
 /// The name of the Lease, in the operator's namespace.
 pub const LEASE: &str = "seaworthy";
@@ -160,7 +160,7 @@ impl Campaign {
     async fn attempt(&mut self) -> Result<Held, String> {
         let most = self.settings.renew_every;
         match tokio::time::timeout(most, self.renew_or_take()).await {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Ok(outcome) => outcome.map_err(|error| message(&error)),
             Err(_) => Err(format!("no answer within {most:?}")),
         }
     }
@@ -170,8 +170,11 @@ impl Campaign {
         let sent = boottime();
         let Some(mut lease) = current else {
             let lease = Lease { metadata: ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() }, spec: Some(self.spec(None)) };
-            self.api.create(&PostParams::default(), &lease).await?;
-            return Ok(self.hold(sent));
+            return match self.api.create(&PostParams::default(), &lease).await {
+                Ok(_) => Ok(self.hold(sent)),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Held::ByOther("another replica".into())),
+                Err(error) => Err(error),
+            };
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
@@ -242,7 +245,7 @@ impl Campaign {
         };
         match tokio::time::timeout(Duration::from_secs(3), give_back).await {
             Ok(Ok(())) => tracing::info!("the lease was given back"),
-            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back; it runs out by itself"),
+            Ok(Err(error)) => tracing::warn!(error = message(&error), "the lease could not be given back; it runs out by itself"),
             Err(_) => tracing::warn!("the lease could not be given back in time; it runs out by itself"),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod conditions;
+pub mod error;
 pub mod events;
 pub mod lease;
 pub mod owner;

@@ -47,7 +47,7 @@ impl ReadSecrets for NamespaceSecrets {
             match self.api.get_opt(name).await {
                 Ok(Some(secret)) => Ok(data(secret)),
                 Ok(None) => Err(ReferenceError::NotFound(named)),
-                Err(error) => Err(ReferenceError::Unavailable(named, error.to_string())),
+                Err(error) => Err(ReferenceError::Unavailable(named, super::error::message(&error))),
             }
         }
         .boxed()

@@ -8,9 +8,10 @@
 //! ```
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
     fmt::Debug,
     future::Future,
+    hash::{Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,14 +22,14 @@ use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt, controller, predicates,
+        Controller, WatchStreamExt, controller,
         reflector::{self, ObjectRef, Store},
-        utils::Predicate,
+        utils::Backoff,
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::Leadership;
@@ -86,6 +87,8 @@ where
     writer: reflector::store::Writer<Guarded<K>>,
     api: Api<Guarded<K>>,
     leadership: Leadership,
+    /// Whether the first list is complete. A channel of our own, because of several that wait for kube's store only the last is woken.
+    filled: watch::Sender<bool>,
 }
 
 /// What a reconcile ends with.
@@ -113,7 +116,20 @@ where
     pub fn new(api: Api<Guarded<K>>, leadership: Leadership) -> Self {
         let (store, writer) = reflector::store();
         let (sender, wakes) = mpsc::unbounded_channel();
-        Self { store, waker: Waker { sender, leadership: leadership.clone(), waiting: Arc::default() }, wakes, writer, api, leadership }
+        Self {
+            store,
+            waker: Waker { sender, leadership: leadership.clone(), waiting: Arc::default() },
+            wakes,
+            writer,
+            api,
+            leadership,
+            filled: watch::Sender::new(false),
+        }
+    }
+
+    /// Returns when the store holds the first complete list.
+    pub fn filled(&self) -> impl Future<Output = ()> + Send + use<K> {
+        has_filled(self.filled.subscribe())
     }
 
     /// Runs the watch and, once this process leads and the store is filled, the reconciles, until `stop`; then waits for those under way.
@@ -131,21 +147,23 @@ where
         F: Future<Output = Done> + Send + 'static,
         N: Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
     {
-        let Self { store, waker, wakes, writer, api, leadership } = self;
-        let watch = follow::<K>(api, writer, waker.clone(), noticed);
+        let Self { store, waker, wakes, writer, api, leadership, filled } = self;
+        let ready = has_filled(filled.subscribe());
+        let watch = follow::<K>(api, writer, filled, waker.clone(), noticed);
         let Settings { concurrency, metrics } = settings;
         let reconciles = {
             let (store, stop) = (store.clone(), stop.clone());
             async move {
                 tokio::select! {
-                    ready = async { leadership.acquired().await; store.wait_until_ready().await } => if ready.is_err() { return },
+                    () = async { leadership.acquired().await; ready.await; } => {}
                     () = stop.cancelled() => return,
                 }
                 for object in store.state() {
                     waker.wake(object.namespace().as_deref(), &object.name_any());
                 }
+                let begun = waker.clone();
                 let run = move |object: Arc<Guarded<K>>, context: Arc<C>| {
-                    metrics.queued(&K::kind(&()), waker.begun(&ObjectRef::from_obj(&*object)));
+                    metrics.queued(&K::kind(&()), begun.begun(&ObjectRef::from_obj(&*object)));
                     guarded(object, context, reconcile, metrics.clone())
                 };
                 Controller::for_stream(stream::pending(), store)
@@ -153,10 +171,15 @@ where
                     .with_config(controller::Config::default().concurrency(concurrency).debounce(Duration::from_millis(20)))
                     .graceful_shutdown_on(stop.cancelled_owned())
                     .run(run, |_, _: &Panicked, _| controller::Action::requeue(AFTER_PANIC), context)
-                    .for_each(|result| async move {
+                    .for_each(async |result| {
                         match result {
                             Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-                            Err(error @ controller::Error::ObjectNotFound(_)) => tracing::debug!(%error, "gone before it was looked at"),
+                            Err(controller::Error::ObjectNotFound(gone)) => {
+                                let mut object = ObjectRef::new(&gone.name);
+                                object.namespace = gone.namespace;
+                                waker.begun(&object); // so that one of the same name that comes later is woken
+                                tracing::debug!(%object, "gone before it was looked at");
+                            }
                             Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "run loop"),
                         }
                     })
@@ -177,6 +200,12 @@ pub struct Settings {
     pub concurrency: u16,
     /// Where outcomes are counted.
     pub metrics: Metrics,
+}
+
+async fn has_filled(mut filled: watch::Receiver<bool>) {
+    if filled.wait_for(|filled| *filled).await.is_err() {
+        std::future::pending::<()>().await; // the watch went with the process
+    }
 }
 
 fn wakes_of<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send {
@@ -208,28 +237,67 @@ where
     }
 }
 
-/// Keeps the store and wakes what changed. Goes on through every error, a missing CustomResourceDefinition included.
+/// Keeps the store and wakes what changed: its uid, its generation or its annotations. Goes on through every error, a missing
+/// CustomResourceDefinition included.
 async fn follow<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
+    filled: watch::Sender<bool>,
     waker: Waker<K>,
     noticed: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
 {
     let mut said = String::new();
-    let changes =
+    let mut known: HashMap<ObjectRef<Guarded<K>>, u64> = HashMap::new();
+    let events =
         reflector::reflector(writer, watcher(api, watcher::Config::default().any_semantic().page_size(PAGE_SIZE)).modify(strip::<K>))
-            .inspect_ok(noticed)
-            .default_backoff()
-            .inspect_err(move |error| explain::<K>(error, &mut said))
-            .touched_objects()
-            .predicate_filter(predicates::generation.combine(predicates::annotations), kube::runtime::PredicateConfig::default());
-    futures::pin_mut!(changes);
-    while let Some(change) = changes.next().await {
-        if let Ok(object) = change {
-            waker.wake(object.namespace().as_deref(), &object.name_any());
+            .backoff(Capped::default())
+            .inspect_err(move |error| explain::<K>(error, &mut said));
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        let Ok(event) = event else { continue }; // said above; the watch starts again by itself
+        noticed(&event);
+        match &event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                let version = version(object);
+                if known.insert(ObjectRef::from_obj(object), version) != Some(version) {
+                    waker.wake(object.namespace().as_deref(), &object.name_any());
+                }
+            }
+            watcher::Event::Delete(object) => {
+                known.remove(&ObjectRef::from_obj(object));
+            }
+            watcher::Event::InitDone => {
+                filled.send_replace(true);
+            }
+            watcher::Event::Init => {}
         }
+    }
+}
+
+/// Changes when there is a reason to look: another object of that name, another spec, another annotation of ours. Not with status.
+fn version<K: Resource<DynamicType = ()>>(object: &Guarded<K>) -> u64 {
+    let meta = object.meta();
+    let mut hasher = DefaultHasher::new();
+    (&meta.uid, meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The usual backoff of watches, but at most ten seconds: somebody may be waiting for a CustomResourceDefinition to be noticed.
+#[derive(Default)]
+struct Capped(watcher::DefaultBackoff);
+
+impl Iterator for Capped {
+    type Item = Duration;
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(Duration::from_secs(10)))
+    }
+}
+
+impl Backoff for Capped {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }
 

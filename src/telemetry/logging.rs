@@ -15,6 +15,8 @@ pub enum Format {
 /// Starts logging. `filter` is in the syntax of `RUST_LOG`: `info`, `seaworthy=debug,kube=warn`.
 pub fn start(format: Format, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
+    // This module of the client logs whole answers that it cannot read, and an answer can be a Secret.
+    let filter = filter.add_directive("kube_client::client=off".parse()?);
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let layer = match format {
         Format::Json => tracing_subscriber::fmt::layer()

@@ -10,14 +10,15 @@ pub struct Failpoint(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    armed: Mutex<Option<(&'static str, bool)>>,
+    /// The place, and the step that has to be done first.
+    armed: Mutex<Option<(&'static str, bool, Option<&'static str>)>>,
     reached: Notify,
 }
 
 impl Failpoint {
-    /// Stops the next operation that comes before (`done` false) or after the step `name`.
-    pub fn arm(&self, name: &'static str, done: bool) {
-        *self.0.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, done));
+    /// Stops the next operation that comes before (`done` false) or after the step `name`; with `first`, only once that step is done.
+    pub fn arm(&self, name: &'static str, done: bool, first: Option<&'static str>) {
+        *self.0.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, done, first));
     }
 
     /// Returns when an operation has stopped there.
@@ -29,7 +30,13 @@ impl Failpoint {
     pub async fn reach(&self, name: &'static str, done: bool) {
         let here = {
             let mut armed = self.0.armed.lock().unwrap_or_else(PoisonError::into_inner);
-            armed.take_if(|place| *place == (name, done)).is_some()
+            if let Some((_, _, first)) = armed.as_mut()
+                && *first == Some(name)
+                && done
+            {
+                *first = None;
+            }
+            armed.take_if(|place| *place == (name, done, None)).is_some()
         };
         if here {
             self.0.reached.notify_one();

@@ -5,5 +5,10 @@
 mod support;
 
 mod cel;
+mod cli;
+mod election;
+mod examples;
+mod faults;
+mod hostile;
 mod lifecycle;
 mod refusals;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the pinned servers and tools that are named, each once, into the cache folder, and prints where they are.
 #
-#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause helm kubeconform promtool mkimage
+#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause mkimage helm kubeconform schemas promtool
 #
 # A tool lives in $SEAWORTHY_CACHE/NAME-VERSION/ and nowhere else; deleting that folder builds it again. Needs Go and the Go module proxy.
 set -euo pipefail
@@ -48,7 +48,19 @@ build_helm() { install -ldflags '-s -w' "helm.sh/helm/v4/cmd/helm@v$HELM_VERSION
 build_kubeconform() {
   install -ldflags '-s -w' "github.com/yannh/kubeconform/cmd/kubeconform@v$KUBECONFORM_VERSION"
 }
-build_promtool() { install -ldflags '-s -w' "github.com/prometheus/prometheus/cmd/promtool@v$PROMTOOL_VERSION"; }
+# Its go.mod has replace directives, which `go install` refuses: it is built as the main module, from a copy of the module cache.
+build_promtool() {
+  local module=github.com/prometheus/prometheus dir
+  dir=$(cd "${TMPDIR:-/tmp}" && go mod download -json "$module@v$PROMTOOL_VERSION" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p')
+  mkdir -p "$OUT.src" && cp -r "$dir/." "$OUT.src/" && chmod -R u+w "$OUT.src"
+  (cd "$OUT.src" && go build -ldflags '-s -w' -o "$OUT/promtool" ./cmd/promtool)
+}
+# Schemas for kubeconform, from the API description in the Kubernetes module.
+build_schemas() {
+  local dir
+  dir=$(cd "$TOOLS/../cluster/kube" && go mod download -json "k8s.io/kubernetes@v$KUBE_VERSION" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p')
+  go run "$TOOLS/schemas.go" "$dir/api/openapi-spec/swagger.json" "$OUT"
+}
 
 # What a cold build takes on two free cores, so that a person knows whether to wait.
 estimate() {

@@ -24,12 +24,16 @@ pub struct Cluster {
     pub client: Client,
     /// As the chart's ServiceAccount: with exactly the rights that users give the operator.
     pub operator: Client,
+    /// The same, to connect in another way.
+    pub operator_config: Config,
+    token: String,
 }
 
 impl Cluster {
     /// The shared one.
     pub async fn shared() -> Self {
         seaworthy::install_crypto_provider();
+        super::log::keep();
         let path = std::env::var("SEAWORTHY_TEST_KUBECONFIG")
             .expect("there is no cluster to test against; run `make test`, or `tests/with-cluster.sh cargo test --test it NAME`");
         Self::at(&path).await
@@ -37,16 +41,33 @@ impl Cluster {
 
     /// The one of a kubeconfig, with the chart installed.
     pub async fn at(kubeconfig: &str) -> Self {
+        seaworthy::install_crypto_provider();
+        super::log::keep();
         let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config.clone()).unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "seaworthy");
         let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-        let token = accounts.create_token_request("seaworthy", &PostParams::default(), &request).await.unwrap().status.unwrap().token;
+        let token: String =
+            accounts.create_token_request("seaworthy", &PostParams::default(), &request).await.unwrap().status.unwrap().token.unwrap();
         let mut as_operator = config;
-        as_operator.auth_info = kube::config::AuthInfo { token: Some(token.unwrap().into()), ..kube::config::AuthInfo::default() };
-        Self { client, operator: Client::try_from(as_operator).unwrap() }
+        as_operator.auth_info = kube::config::AuthInfo { token: Some(token.clone().into()), ..kube::config::AuthInfo::default() };
+        Self { client, operator: Client::try_from(as_operator.clone()).unwrap(), operator_config: as_operator, token }
+    }
+
+    /// A kubeconfig of the ServiceAccount for another process, with the API server at `address`.
+    pub fn operator_kubeconfig(&self, address: &str) -> String {
+        let certificates = self.operator_config.root_cert.clone().unwrap_or_default();
+        let pem: String =
+            certificates.iter().map(|der| seaworthy::certificates::x509::Certificate::from_der(der).unwrap().to_pem()).collect();
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("https://{address}"), "certificate-authority-data": k8s_openapi::ByteString(pem.into_bytes())}}],
+            "users": [{"name": "u", "user": {"token": self.token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        })
+        .to_string()
     }
 
     /// A new namespace for one test.
@@ -176,7 +197,11 @@ impl Drop for Namespace {
             let arguments = ["--kubeconfig", &kubeconfig, "-n", &self.name, "get", "certificaterotations,events", "-o", "yaml"];
             let output = std::process::Command::new("kubectl").args(arguments).output();
             let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            eprintln!("--- what is in namespace {}:\n{text}", self.name);
+            eprintln!(
+                "--- what is in namespace {}:\n{text}\n--- what the operator logged about it:\n{}",
+                self.name,
+                super::log::about(&self.name)
+            );
         }
     }
 }

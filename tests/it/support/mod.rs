@@ -2,12 +2,15 @@
 
 mod cluster;
 mod control_plane;
+mod faults;
+mod log;
 mod operator;
 
 use std::{future::Future, time::Duration};
 
 pub use cluster::{Cluster, Namespace, condition};
 pub use control_plane::ControlPlane;
+pub use faults::{Fault, Faults};
 pub use operator::Operator;
 
 /// Long enough for a loaded machine; what takes longer has not happened.

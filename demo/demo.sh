@@ -1,0 +1,120 @@
+#!/bin/bash
+# What `make demo` runs: builds the operator, starts a cluster, installs the chart, applies the examples, waits, and shows what happened.
+#
+#   CLUSTER=current  the cluster of your kubeconfig; with IMAGE= of a registry, or kind or k3d, which are loaded directly
+#   ONCE=1           take everything down at the end; exit 0 only if all of it became Ready
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+export NODE_NAME=sw-demo NODE_N=8
+USER_KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config}
+. tests/cluster/env.sh
+NAMESPACE=seaworthy
+STARTED=$SECONDS
+step() { printf '%4ds  %s\n' "$((SECONDS - STARTED))" "$*" >&2; }
+stop() { echo "demo: $*" >&2; exit 3; }
+command -v cargo > /dev/null || stop "Rust is not installed; install it from https://rustup.rs and try again"
+command -v go > /dev/null || stop "Go is not installed, and the cluster is built from source; install Go 1.26.6 or newer (https://go.dev/dl) and try again"
+[ "$(uname)" = Linux ] || [ "${CLUSTER:-}" = current ] || stop "a cluster of its own needs Linux; use CLUSTER=current with a cluster of yours"
+
+MODE=node
+if [ "${CLUSTER:-}" = current ]; then MODE=current; elif [ "$(id -u)" != 0 ]; then MODE=process; fi
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-demo-XXXXXX")
+OPERATOR_PID=
+cleanup() {
+  trap - EXIT INT TERM
+  [ -z "$OPERATOR_PID" ] || { kill "$OPERATOR_PID" 2> /dev/null && wait "$OPERATOR_PID" 2> /dev/null; } || true
+  case $MODE in
+    node) tests/cluster/down.sh ;;
+    process) tests/cluster/control-plane.sh down "$WORK/control-plane" ;;
+    current)
+      kubectl delete -f examples --ignore-not-found --wait=false > /dev/null 2>&1 || true
+      kubectl delete secret -A -l seaworthy.dev/owner-hash > /dev/null 2>&1 || true
+      helm uninstall seaworthy -n $NAMESPACE > /dev/null 2>&1 || true
+      kubectl delete namespace $NAMESPACE --wait=false > /dev/null 2>&1 || true
+      kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev > /dev/null 2>&1 || true ;;
+  esac
+  rm -rf "$WORK"
+  step "taken down; only the cache $SEAWORTHY_CACHE stays"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+step "building the operator"
+cargo build --bin seaworthy
+BINARY=$ROOT/target/$CARGO_BUILD_TARGET/debug/seaworthy
+tests/tools/build.sh kube helm mkimage
+
+NAME=${IMAGE:-localhost/seaworthy:demo}
+case $MODE in
+  node)
+    step "starting a one-node Kubernetes $KUBE_VERSION"
+    tests/cluster/up.sh > /dev/null
+    step "making the image and loading it"
+    image/build.sh "$BINARY" "$NAME" "$WORK/image.tar" > /dev/null
+    ctr -a "$RUN/containerd.sock" -n k8s.io images import "$WORK/image.tar" > "$RUN/log/import.log" 2>&1 ;;
+  process)
+    step "not root: the cluster is a control plane without a node, and the operator runs beside it"
+    KUBECONFIG=$(tests/cluster/control-plane.sh up "$WORK/control-plane" | tail -1) ;;
+  current)
+    export KUBECONFIG=$USER_KUBECONFIG
+    context=$(kubectl config current-context) || stop "your kubeconfig has no current context"
+    ! kubectl get namespace $NAMESPACE > /dev/null 2>&1 || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
+    step "using the cluster $context"
+    if [ -z "${IMAGE:-}" ]; then
+      image/build.sh "$BINARY" "$NAME" "$WORK/image.tar" > /dev/null
+      case $context in
+        kind-*) kind load image-archive "$WORK/image.tar" --name "${context#kind-}" ;;
+        k3d-*) k3d image import "$WORK/image.tar" --cluster "${context#k3d-}" ;;
+        *) stop "the cluster $context cannot be given an image directly; push one (make image) and say IMAGE=registry/name:tag" ;;
+      esac
+    fi ;;
+esac
+export KUBECONFIG
+
+step "installing the chart"
+replicas=2; [ $MODE != process ] || replicas=0
+helm install seaworthy charts/seaworthy -n $NAMESPACE --create-namespace --wait --timeout 3m \
+  --set replicas=$replicas --set image.repository="${NAME%:*}" --set image.tag="${NAME##*:}" --set log.format=text > "$WORK/helm.log" 2>&1 || {
+  cat "$WORK/helm.log" >&2
+  kubectl -n $NAMESPACE get pods,events >&2
+  kubectl -n $NAMESPACE logs deployment/seaworthy --tail 30 >&2 || true
+  stop "the chart could not be installed"
+}
+if [ $MODE = process ]; then
+  token=$(kubectl -n $NAMESPACE create token seaworthy --duration 24h)
+  sed "s#user: {token: .*}#user: {token: $token}}#" "$KUBECONFIG" > "$WORK/operator.conf"
+  chmod 600 "$WORK/operator.conf"
+  KUBECONFIG=$WORK/operator.conf "$BINARY" controller --operator-namespace $NAMESPACE --listen 127.0.0.1:0 --log-format text > "$WORK/audit.log" 2> "$WORK/operator.log" &
+  OPERATOR_PID=$!
+fi
+
+step "applying examples/"
+kubectl apply -f examples > /dev/null
+ok=1
+wait_ready() { # KIND
+  kubectl wait --for=condition=Ready "$1" --all -A --timeout=120s > "$WORK/wait.log" 2>&1 || { cat "$WORK/wait.log" >&2; ok=0; }
+}
+wait_ready certificateissuers
+wait_ready certificaterotations
+if [ $ok = 1 ]; then
+  step "all of examples/ is Ready; renewing one now"
+  "$BINARY" rotate certificaterotation/api -n default --wait --timeout 60s >&2 || ok=0
+fi
+
+echo
+"$BINARY" status -A || ok=0
+echo
+kubectl get events -A --field-selector reportingComponent=seaworthy.dev/operator --sort-by=.metadata.creationTimestamp \
+  -o 'custom-columns=EVENT:.reason,OBJECT:.involvedObject.name,SAYS:.message' 2> /dev/null || true
+echo
+echo "Look around:  export KUBECONFIG=$KUBECONFIG"
+echo "              kubectl get seaworthy -A"
+echo "kubectl is in $(tool_dir kube), helm in $(tool_dir helm)"
+[ $ok = 1 ] || { echo "demo: not all of it became Ready" >&2; exit 1; }
+if [ -n "${ONCE:-}" ]; then
+  step "all Ready"
+  exit 0
+fi
+echo "Ctrl-C ends it and leaves nothing behind."
+while :; do sleep 3600 & wait $!; done

@@ -1,0 +1,77 @@
+//! The command line, as a person uses it.
+
+use serde_json::{Value, json};
+
+use crate::support::{ControlPlane, Operator, try_command};
+
+/// Runs it against a cluster; exit code, standard output and error together.
+fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_seaworthy")).args(arguments).env("KUBECONFIG", kubeconfig).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_rotate_and_what_they_say() {
+    let (own, cluster) = ControlPlane::start().await;
+    let namespace = cluster.namespace("cli").await;
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let run = |arguments: &[&str]| seaworthy(&own.kubeconfig, arguments);
+    let name = namespace.name.as_str();
+    assert_eq!(run(&["status", "-n", name]), (0, format!("Nothing is managed in namespace {name}; -A shows all.\n")));
+    namespace.create("web", json!({})).await;
+    namespace.ready("web", 1).await;
+    let (code, table) = run(&["status", "-n", name]);
+    assert_eq!(code, 0, "{table}");
+    assert!(
+        table.contains("True") && table.contains("web") && table.contains("renews in") && table.contains("1 managed, 0 not ready"),
+        "{table}"
+    );
+
+    let (code, said) = run(&["rotate", "certificaterotation/web", "-n", name, "--wait", "--timeout", "60s"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("revision 2, valid until"), "{said}");
+
+    // What is wrong comes first, and is the exit code.
+    namespace.secret("theirs", "Opaque", &[]).await;
+    namespace.create("zz-bad", json!({"secretName": "theirs"})).await;
+    namespace.says("zz-bad", "Stalled", "True", "NotOurs").await;
+    let (code, text) = run(&["status", "-A", "-o", "json"]);
+    assert_eq!(code, 1);
+    let rows: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (rows[0]["name"].as_str(), rows[0]["ready"].as_bool(), rows[0]["reason"].as_str()),
+        (Some("zz-bad"), Some(false), Some("NotOurs"))
+    );
+    assert_eq!(rows[1]["revision"], 2);
+    assert!(run(&["status", "-A", "-o", "yaml"]).1.contains("name: zz-bad"));
+    let (code, said) = run(&["rotate", "certrot/zz-bad", "-n", name, "--wait", "--timeout", "60s"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("NotOurs"), "{said}");
+}
+
+#[test]
+fn exit_codes() {
+    let nowhere = "/does/not/exist";
+    for (arguments, code, said) in [
+        (vec!["--help"], 0, "Exit codes"),
+        (vec!["--version"], 0, env!("CARGO_PKG_VERSION")),
+        (vec!["cook"], 2, "unrecognized subcommand"),
+        (vec!["status", "--output", "xml"], 2, "possible values"),
+        (vec!["controller", "--areas", "cooking"], 2, "possible values"),
+        (vec!["rotate", "secret/x"], 2, "only certificaterotation/NAME"),
+        (vec!["status"], 3, "no cluster is configured"),
+        (vec!["crds"], 0, "kind: CustomResourceDefinition"),
+    ] {
+        let (got, text) = seaworthy(nowhere, &arguments);
+        assert_eq!(got, code, "{arguments:?}: {text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn completions_are_valid_shell() {
+    let (_, script) = seaworthy("", &["completion", "bash"]);
+    let (fine, said) = try_command("bash", &["-n"], script.as_bytes());
+    assert!(fine && script.contains("rotate"), "{said}");
+}

@@ -1,0 +1,48 @@
+//! Everything in examples/ and every manifest in the pages of the kinds works when it is applied.
+
+use std::{fs, path::Path};
+
+use kube::{Api, api::ListParams};
+use seaworthy::api::{CertificateIssuer, CertificateRotation};
+
+use crate::support::{ControlPlane, Operator, command, condition, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn examples_become_ready() {
+    let (own, cluster) = ControlPlane::start().await;
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let apply =
+        |input: &[u8], file: &str| command("kubectl", &["--kubeconfig", &own.kubeconfig, "apply", "--validate=strict", "-f", file], input);
+    apply(b"", concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+    let rotations: Api<CertificateRotation> = Api::all(cluster.client.clone());
+    eventually("all are Ready", || async {
+        let all = rotations.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let waiting: Vec<_> = all
+            .items
+            .iter()
+            .filter(|object| condition(object, "Ready").is_none_or(|(status, ..)| status != "True"))
+            .map(|object| &object.metadata.name)
+            .collect();
+        if waiting.is_empty() && all.items.len() >= 5 { Ok(()) } else { Err(format!("{waiting:?}")) }
+    })
+    .await;
+    let issuers: Api<CertificateIssuer> = Api::all(cluster.client.clone());
+    let issuer = eventually("the issuer is Ready", || async {
+        let issuer = issuers.get("internal-ca").await.map_err(|error| error.to_string())?;
+        if issuer.status.as_ref().is_some_and(|status| status.not_after.is_some()) {
+            Ok(issuer)
+        } else {
+            Err(format!("{:?}", issuer.status))
+        }
+    })
+    .await;
+    assert_eq!(issuer.status.unwrap().kind.as_deref(), Some("ca"));
+
+    // The manifests of the pages.
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for page in ["certificate-rotation.md", "certificate-issuer.md"] {
+        let text = fs::read_to_string(docs.join(page)).unwrap();
+        let manifest = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        apply(manifest.as_bytes(), "-");
+    }
+}

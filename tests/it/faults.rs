@@ -1,0 +1,113 @@
+//! Whatever is interrupted, wherever: never a Secret whose key does not match, never a lost previous pair, never two rotations where one was due.
+
+use futures::{StreamExt, stream};
+use seaworthy::certificates::{decide::Pair, outputs, rotate::STEPS};
+use serde_json::json;
+
+use crate::support::{Cluster, ControlPlane, Fault, Faults, Namespace, Operator};
+
+/// The pair in a Secret fits together; its serial number.
+async fn serial(namespace: &Namespace, secret: &str) -> Option<String> {
+    let secret = namespace.secrets().get_opt(secret).await.unwrap()?;
+    match outputs::read(&seaworthy::cluster::references::data(secret)) {
+        Pair::Good(certificate, _) => Some(certificate.serial),
+        other => panic!("a Secret without a good pair: {other:?}"),
+    }
+}
+
+async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, first: bool) {
+    let namespace = cluster.namespace("killed").await;
+    let operator = cluster.operator(&namespace);
+    let before = if first {
+        None
+    } else {
+        namespace.create("web", json!({})).await;
+        namespace.ready("web", 1).await;
+        serial(&namespace, "web-tls").await
+    };
+    // Opening the issuer and reporting are parts of every look; what is meant is the report of the rotation.
+    operator.failpoint.arm(step, done, (step == "report").then_some("store"));
+    if first {
+        namespace.create("web", json!({})).await;
+    } else {
+        namespace.annotate("web", "seaworthy.dev/rotate", "now").await;
+    }
+    tokio::time::timeout(crate::support::PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
+    operator.kill().await;
+    let between = serial(&namespace, "web-tls").await;
+
+    let _operator = cluster.operator(&namespace);
+    let revision = if first { 1 } else { 2 };
+    namespace.ready("web", revision).await;
+    // Something that makes it look once more, and then: still one rotation.
+    namespace.change("web", json!({"secretTemplate": {"labels": {"looked": "again"}}})).await;
+    crate::support::eventually("the label is there", || async {
+        let labels = namespace.secrets().get("web-tls").await.map_err(|error| error.to_string())?.metadata.labels.unwrap_or_default();
+        if labels.contains_key("looked") { Ok(()) } else { Err(format!("{labels:?}")) }
+    })
+    .await;
+    namespace.ready("web", revision).await;
+    let after = serial(&namespace, "web-tls").await;
+    assert_ne!(after, before, "{step}: the rotation was done");
+    assert_eq!(serial(&namespace, "web-tls-previous").await, before, "{step}: the previous pair is kept");
+    let stored = (step == "store" && done) || step == "report";
+    assert_eq!(between == after, stored, "{step}, done: {done}: what was stored is not made again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_every_step_and_resumed() {
+    let cluster = Cluster::shared().await;
+    let cases = STEPS
+        .iter()
+        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)));
+    stream::iter(cases).for_each_concurrent(6, |(step, done, first)| killed_and_resumed(&cluster, step, done, first)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_may_fail_in_every_way() {
+    let cluster = Cluster::shared().await;
+    let faults = [Fault::Answer(409), Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
+    // A rotation writes: the create's entry, the previous pair, the pair, an event, the status.
+    let cases = faults.into_iter().flat_map(|fault| (0..5).map(move |number| (fault, number)));
+    stream::iter(cases)
+        .for_each_concurrent(6, |(fault, number)| {
+            let cluster = &cluster;
+            async move {
+                let namespace = cluster.namespace("faulty").await;
+                let connection = Faults::default();
+                let client = connection.client(cluster.operator_config.clone());
+                let _operator = Operator::start(client, vec![namespace.name.clone()], &namespace.name);
+                namespace.create("web", json!({})).await;
+                namespace.ready("web", 1).await;
+                let before = serial(&namespace, "web-tls").await;
+                connection.arm(number, fault);
+                namespace.annotate("web", "seaworthy.dev/rotate", "now").await;
+                namespace.ready("web", 2).await;
+                assert_eq!(serial(&namespace, "web-tls-previous").await, before, "{fault:?} at write {number}");
+                assert!(connection.struck(), "{fault:?} at write {number}: there was no such write");
+                assert!(serial(&namespace, "web-tls").await.is_some());
+            }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_may_be_gone_for_a_while() {
+    let (own, cluster) = ControlPlane::start().await;
+    let namespace = cluster.namespace("restart").await;
+    let _operator = cluster.operator(&namespace);
+    namespace.create("before", json!({})).await;
+    namespace.ready("before", 1).await;
+    let names: Vec<String> = (0..20).map(|number| format!("during-{number}")).collect();
+    for name in &names {
+        namespace.create(name, json!({})).await;
+    }
+    own.stop("apiserver");
+    own.restart("apiserver");
+    for name in &names {
+        namespace.ready(name, 1).await;
+        assert!(serial(&namespace, &format!("{name}-tls")).await.is_some());
+    }
+    namespace.annotate("before", "seaworthy.dev/rotate", "now").await;
+    namespace.ready("before", 2).await;
+}

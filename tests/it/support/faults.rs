@@ -1,0 +1,121 @@
+//! A connection to the API server that fails when a test says so.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Bytes;
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tower::{BoxError, Layer, Service};
+
+/// What happens to one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The API server answers this instead of doing it.
+    Answer(u16),
+    /// It is done, and the answer is lost.
+    AnswerLost,
+}
+
+/// Lets the `n`-th write from now on (from 0) fail.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    armed: Arc<Mutex<Option<(usize, Fault)>>>,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Faults {
+    pub fn arm(&self, n: usize, fault: Fault) {
+        self.writes.store(0, Ordering::SeqCst);
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((n, fault));
+    }
+
+    /// Whether the fault has happened.
+    pub fn struck(&self) -> bool {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn next(&self, method: &Method) -> Option<Fault> {
+        if method == Method::GET {
+            return None;
+        }
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(n, _)| *n == number).map(|(_, fault)| fault)
+    }
+
+    /// A client whose writes go through this.
+    pub fn client(&self, config: Config) -> Client {
+        ClientBuilder::try_from(config).unwrap().with_layer(&FaultLayer(self.clone())).build()
+    }
+}
+
+/// The body of an answer, passed on or made up.
+pub type Answer = UnsyncBoxBody<Bytes, BoxError>;
+
+struct FaultLayer(Faults);
+
+impl<S> Layer<S> for FaultLayer {
+    type Service = FaultService<S>;
+    fn layer(&self, inner: S) -> FaultService<S> {
+        FaultService { inner, faults: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct FaultService<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S, B> Service<Request<Body>> for FaultService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Answer>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let fault = self.faults.next(request.method());
+        if let Some(Fault::Answer(code)) = fault {
+            return Box::pin(async move { Ok(answer(code)) });
+        }
+        let sent = self.inner.call(request);
+        Box::pin(async move {
+            let response = sent.await?;
+            if fault == Some(Fault::AnswerLost) {
+                return Err("the connection was cut".into());
+            }
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        })
+    }
+}
+
+fn answer(code: u16) -> Response<Answer> {
+    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "made to fail", "reason": match code {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    }, "code": code});
+    let mut response =
+        Response::new(Full::new(Bytes::from(serde_json::to_vec(&status).unwrap())).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
