@@ -21,7 +21,7 @@ test: test-fast test-cluster test-chart ## everything; sets up what it needs
 	@echo "all tests passed"
 
 test-fast: lint ## what needs no cluster
-	cargo test --lib --bins --test generated --test layering
+	cargo test --lib --bins --test docs --test generated --test layering
 
 test-cluster:
 	cargo build --bin seaworthy

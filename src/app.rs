@@ -84,20 +84,17 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("--listen {} cannot be used", settings.listen))?;
     let (readiness, metrics) = (Readiness::default(), Metrics::new());
-    let mut watches = JoinSet::new();
+    let mut areas = JoinSet::new();
     let (leadership, campaign) = lead(&client, &settings);
     let election = CancellationToken::new();
-    if let Some(campaign) = campaign {
-        let election = election.clone();
-        watches.spawn(async move { campaign.run(election).await.map_err(anyhow::Error::from) });
-    }
+    let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
     let mut rotations = Vec::new();
     for scope in scopes(&settings) {
         if settings.areas.contains(&Area::Certificates) {
             let (store, area) = certificates::area::run(parts(&client, &settings, &leadership, &readiness, &metrics), scope, stop.clone());
             rotations.push(store);
             let stop = stop.clone();
-            watches.spawn(async move {
+            areas.spawn(async move {
                 area.await;
                 if stop.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the certificates area ended by itself")) }
             });
@@ -115,32 +112,34 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, namespaces = ?settings.namespaces, "started");
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        Some(ended) = watches.join_next() => ended.unwrap_or_else(|error| Err(error.into())),
+        Some(ended) = areas.join_next() => ended.unwrap_or_else(|error| Err(error.into())),
+        ended = &mut campaign => ended.unwrap_or_else(|error| Err(error.into())),
     };
     // Readiness off, drain, give the lease back, stop answering.
     readiness.missing_now("shutdown");
     stop.cancel();
-    drain(&mut watches, &election).await;
+    if tokio::time::timeout(DRAIN, async { while areas.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("what was under way did not end within {DRAIN:?}");
+    }
+    election.cancel();
+    if !campaign.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_secs(4), campaign).await; // the lease runs out by itself then
+    }
     served.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     tracing::info!("stopped");
     ended
 }
 
-/// Waits for what is under way; the lease is given back only then.
-async fn drain(watches: &mut JoinSet<anyhow::Result<()>>, election: &CancellationToken) {
-    let campaign = usize::from(!watches.is_empty());
-    let areas = async {
-        while watches.len() > campaign {
-            let _ = watches.join_next().await;
+/// Takes part in the election until the end; without one there is nothing to lose.
+async fn hold(campaign: Option<lease::Campaign>, end: CancellationToken) -> anyhow::Result<()> {
+    match campaign {
+        Some(campaign) => campaign.run(end).await.map_err(anyhow::Error::from),
+        None => {
+            end.cancelled().await;
+            Ok(())
         }
-    };
-    if tokio::time::timeout(DRAIN, areas).await.is_err() {
-        tracing::warn!("what was under way did not end within {DRAIN:?}");
     }
-    election.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(4), async { while watches.join_next().await.is_some() {} }).await;
-    watches.abort_all();
 }
 
 fn lead(client: &Client, settings: &Settings) -> (Leadership, Option<lease::Campaign>) {

@@ -13,6 +13,13 @@ if [ "$(id -u)" = 0 ] && [ "$(uname)" = Linux ]; then
   export SEAWORTHY_TEST_NODE=1
   trap '"$TESTS/cluster/down.sh"' EXIT
   kubeconfig=$("$TESTS/cluster/up.sh" | tail -1)
+  # The operator's image, for the test that runs it as Pods.
+  binary=$TESTS/../target/${CARGO_BUILD_TARGET:-}/debug/seaworthy
+  if [ -x "$binary" ]; then
+    export SEAWORTHY_TEST_IMAGE=localhost/seaworthy:test
+    "$TESTS/../image/build.sh" "$binary" "$SEAWORTHY_TEST_IMAGE" "$RUN/image.tar" > /dev/null
+    ctr -a "$RUN/containerd.sock" -n k8s.io images import "$RUN/image.tar" > "$RUN/log/import.log" 2>&1
+  fi
 else
   echo "not root: the tests get a control plane without a node; what needs a node fails with CI=true" >&2
   export SEAWORTHY_TEST_NODE=0

@@ -23,7 +23,7 @@ use super::{
     outputs::{self, Material},
     reason::Reason,
     request,
-    rotate::{self, Order, Stored},
+    rotate::{self, Found, Order, Stored},
     status::{self, Problem, View},
     x509::Certificate,
 };
@@ -35,11 +35,12 @@ use crate::{
         conditions::{READY, RECONCILING, STALLED},
         error::message,
         events::{Events, Note},
-        references::{self, NamespaceSecrets},
+        references::NamespaceSecrets,
         run::{Done, Guarded},
         steps::Steps,
     },
     inventory::{Facts, namespaces::NamespaceLabels},
+    schedule::jitter,
     telemetry::{
         audit::Audit,
         metrics::{Metrics, Outcome},
@@ -48,6 +49,9 @@ use crate::{
 
 /// The kind, for metrics.
 pub const KIND: &str = "CertificateRotation";
+
+/// How long an object is left alone at most. Timers of the run loop end at two years, and a certificate may be good for more.
+const HALF_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
 
 /// What a reconcile works with.
 pub struct Context {
@@ -105,6 +109,9 @@ impl Failures {
 /// Looks at one object.
 pub async fn reconcile(object: Arc<Guarded<CertificateRotation>>, context: Arc<Context>) -> Done {
     let now = context.clock.now();
+    if object.meta().deletion_timestamp.is_some() {
+        return Done { again: None, outcome: Outcome::Success }; // on its way out; what is to become of its Secret is said by its owner reference
+    }
     let (view, before) = match &object.0 {
         Ok(rotation) => (pursue(&context, rotation).await, rotation.status.clone().unwrap_or_default()),
         Err(invalid) => (malformed(&invalid.error), CertificateRotationStatus::default()),
@@ -144,8 +151,10 @@ fn done(context: &Context, object: &Guarded<CertificateRotation>, view: &View, r
         None => {
             context.failures.succeeded(&uid);
             let next = status::next_look(view, now).map(|time| time.duration_since(now));
-            // A moment later, so that what is due at that time is due.
-            Done { again: next.and_then(|wait| after(wait + jiff::SignedDuration::from_millis(100))), outcome: Outcome::Success }
+            // A moment later, so that what is due at that time is due; and every half day in any case, spread by the uid.
+            let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
+            let wait = next.map_or(round, |wait| (wait + jiff::SignedDuration::from_millis(100)).min(round));
+            Done { again: after(wait), outcome: Outcome::Success }
         }
         Some(problem) => {
             context.metrics.failed(KIND, problem.reason.as_str());
@@ -188,9 +197,9 @@ async fn observe(context: &Context, rotation: &CertificateRotation) -> Result<St
         .await
         .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
     let Some(secret) = secret else { return Ok(Stored::default()) };
-    rotate::refuse_foreign(rotation, name, &secret)?;
-    let (meta, memory) = (secret.metadata.clone(), Memory::read(secret.metadata.annotations.as_ref()));
-    Ok(Stored { meta: Some(meta), data: references::data(secret), memory })
+    let Found { meta, data } = Found::read(rotation, name, secret)?;
+    let memory = Memory::read(meta.annotations.as_ref());
+    Ok(Stored { meta: Some(meta), data, memory })
 }
 
 /// Decides about what was read, and does it.

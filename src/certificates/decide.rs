@@ -117,7 +117,15 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     });
     let reason = CHECKS.iter().find_map(|check| check(observed, &Moment { now, renewal_time, scheduled })).unwrap_or(Reason::Current);
     let (action, next) = match reason {
-        Reason::Current => (Action::Keep, [renewal_time, scheduled].into_iter().flatten().min()),
+        // What is due already and was renewed just now is looked at again when it has rested.
+        Reason::Current => (
+            Action::Keep,
+            [renewal_time, scheduled]
+                .into_iter()
+                .flatten()
+                .map(|time| if time > now { time } else { now + SignedDuration::from_mins(5) })
+                .min(),
+        ),
         urgent if urgent.is_urgent() => (Action::Rotate, None),
         _ => match waits_until(times.window.as_ref(), certificate, now) {
             Some(time) => (Action::WaitUntil(time), Some(time)),
@@ -150,7 +158,7 @@ const CHECKS: &[Check] = &[
     },
     |observed, _| is_not_trusted(observed).then_some(Reason::NotTrusted),
     |observed, moment| (certificate(observed)?.not_after <= moment.now).then_some(Reason::Expired),
-    |_, moment| (moment.renewal_time? <= moment.now).then_some(Reason::RenewalDue),
+    |observed, moment| (moment.renewal_time? <= moment.now && has_rested(observed, moment.now)).then_some(Reason::RenewalDue),
     |_, moment| (moment.scheduled? <= moment.now).then_some(Reason::ScheduleDue),
     |observed, _| {
         (observed.memory.handled.as_deref().is_some_and(|handled| handled != observed.requested) && !observed.requested.is_empty())
@@ -163,6 +171,12 @@ fn certificate<'a>(observed: &Observed<'a>) -> Option<&'a Certificate> {
         Pair::Good(certificate, _) => Some(certificate),
         _ => None,
     }
+}
+
+/// A CA that is about to end gives lives so short that they are due at once; renewing them again and again would help nobody.
+fn has_rested(observed: &Observed<'_>, now: Timestamp) -> bool {
+    const REST: SignedDuration = SignedDuration::from_mins(5);
+    observed.memory.issued_at.is_none_or(|issued| now >= issued + REST || now < issued)
 }
 
 /// The CA is the one that is written down, and yet did not sign: the Secret was changed by somebody else.

@@ -98,6 +98,7 @@ fn done(context: &Context, object: &Guarded<CertificateIssuer>, seen: &Seen, wri
         return Done { again: after(wait), outcome: Outcome::Retry };
     }
     context.failures.succeeded(&uid);
-    let end = seen.not_after.filter(|end| *end > now).map(|end| end.duration_since(now) + SignedDuration::from_millis(100));
-    Done { again: end.and_then(after), outcome: Outcome::Success }
+    let day = SignedDuration::from_hours(24);
+    let end = seen.not_after.filter(|end| *end > now).map_or(day, |end| end.duration_since(now) + SignedDuration::from_millis(100));
+    Done { again: after(end.min(day)), outcome: Outcome::Success }
 }

@@ -138,13 +138,11 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
         .get_opt(&name)
         .await
         .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
-    if let Some(secret) = &there {
-        refuse_foreign(rotation, &name, secret)?;
-    }
+    let there = there.map(|secret| Found::read(rotation, &name, secret)).transpose()?;
     let revision = Some(stored.memory.revision);
     if rotation.spec.history == 0 {
         if let Some(secret) = there {
-            context.writer.delete::<Secret>(&secret.metadata).await?;
+            context.writer.delete::<Secret>(&secret.meta).await?;
             context.audit.record("delete-previous", &described(rotation), reason.as_str(), "success", revision);
         }
         return Ok(());
@@ -156,9 +154,9 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
     let memory = Memory { shape: None, ..stored.memory.clone() };
     let secret = secret(rotation, &name, &data, &memory, false);
     match there {
-        Some(there) if references::data(there.clone()) == data => return Ok(()), // an earlier attempt got this far
-        Some(there) => context.writer.apply(secret, &there.metadata).await?,
-        None => context.writer.create(&secret).await?,
+        Some(there) if there.data == data => return Ok(()), // an earlier attempt got this far
+        Some(there) => context.writer.apply(secret, &there.meta).await?,
+        None => context.writer.create(secret).await?,
     };
     context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", revision);
     Ok(())
@@ -177,7 +175,7 @@ pub async fn store(
     let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
     match &stored.meta {
         Some(meta) => context.writer.apply(secret, meta).await?,
-        None => context.writer.create(&secret).await?,
+        None => context.writer.create(secret).await?,
     };
     Ok(())
 }
@@ -234,37 +232,42 @@ fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory:
     }
 }
 
-/// Refuses a Secret that is not this resource's, saying whose it is.
-pub fn refuse_foreign(rotation: &CertificateRotation, name: &str, secret: &Secret) -> Result<(), Problem> {
-    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
-    if owner::RESERVED_TYPES.contains(&type_) {
-        return Err(Problem::new(
-            Reason::ReservedType,
-            format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName"),
-        ));
-    }
-    match owner::of(&secret.metadata) {
-        Some(whose) if whose == owned_by(rotation) => {}
-        Some(whose) => {
-            return Err(Problem::new(
-                Reason::NotOurs,
-                format!("Secret {name} belongs to {whose}; choose another spec.secretName, or delete the Secret after that resource"),
-            ));
+/// A Secret of this resource's own.
+#[derive(Debug)]
+pub struct Found {
+    /// Its metadata.
+    pub meta: ObjectMeta,
+    /// Its data.
+    pub data: SecretData,
+}
+
+impl Found {
+    /// Takes a Secret that was read, and refuses one that is not this resource's, saying whose it is.
+    pub fn read(rotation: &CertificateRotation, name: &str, secret: Secret) -> Result<Self, Problem> {
+        let (meta, type_) = (secret.metadata.clone(), secret.type_.clone().unwrap_or_else(|| "Opaque".into()));
+        let data = references::data(secret);
+        let problem = |reason, message: String| Err(Problem::new(reason, message));
+        if owner::RESERVED_TYPES.contains(&type_.as_str()) {
+            let message = format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName");
+            return problem(Reason::ReservedType, message);
         }
-        None => {
+        let another = "choose another spec.secretName, or delete the Secret";
+        match owner::of(&meta) {
+            Some(whose) if whose == owned_by(rotation) => {}
+            Some(whose) => return problem(Reason::NotOurs, format!("Secret {name} belongs to {whose}; {another} after that resource")),
+            None => {
+                let message = format!("Secret {name} exists and was not made by Seaworthy; {another} so that it is made anew");
+                return problem(Reason::NotOurs, message);
+            }
+        }
+        if type_ != SECRET_TYPE {
             let message = format!(
-                "Secret {name} exists and was not made by Seaworthy; choose another spec.secretName, or delete the Secret so that it is made anew"
+                "Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew"
             );
-            return Err(Problem::new(Reason::NotOurs, message));
+            return problem(Reason::NotOurs, message);
         }
+        Ok(Self { meta, data })
     }
-    if type_ != SECRET_TYPE {
-        let message = format!(
-            "Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew"
-        );
-        return Err(Problem::new(Reason::NotOurs, message));
-    }
-    Ok(())
 }
 
 /// `CertificateRotation/NAME`.

@@ -99,8 +99,8 @@ impl Certificate {
         }
         Some(Self {
             serial: hex(parsed.raw_serial()),
-            not_before: Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()?,
-            not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             subject: parsed.subject().as_raw().to_vec(),
             issuer: parsed.issuer().as_raw().to_vec(),
             subject_text: parsed.subject().to_string().chars().take(200).collect(),
@@ -190,6 +190,12 @@ fn ecdsa(algorithm: &str, curve: Option<&str>) -> Option<&'static signature::Ecd
         (SHA512, P521) => &signature::ECDSA_P521_SHA512_ASN1,
         _ => return None,
     })
+}
+
+/// RFC 5280 writes "no end" as 9999-12-31T23:59:59Z, some hours after the last time that can be calculated with in every time zone.
+fn time(second: i64) -> Timestamp {
+    const LAST: i64 = 253_402_100_000; // 9999-12-29
+    Timestamp::from_second(second.clamp(0, LAST)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn name(general: &GeneralName<'_>) -> Option<Name> {

@@ -1,8 +1,8 @@
 //! The only writes of the crate to objects of a cluster: fenced by what was read, and by the lease.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -10,6 +10,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use zeroize::Zeroize;
 
 use super::{error::message, lease::Leadership};
 
@@ -51,6 +52,20 @@ pub struct Writer {
     manager: &'static str,
 }
 
+/// Objects whose content is overwritten in memory as soon as it was sent or came back.
+pub trait Wipe {
+    /// Overwrites it.
+    fn wipe(&mut self);
+}
+
+impl Wipe for Secret {
+    fn wipe(&mut self) {
+        for value in self.data.iter_mut().flat_map(BTreeMap::values_mut) {
+            value.0.zeroize();
+        }
+    }
+}
+
 /// The version of an object that a decision rests on.
 #[derive(Clone, Debug)]
 pub struct Fence {
@@ -80,31 +95,38 @@ impl Writer {
     }
 
     /// Creates `object`. Its fields belong to us only after the first [`Writer::apply`], which turns the entry of this create into one of apply.
-    pub async fn create<K>(&self, object: &K) -> Result<ObjectMeta, WriteError>
+    pub async fn create<K>(&self, mut object: K) -> Result<ObjectMeta, WriteError>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe,
     {
         self.leadership.check()?;
         let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
-        let created = self.api::<K>(object.meta()).create(&params, object).await.map_err(|error| explain(&named(object), error))?;
+        let created = self.api::<K>(object.meta()).create(&params, &object).await;
+        object.wipe();
+        let mut created = created.map_err(|error| explain(&named(&object), error))?;
+        created.wipe();
         Ok(created.meta().clone())
     }
 
     /// Applies `object` if it is still the one of `read`, uid and resourceVersion. Fields that an earlier apply set and this one leaves out go.
     pub async fn apply<K>(&self, mut object: K, read: &ObjectMeta) -> Result<ObjectMeta, WriteError>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe,
     {
-        let fence = self.adopt_create::<K>(read, &named(&object)).await?;
+        let described = named(&object);
+        let fence = self.adopt_create::<K>(read, &described).await?;
         self.leadership.check()?;
         let name = object.meta().name.clone().unwrap_or_default();
         let api = self.api::<K>(object.meta());
-        let described = named(&object);
         (object.meta_mut().uid, object.meta_mut().resource_version) = (fence.uid, fence.resource_version);
         object.meta_mut().managed_fields = None;
         let params = PatchParams::apply(self.manager).force();
-        let written = api.patch_metadata(&name, &params, &Patch::Apply(&object)).await.map_err(|error| explain(&described, error))?;
-        Ok(written.metadata)
+        let mut patch = Patch::Apply(object);
+        let written = api.patch_metadata(&name, &params, &patch).await;
+        if let Patch::Apply(object) = &mut patch {
+            object.wipe();
+        }
+        Ok(written.map_err(|error| explain(&described, error))?.metadata)
     }
 
     /// What we created is listed as an Update of ours; applied to as it is, keys that are left out later would stay for ever.
@@ -168,14 +190,17 @@ impl Writer {
     /// Deletes `object` if it is still the one that was read. Not there any more is success.
     pub async fn delete<K>(&self, read: &ObjectMeta) -> Result<(), WriteError>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug + Wipe,
     {
         self.leadership.check()?;
         let name = read.name.clone().unwrap_or_default();
         let preconditions = Preconditions { uid: read.uid.clone(), resource_version: read.resource_version.clone() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api::<K>(read).delete(&name, &params).await {
-            Ok(_) => Ok(()),
+            Ok(deleted) => {
+                let _ = deleted.map_left(|mut object| object.wipe());
+                Ok(())
+            }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(explain(&format!("{} {name}", K::kind(&())), error)),
         }

@@ -57,7 +57,7 @@ impl<K: Resource<DynamicType = ()>> Clone for Waker<K> {
 impl<K: Resource<DynamicType = ()>> Waker<K> {
     /// Looks at `NAMESPACE/NAME` soon.
     pub fn wake(&self, namespace: Option<&str>, name: &str) {
-        if self.leadership.is_leading() {
+        if self.leadership.was_acquired() {
             let mut object = ObjectRef::new(name);
             object.namespace = namespace.map(ToOwned::to_owned);
             if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(object.clone()) {

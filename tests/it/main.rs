@@ -1,10 +1,11 @@
 //! Tests against real servers; one module for each promise. Run them with `make test`, or one of them with
 //! `tests/with-cluster.sh cargo test --test it NAME`.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod support;
 
 mod cel;
+mod chart;
 mod cli;
 mod election;
 mod examples;

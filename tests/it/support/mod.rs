@@ -14,7 +14,7 @@ pub use faults::{Fault, Faults};
 pub use operator::Operator;
 
 /// Long enough for a loaded machine; what takes longer has not happened.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is Some; panics with `what` and the last thing said.
 pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {

@@ -1,0 +1,58 @@
+//! What the pages promise.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use mlua::{Lua, LuaSerdeExt, Table};
+use serde_json::{Value, json};
+
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+}
+
+#[test]
+fn every_reason_has_its_row() {
+    let page = page("certificate-rotation.md");
+    for reason in seaworthy::certificates::reason::Reason::ALL {
+        assert!(page.contains(&format!("| `{reason}` |")), "docs/certificate-rotation.md says nothing about {reason}");
+    }
+}
+
+#[test]
+fn every_issuer_has_its_row() {
+    let page = page("certificate-issuer.md");
+    for kind in seaworthy::certificates::issuers::IssuerSpec::KINDS {
+        assert!(page.contains(&format!("| `{kind}: ")), "docs/certificate-issuer.md says nothing about {kind}");
+    }
+}
+
+/// Argo CD runs it with a Lua 5.1 of its own.
+#[test]
+fn the_health_check_for_argo_cd() {
+    let page = page("gitops.md");
+    let manifest = page.split("```yaml\n").find(|block| block.contains("argocd-cm")).unwrap().split("```").next().unwrap();
+    let manifest: Value = serde_saphyr::from_str(manifest).unwrap();
+    let of = |status: Value, suspend: bool| json!({"metadata": {"generation": 2}, "spec": {"suspend": suspend}, "status": status});
+    let with = |generation: i64, conditions: Value| json!({"observedGeneration": generation, "conditions": conditions});
+    let ready = |status: &str| json!({"type": "Ready", "status": status, "message": "said"});
+    let stalled = json!({"type": "Stalled", "status": "True", "message": "stalled"});
+    let rows = [
+        (json!({"metadata": {"generation": 1}, "spec": {}}), "Progressing"),
+        (of(json!({"observedGeneration": -1}), false), "Progressing"),
+        (of(with(1, json!([ready("True")])), false), "Progressing"),
+        (of(with(2, json!([ready("True")])), false), "Healthy"),
+        (of(with(2, json!([ready("True")])), true), "Suspended"),
+        (of(with(2, json!([ready("False")])), false), "Progressing"),
+        (of(with(2, json!([ready("True"), stalled.clone()])), false), "Degraded"),
+        (of(with(2, json!([ready("False"), stalled])), false), "Degraded"),
+    ];
+    for kind in ["CertificateRotation", "CertificateIssuer"] {
+        let check = manifest["data"][format!("resource.customizations.health.seaworthy.dev_{kind}")].as_str().unwrap();
+        for (object, health) in &rows {
+            let lua = Lua::new();
+            lua.globals().set("obj", lua.to_value(object).unwrap()).unwrap();
+            let found: Table = lua.load(check).eval().unwrap();
+            assert_eq!(found.get::<String>("status").unwrap(), *health, "{kind}: {object}");
+        }
+    }
+}
