@@ -20,7 +20,7 @@ use kube::{
 use seaworthy::api::CertificateRotation;
 use serde_json::{Value, json};
 
-const COUNT: usize = 500;
+const COUNT: u16 = 500;
 const PARALLEL: usize = 16;
 
 #[tokio::main]
@@ -34,7 +34,7 @@ async fn main() {
     println!(
         "  operator   {:6.1} s   {:5.0} a second   peak memory {:.0} MB   {:.1} API calls each",
         operator.seconds,
-        COUNT as f64 / operator.seconds,
+        f64::from(COUNT) / operator.seconds,
         operator.peak,
         operator.calls
     );
@@ -129,10 +129,10 @@ async fn five_hundred(client: &Client) -> Measured {
     };
     ready(1).await;
     let (calls, started) = (api_calls(client).await, Instant::now());
-    tokio::join!(create_all(&api), ready(COUNT + 1));
+    tokio::join!(create_all(&api), ready(usize::from(COUNT) + 1));
     let seconds = started.elapsed().as_secs_f64();
     // What this program itself asked is not the operator's: the creations.
-    let calls = (api_calls(client).await - calls - COUNT as f64) / COUNT as f64;
+    let calls = (api_calls(client).await - calls - f64::from(COUNT)) / f64::from(COUNT);
     Measured { seconds, peak: operator.memory("VmHWM"), calls }
 }
 

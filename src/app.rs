@@ -133,13 +133,11 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
 
 /// Takes part in the election until the end; without one there is nothing to lose.
 async fn hold(campaign: Option<lease::Campaign>, end: CancellationToken) -> anyhow::Result<()> {
-    match campaign {
-        Some(campaign) => campaign.run(end).await.map_err(anyhow::Error::from),
-        None => {
-            end.cancelled().await;
-            Ok(())
-        }
-    }
+    let Some(campaign) = campaign else {
+        end.cancelled().await;
+        return Ok(());
+    };
+    campaign.run(end).await.map_err(anyhow::Error::from)
 }
 
 fn lead(client: &Client, settings: &Settings) -> (Leadership, Option<lease::Campaign>) {

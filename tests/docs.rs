@@ -30,7 +30,7 @@ fn every_issuer_has_its_row() {
 #[test]
 fn the_health_check_for_argo_cd() {
     let page = page("gitops.md");
-    let manifest = page.split("```yaml\n").find(|block| block.contains("argocd-cm")).unwrap().split("```").next().unwrap();
+    let manifest = page.split("```yaml\n").find(|block| block.contains("name: argocd-cm")).unwrap().split("```").next().unwrap();
     let manifest: Value = serde_saphyr::from_str(manifest).unwrap();
     let of = |status: Value, suspend: bool| json!({"metadata": {"generation": 2}, "spec": {"suspend": suspend}, "status": status});
     let with = |generation: i64, conditions: Value| json!({"observedGeneration": generation, "conditions": conditions});
