@@ -21,18 +21,28 @@ MODE=node
 if [ "${CLUSTER:-}" = current ]; then MODE=current; elif [ "$(id -u)" != 0 ]; then MODE=process; fi
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-demo-XXXXXX")
 OPERATOR_PID=
+# Only what this demo made: it began in a cluster without our kinds and without the namespace.
+remove_from_current() {
+  local secrets namespace name secret
+  secrets=$(kubectl get certificaterotations -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.secretName}{"\n"}{end}')
+  kubectl delete -f examples --ignore-not-found --timeout=60s
+  helm uninstall seaworthy -n $NAMESPACE --wait
+  while read -r namespace name secret; do
+    for secret in "$secret" "$secret-previous"; do
+      [ "$(kubectl -n "$namespace" get secret "$secret" -o jsonpath='{.metadata.annotations.seaworthy\.dev/owner}')" != "CertificateRotation/$name" ] ||
+        kubectl -n "$namespace" delete secret "$secret"
+    done
+  done <<< "$secrets"
+  kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev
+  kubectl delete namespace $NAMESPACE --wait=false
+}
 cleanup() {
   trap - EXIT INT TERM
   [ -z "$OPERATOR_PID" ] || { kill "$OPERATOR_PID" 2> /dev/null && wait "$OPERATOR_PID" 2> /dev/null; } || true
   case $MODE in
     node) tests/cluster/down.sh ;;
     process) tests/cluster/control-plane.sh down "$WORK/control-plane" ;;
-    current)
-      kubectl delete -f examples --ignore-not-found --wait=false > /dev/null 2>&1 || true
-      kubectl delete secret -A -l seaworthy.dev/owner-hash > /dev/null 2>&1 || true
-      helm uninstall seaworthy -n $NAMESPACE > /dev/null 2>&1 || true
-      kubectl delete namespace $NAMESPACE --wait=false > /dev/null 2>&1 || true
-      kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev > /dev/null 2>&1 || true ;;
+    current) [ -z "${INSTALLED:-}" ] || remove_from_current > /dev/null 2>&1 || true ;;
   esac
   rm -rf "$WORK"
   step "taken down; only the cache $SEAWORTHY_CACHE stays"
@@ -60,6 +70,7 @@ case $MODE in
     export KUBECONFIG=$USER_KUBECONFIG
     context=$(kubectl config current-context) || stop "your kubeconfig has no current context"
     ! kubectl get namespace $NAMESPACE > /dev/null 2>&1 || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
+    ! kubectl get crd certificaterotations.seaworthy.dev > /dev/null 2>&1 || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
     step "using the cluster $context"
     if [ -z "${IMAGE:-}" ]; then
       image/build.sh "$BINARY" "$NAME" "$WORK/image.tar" > /dev/null
@@ -73,6 +84,7 @@ esac
 export KUBECONFIG
 
 step "installing the chart"
+INSTALLED=1
 replicas=2; [ $MODE != process ] || replicas=0
 helm install seaworthy charts/seaworthy -n $NAMESPACE --create-namespace --wait --timeout 3m \
   --set replicas=$replicas --set image.repository="${NAME%:*}" --set image.tag="${NAME##*:}" --set log.format=text > "$WORK/helm.log" 2>&1 || {

@@ -212,14 +212,16 @@ fn name(general: &GeneralName<'_>) -> Option<Name> {
     })
 }
 
-/// Whether a path of signatures leads from `leaf` over any of `intermediates` to one of `roots`, which may be the leaf itself.
+/// Whether a path of signatures leads from `leaf` over any of `intermediates` to one of `roots`, which may be the leaf itself. Who signs has
+/// to be a CA that may (RFC 5280, section 6.1.4).
 pub fn leads_to(leaf: &Certificate, intermediates: &[Certificate], roots: &[Certificate]) -> bool {
     let mut at = leaf;
     for _ in 0..=MAX_CHAIN {
-        if roots.iter().any(|root| root.der == at.der || at.is_signed_by(root)) {
+        let signed_by = |above: &&Certificate| above.is_ca && above.may_sign && at.is_signed_by(above);
+        if roots.iter().any(|root| root.der == at.der || signed_by(&root)) {
             return true;
         }
-        let Some(next) = intermediates.iter().find(|candidate| candidate.der != at.der && at.is_signed_by(candidate)) else { return false };
+        let Some(next) = intermediates.iter().filter(|above| above.der != at.der).find(signed_by) else { return false };
         at = next;
     }
     false

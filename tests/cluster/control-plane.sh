@@ -5,9 +5,9 @@
 #   control-plane.sh stop|start DIR DAEMON  ends or starts one of etcd, apiserver, kcm
 #   control-plane.sh down DIR               ends all of it and removes DIR
 set -euo pipefail
-CLUSTER=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$CLUSTER/../tools/env.sh"
-. "$CLUSTER/pki.sh"
+CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$CLUSTER_DIR/../tools/env.sh"
+. "$CLUSTER_DIR/pki.sh"
 
 free_port() { # not in use now, and not one that this script has given out
   local port
@@ -38,10 +38,15 @@ start() {
   echo $! > "$name.pid"
 }
 
+alive() { # one that has ended and waits to be reaped by somebody else does not count
+  local state
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2> /dev/null) && [ "${state:0:1}" != Z ]
+}
+
 stop() {
   local pid; pid=$(cat "$1.pid" 2>/dev/null) || return 0
   kill -9 "$pid" 2>/dev/null || true
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+  while alive "$pid"; do sleep 0.05; done
   rm -f "$1.pid"
 }
 
@@ -57,7 +62,7 @@ ready() { kubectl --kubeconfig admin.conf get --raw /readyz; }
 DIR=${2:?"usage: control-plane.sh up|down DIR, or stop|start DIR DAEMON"}
 case $1 in
   up)
-    "$CLUSTER/../tools/build.sh" kube
+    "$CLUSTER_DIR/../tools/build.sh" kube
     mkdir -p "$DIR/log"; cd "$DIR"
     API_PORT=$(free_port)
     printf 'ETCD_PORT=%s\nPEER_PORT=%s\nAPI_PORT=%s\nKCM_PORT=%s\n' "$(free_port)" "$(free_port)" "$API_PORT" "$(free_port)" > ports

@@ -1,6 +1,6 @@
 # Sourced. One node is one folder, one cgroup name and one veth pair: NODE_NAME and NODE_N tell several apart.
-CLUSTER=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$CLUSTER/../tools/env.sh"
+CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$CLUSTER_DIR/../tools/env.sh"
 : "${NODE_NAME:=seaworthy}"                        # cgroup, veth prefix (at most 10 characters), node
 : "${NODE_N:=0}"                                   # third octet of its networks
 : "${RUN:=${TMPDIR:-/tmp}/seaworthy-$NODE_NAME}"   # everything that the node writes; short, because of the sockets in it

@@ -4,7 +4,7 @@
 # On the machine itself there is only: $RUN, a veth pair with two routes, and a cgroup $NODE_NAME. down.sh removes all of it.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-. "$CLUSTER/pki.sh"
+. "$CLUSTER_DIR/pki.sh"
 say() { echo "$*" >&2; }
 fail() { say "cluster: $*"; exit 3; }
 [ "$(uname)" = Linux ] || fail "a cluster with a node needs Linux; use make demo CLUSTER=current with a cluster of your own"
@@ -51,7 +51,7 @@ configure() {
   : > resolv.conf
   local file
   for file in containerd.toml cni.conflist kubelet.yaml proxy.yaml Corefile; do
-    sed "s#@RUN@#$RUN#g; s#@CNI@#$(tool_dir cni)#g; s#@NODE@#$NODE_NAME#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_CIDR@#$POD_CIDR#g; s#@PAUSE@#$PAUSE_IMAGE#g" "$CLUSTER/config/$file" > "$file"
+    sed "s#@RUN@#$RUN#g; s#@CNI@#$(tool_dir cni)#g; s#@NODE@#$NODE_NAME#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_CIDR@#$POD_CIDR#g; s#@PAUSE@#$PAUSE_IMAGE#g" "$CLUSTER_DIR/config/$file" > "$file"
   done
   mkdir -p cni && mv cni.conflist cni/10-seaworthy.conflist
 }
@@ -68,16 +68,16 @@ wait_for() { # WHAT COMMAND...
 }
 node_ready() { kubectl get node "$NODE_NAME" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q True; }
 
-[ ! -e "$RUN/init.pid" ] || { say "cluster: what an earlier run left is taken down first"; "$CLUSTER/down.sh"; }
+[ ! -e "$RUN/init.pid" ] || { say "cluster: what an earlier run left is taken down first"; "$CLUSTER_DIR/down.sh"; }
 install_packages
-"$CLUSTER/../tools/build.sh" kube containerd cni coredns pause mkimage
+"$CLUSTER_DIR/../tools/build.sh" kube containerd cni coredns pause mkimage
 say "starting a one-node Kubernetes $KUBE_VERSION"
 mkdir -p "$RUN"/{log,kubelet,logs,volumes}
 cd "$RUN"
 configure
 make_cgroup
 export NODE_NAME NODE_N RUN
-setsid unshare --mount --net --pid --uts --ipc --fork --mount-proc "$CLUSTER/node.sh" > log/init.log 2>&1 < /dev/null &
+setsid unshare --mount --net --pid --uts --ipc --fork --mount-proc "$CLUSTER_DIR/node.sh" > log/init.log 2>&1 < /dev/null &
 outer=$!
 for _ in $(seq 100); do
   read -r init _ < "/proc/$outer/task/$outer/children" 2>/dev/null || true
