@@ -91,7 +91,8 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let mut rotations = Vec::new();
     for scope in scopes(&settings) {
         if settings.areas.contains(&Area::Certificates) {
-            let (store, area) = certificates::area::run(parts(&client, &settings, &leadership, &readiness, &metrics), scope, stop.clone());
+            let (store, area) =
+                certificates::area::run(parts(&client, &settings, &leadership, &readiness, &metrics), scope.as_deref(), stop.clone());
             rotations.push(store);
             let stop = stop.clone();
             areas.spawn(async move {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{join_all, select_all},
+};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -27,7 +30,11 @@ use crate::{
         run::{Guarded, Kind, Settings, Waker},
         steps::Steps,
     },
-    inventory::{Facts, namespaces, secrets},
+    inventory::{
+        Facts,
+        namespaces::{self, NamespaceLabels},
+        secrets::{self, SecretFact},
+    },
     server::readiness::Readiness,
     telemetry::{audit::Audit, metrics::Metrics},
 };
@@ -64,85 +71,112 @@ pub struct Parts {
 pub type Rotations = Store<Guarded<CertificateRotation>>;
 
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: Parts, namespace: Option<String>, stop: CancellationToken) -> (Rotations, impl Future<Output = ()> + Send + 'static) {
-    let api = |client: Client| match &namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
-    let rotations = Kind::<CertificateRotation>::new(api(parts.client.clone()), parts.leadership.clone());
-    let secrets_api: Api<PartialObjectMeta<Secret>> = match &namespace {
-        Some(namespace) => Api::namespaced(parts.client.clone(), namespace),
-        None => Api::all(parts.client.clone()),
-    };
-    let store = rotations.store.clone();
-    let issuers = namespace.is_none().then(|| Kind::<CertificateIssuer>::new(Api::all(parts.client.clone()), parts.leadership.clone()));
-    (store, all(parts, rotations, issuers, secrets_api, stop))
+pub fn run(parts: Parts, namespace: Option<&str>, stop: CancellationToken) -> (Rotations, impl Future<Output = ()> + Send + 'static) {
+    let watched = Watched::new(&parts, namespace);
+    watched.hold_readiness(&parts.readiness, namespace);
+    (watched.rotations.store.clone(), all(parts, watched, stop))
 }
 
-async fn all(
-    parts: Parts,
+/// The kinds of one scope.
+struct Watched {
     rotations: Kind<CertificateRotation>,
-    issuers: Option<Kind<CertificateIssuer>>,
-    secrets_api: Api<PartialObjectMeta<Secret>>,
-    stop: CancellationToken,
-) {
+    secrets: (Facts<SecretFact>, Api<PartialObjectMeta<Secret>>),
+    /// Only where the whole cluster is looked after.
+    cluster: Option<(Kind<CertificateIssuer>, Facts<NamespaceLabels>)>,
+}
+
+impl Watched {
+    fn new(parts: &Parts, namespace: Option<&str>) -> Self {
+        let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
+        let (rotations, secrets) = match namespace {
+            Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace)),
+            None => (Api::all(client.clone()), Api::all(client.clone())),
+        };
+        let cluster = namespace.is_none().then(|| (Kind::new(Api::all(client), leadership.clone()), Facts::default()));
+        Self { rotations: Kind::new(rotations, leadership), secrets: (Facts::default(), secrets), cluster }
+    }
+
+    /// The process is not ready before all of these have been listed.
+    fn hold_readiness(&self, readiness: &Readiness, namespace: Option<&str>) {
+        let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
+        readiness.wait_for(&format!("CertificateRotations{place}"), self.rotations.filled());
+        let secrets = self.secrets.0.clone();
+        readiness.wait_for(&format!("Secrets{place}"), async move { secrets.filled().await });
+        if let Some((issuers, namespaces)) = &self.cluster {
+            readiness.wait_for("CertificateIssuers", issuers.filled());
+            let namespaces = namespaces.clone();
+            readiness.wait_for("Namespaces", async move { namespaces.filled().await });
+        }
+    }
+}
+
+async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
     let index = Shared::default();
-    let (waker, settings) = (rotations.waker.clone(), Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone() });
-    let namespace_facts = Facts::default();
-    let secret_facts = Facts::default();
-    parts.readiness.wait_for("CertificateRotations", rotations.filled());
-    let facts = secret_facts.clone();
-    parts.readiness.wait_for("Secrets", async move { facts.filled().await });
-    let mut tasks = Vec::new();
-    let mut issuer_waker = None;
-    let mut cluster_issuers = None;
-    if let Some(issuers) = issuers {
-        parts.readiness.wait_for("CertificateIssuers", issuers.filled());
-        let facts = namespace_facts.clone();
-        parts.readiness.wait_for("Namespaces", async move { facts.filled().await });
+    let Watched { rotations, secrets: (secret_facts, secrets_api), cluster } = watched;
+    let waker = rotations.waker.clone();
+    let settings = Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone() };
+    let (mut loops, mut watches) = (Vec::new(), Vec::new());
+    let (mut issuer_waker, mut cluster_issuers) = (None, None);
+    if let Some((issuers, namespace_facts)) = cluster {
         issuer_waker = Some((issuers.waker.clone(), issuers.store.clone(), parts.operator_namespace.clone()));
         cluster_issuers = Some(ClusterIssuers {
             store: issuers.store.clone(),
             namespaces: namespace_facts.clone(),
             operator_namespace: parts.operator_namespace.clone(),
         });
-        let context = Arc::new(issuer_controller::Context {
-            client: parts.client.clone(),
-            writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
-            clock: parts.clock.clone(),
-            index: index.clone(),
-            operator_namespace: parts.operator_namespace.clone(),
-            failures: Failures::default(),
-        });
+        let context = Arc::new(issuer_context(&parts, &index));
         let noticed = issuer_changed(index.clone(), waker.clone());
-        tasks.push(issuers.run(settings.clone(), stop.clone(), context, noticed, issuer_controller::reconcile).boxed());
+        loops.push(issuers.run(settings.clone(), stop.clone(), context, noticed, issuer_controller::reconcile).boxed());
         let (index, waker, api) = (index.clone(), waker.clone(), Api::<PartialObjectMeta<Namespace>>::all(parts.client.clone()));
         let follow = async move {
             namespace_facts.follow(api, namespaces::fact, |key| wake_all(&waker, index.read(|index| index.with_issuer_in(&key.1)))).await;
         };
-        tasks.push(follow.boxed());
+        watches.push(follow.boxed());
     }
     let noticed = rotation_changed(index.clone(), waker.clone(), issuer_waker.as_ref().map(|(waker, ..)| waker.clone()));
-    let context = Arc::new(controller::Context {
+    let context = Arc::new(rotation_context(parts, &index, cluster_issuers));
+    loops.push(rotations.run(settings, stop.clone(), context, noticed, controller::reconcile).boxed());
+    let changed = secret_changed(index, waker, issuer_waker);
+    watches.push(async move { secret_facts.follow(secrets_api, secrets::fact, changed).await }.boxed());
+    // On `stop` each loop ends when what is under way is done, and all of them are waited for; the watches have no end of their own.
+    let loops = async {
+        let ((), _, rest) = select_all(loops).await;
+        if stop.is_cancelled() {
+            join_all(rest).await;
+        }
+    };
+    tokio::select! {
+        () = loops => {}
+        _ = select_all(watches) => {}
+    }
+    if !stop.is_cancelled() {
+        tracing::error!("a watch or run loop of the certificates area ended");
+    }
+}
+
+fn issuer_context(parts: &Parts, index: &Shared) -> issuer_controller::Context {
+    issuer_controller::Context {
         client: parts.client.clone(),
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
+        clock: parts.clock.clone(),
+        index: index.clone(),
+        operator_namespace: parts.operator_namespace.clone(),
+        failures: Failures::default(),
+    }
+}
+
+fn rotation_context(parts: Parts, index: &Shared, issuers: Option<ClusterIssuers>) -> controller::Context {
+    controller::Context {
+        writer: Writer::new(parts.client.clone(), parts.leadership, MANAGER),
+        client: parts.client,
         events: parts.events,
         audit: parts.audit,
         metrics: parts.metrics,
         steps: parts.steps,
         clock: parts.clock,
         index: index.clone(),
-        issuers: cluster_issuers,
+        issuers,
         failures: Failures::default(),
-    });
-    tasks.push(rotations.run(settings, stop.clone(), context, noticed, controller::reconcile).boxed());
-    let changed = secret_changed(index, waker, issuer_waker);
-    tasks.push(async move { secret_facts.follow(secrets_api, secrets::fact, changed).await }.boxed());
-    // On `stop` the run loops end when what is under way is done; the watches have no end of their own.
-    let loops = futures::future::select_all(tasks);
-    loops.await;
-    if !stop.is_cancelled() {
-        tracing::error!("a watch or run loop of the certificates area ended");
     }
 }
 
