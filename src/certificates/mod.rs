@@ -10,6 +10,7 @@
 //! ```
 
 pub mod area;
+pub mod constraints;
 pub mod controller;
 pub mod decide;
 pub mod index;

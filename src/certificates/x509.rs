@@ -12,7 +12,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use super::keys::MAX_PEM_BYTES;
+use super::{constraints::Constraints, keys::MAX_PEM_BYTES};
 
 /// More certificates than any real chain has; what is beyond is refused.
 pub const MAX_CHAIN: usize = 32;
@@ -78,6 +78,10 @@ pub struct Certificate {
     pub may_sign: bool,
     /// subjectKeyIdentifier.
     pub key_id: Option<Vec<u8>>,
+    /// How many CAs may follow below it (pathLenConstraint); None: any number.
+    pub path_len: Option<u32>,
+    /// Which names it may sign for.
+    pub constraints: Constraints,
 }
 
 impl Certificate {
@@ -88,10 +92,12 @@ impl Certificate {
             return None;
         }
         let (mut names, mut is_ca, mut may_sign, mut key_id) = (BTreeSet::new(), false, true, None);
+        let (mut path_len, mut constraints) = (None, Constraints::default());
         for extension in parsed.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::SubjectAlternativeName(alternative) => names.extend(alternative.general_names.iter().filter_map(name)),
-                ParsedExtension::BasicConstraints(constraints) => is_ca = constraints.ca,
+                ParsedExtension::BasicConstraints(basic) => (is_ca, path_len) = (basic.ca, basic.path_len_constraint),
+                ParsedExtension::NameConstraints(names) => constraints = Constraints::from(names),
                 ParsedExtension::KeyUsage(usage) => may_sign = usage.key_cert_sign(),
                 ParsedExtension::SubjectKeyIdentifier(id) => key_id = Some(id.0.to_vec()),
                 _ => {}
@@ -110,6 +116,8 @@ impl Certificate {
             is_ca,
             may_sign,
             key_id,
+            path_len,
+            constraints,
             der: der.to_vec(),
         })
     }

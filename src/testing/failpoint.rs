@@ -1,4 +1,4 @@
-//! Stops an operation at one place, for ever: what a killed process leaves behind.
+//! Stops an operation at one place: dropped there, it is what a killed process leaves behind; released, it goes on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ struct Inner {
     /// The place, and the step that has to be done first.
     armed: Mutex<Option<(&'static str, bool, Option<&'static str>)>>,
     reached: Notify,
+    released: Notify,
 }
 
 impl Failpoint {
@@ -24,6 +25,11 @@ impl Failpoint {
     /// Returns when an operation has stopped there.
     pub async fn reached(&self) {
         self.0.reached.notified().await;
+    }
+
+    /// Lets an operation that has stopped there go on.
+    pub fn release(&self) {
+        self.0.released.notify_one();
     }
 
     /// Called by the operation.
@@ -40,7 +46,7 @@ impl Failpoint {
         };
         if here {
             self.0.reached.notify_one();
-            std::future::pending::<()>().await;
+            self.0.released.notified().await;
         }
     }
 }

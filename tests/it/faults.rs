@@ -111,3 +111,22 @@ async fn the_api_server_may_be_gone_for_a_while() {
     namespace.annotate("before", "seaworthy.dev/rotate", "now").await;
     namespace.ready("before", 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_brings_a_rotation_to_its_end() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("graceful").await;
+    let operator = cluster.operator(&namespace);
+    namespace.create("web", json!({})).await;
+    namespace.ready("web", 1).await;
+    let failpoint = operator.failpoint.clone();
+    failpoint.arm("store", false, None);
+    namespace.annotate("web", "seaworthy.dev/rotate", "now").await;
+    failpoint.reached().await;
+    let shutdown = tokio::spawn(operator.shut_down());
+    tokio::task::yield_now().await;
+    assert!(!shutdown.is_finished());
+    failpoint.release();
+    shutdown.await.unwrap();
+    namespace.ready("web", 2).await; // nobody else is there to finish it
+}

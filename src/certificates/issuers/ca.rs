@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificates::{
     issuer::{Authority, Issuer, IssuerError, OpenIssuer, ReadSecrets, SecretData},
     keys::Key,
-    request::{Issued, Request},
+    request::{Issued, Request, names},
     sign::sign,
     x509::{Certificate, leads_to},
 };
@@ -96,6 +96,21 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     Ok(Open { authority: Authority { ca: Some(ca.clone()), intermediates, roots }, ca, key })
 }
 
+impl Open {
+    /// Refuses what every client would refuse: a name outside the constraints of the CA or of one above it, a CA below one that may have none.
+    fn may_sign_for(&self, request: &Request<'_>) -> Result<(), IssuerError> {
+        let invalid = |what: String| Err(IssuerError::Invalid(format!("the CA {} {what}", self.ca.subject_text)));
+        if request.spec.is_ca && self.ca.path_len == Some(0) {
+            return invalid("may not sign another CA (pathLenConstraint 0)".into());
+        }
+        let above = || std::iter::once(&self.ca).chain(&self.authority.intermediates).chain(&self.authority.roots);
+        match names(request.spec).into_iter().find(|name| !above().all(|ca| ca.constraints.allow(name))) {
+            Some(name) => invalid(format!("may not sign for {name:?} (nameConstraints); ask for another name, or use another CA")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl OpenIssuer for Open {
     fn authority(&self) -> &Authority {
         &self.authority
@@ -103,6 +118,7 @@ impl OpenIssuer for Open {
 
     fn issue<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Issued, IssuerError>> {
         async move {
+            self.may_sign_for(request)?;
             // A leaf may not outlive anything above it.
             let ends = self.authority.intermediates.iter().chain(&self.authority.roots).map(|above| above.not_after).min();
             let mut ca = self.ca.clone();
@@ -180,5 +196,30 @@ mod tests {
         }
         assert!(orphan.is_signed_by(&root));
         assert!(matches!(spec().open(&Secrets::default(), now).await.err(), Some(IssuerError::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn keeps_to_the_constraints_of_the_ca() {
+        use crate::api::certificate_rotation::{CertificateRotationSpec, NameConstraintItem, NameConstraints};
+        let permitted =
+            NameConstraintItem { dns_domains: vec!["a.example".into()], ip_ranges: vec!["10.0.0.0/8".into()], ..Default::default() };
+        let constraints = NameConstraints { permitted: Some(permitted), excluded: None };
+        let ca_spec = CertificateRotationSpec { name_constraints: Some(constraints), ..spec_of_ca("Constrained") };
+        let key = Key::generate(&ca_spec.private_key).unwrap();
+        let now = Timestamp::now();
+        let root = sign(&Request { spec: &ca_spec, key: &key, now }, None).unwrap();
+        let open = spec().open(&Secrets::default().with("the-ca", pair(&key, &[&root])), now).await.unwrap();
+        for (names, addresses, said) in [
+            (vec!["x.a.example"], vec!["10.1.1.1"], "ok"),
+            (vec!["b.example"], vec![], "b.example"),
+            (vec![], vec!["192.0.2.1"], "192.0.2.1"),
+        ] {
+            let mut leaf = issuer_contract::spec("leaf");
+            leaf.dns_names = names.into_iter().map(ToOwned::to_owned).collect();
+            leaf.ip_addresses = addresses.into_iter().map(ToOwned::to_owned).collect();
+            let outcome =
+                open.issue(&Request { spec: &leaf, key: &key, now }).await.map_or_else(|error| error.to_string(), |_| "ok".into());
+            assert!(outcome.contains(said), "{said}: {outcome}");
+        }
     }
 }
