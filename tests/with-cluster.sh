@@ -31,7 +31,7 @@ trap 'exit 130' INT TERM
 export SEAWORTHY_TEST_KUBECONFIG=$kubeconfig KUBECONFIG=$kubeconfig
 "$TESTS/tools/build.sh" kube helm
 helm install seaworthy "$TESTS/../charts/seaworthy" --namespace seaworthy --create-namespace --set replicas=0 > /dev/null
-kubectl wait --for=condition=Established crd -l 'app.kubernetes.io/name notin (nothing)' --timeout=60s > /dev/null
+kubectl wait --for=condition=Established crd --all --timeout=60s > /dev/null
 status=0
 "$@" || status=$?
 exit $status
