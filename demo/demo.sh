@@ -69,8 +69,9 @@ case $MODE in
   current)
     export KUBECONFIG=$USER_KUBECONFIG
     context=$(kubectl config current-context) || stop "your kubeconfig has no current context"
-    ! kubectl get namespace $NAMESPACE > /dev/null 2>&1 || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
-    ! kubectl get crd certificaterotations.seaworthy.dev > /dev/null 2>&1 || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
+    [ -z "$(kubectl get namespace $NAMESPACE --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
+    [ -z "$(kubectl get crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
+    [ -z "$(kubectl get secrets -A -l seaworthy.dev/owner-hash -o name || echo unknown)" ] || stop "the cluster $context holds Secrets of an earlier Seaworthy; the demo does not touch them"
     step "using the cluster $context"
     if [ -z "${IMAGE:-}" ]; then
       image/build.sh "$BINARY" "$NAME" "$WORK/image.tar" > /dev/null

@@ -196,7 +196,7 @@ fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
         let (expiry, renewal) = (status.not_after.as_ref().map(left), status.renewal_time.as_ref().map(left));
         if let Some(expiry) = expiry {
             counts.nearest_expiry = earlier(counts.nearest_expiry, expiry);
-            counts.overdue += i64::from(expiry < MONTH && renewal.is_some_and(|renewal| renewal < 0.0));
+            counts.overdue += i64::from(expiry < MONTH && renewal.is_none_or(|renewal| renewal < 0.0));
         }
         if let Some(renewal) = renewal {
             counts.nearest_renewal = earlier(counts.nearest_renewal, renewal);

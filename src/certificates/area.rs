@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     controller::{self, ClusterIssuers, Failures},
-    index::{Key, Shared},
+    index::{Index, Key, Shared},
     issuer::Issuer,
     issuer_controller,
 };
@@ -223,8 +223,13 @@ fn issuer_changed(
     waker: Waker<CertificateRotation>,
 ) -> impl Fn(&watcher::Event<Guarded<CertificateIssuer>>) + Send + 'static {
     move |event| {
-        if let watcher::Event::Apply(issuer) | watcher::Event::Delete(issuer) = event {
-            wake_all(&waker, index.read(|index| index.users_of_issuer(&issuer.name_any())));
+        match event {
+            watcher::Event::Apply(issuer) | watcher::Event::Delete(issuer) => {
+                wake_all(&waker, index.read(|index| index.users_of_issuer(&issuer.name_any())));
+            }
+            // A new list: what has changed meanwhile, or is gone, is not told one by one.
+            watcher::Event::InitDone => wake_all(&waker, index.read(Index::with_issuer)),
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
         }
     }
 }

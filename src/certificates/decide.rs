@@ -112,7 +112,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         };
     }
     let scheduled = certificate.and_then(|certificate| {
-        let since = observed.memory.issued_at.unwrap_or(certificate.not_before);
+        let since = observed.memory.issued_at.filter(|issued| *issued <= now).unwrap_or(certificate.not_before);
         times.schedule.as_ref().and_then(|schedule| schedule.next_after(since))
     });
     let reason = CHECKS.iter().find_map(|check| check(observed, &Moment { now, renewal_time, scheduled })).unwrap_or(Reason::Current);
@@ -176,7 +176,7 @@ fn certificate<'a>(observed: &Observed<'a>) -> Option<&'a Certificate> {
 /// A CA that is about to end gives lives so short that they are due at once; renewing them again and again would help nobody.
 fn has_rested(observed: &Observed<'_>, now: Timestamp) -> bool {
     const REST: SignedDuration = SignedDuration::from_mins(5);
-    observed.memory.issued_at.is_none_or(|issued| now >= issued + REST || now < issued)
+    observed.memory.issued_at.filter(|issued| *issued <= now).is_none_or(|issued| now >= issued + REST)
 }
 
 /// The CA is the one that is written down, and yet did not sign: the Secret was changed by somebody else.
@@ -217,12 +217,12 @@ fn waits_until(window: Option<&Window>, certificate: Option<&Certificate>, now: 
 }
 
 /// When to try again after `failures` failed attempts: from 5 s, doubled each time, at most an hour; never more than a tenth of what is left
-/// of the stored certificate (`until`), so that one that expires in an hour is not retried in two.
+/// of the stored certificate (`until`, once it is over it bounds nothing), so that one that expires in an hour is not retried in two.
 pub fn retry_after(failures: u32, until: Option<Timestamp>, now: Timestamp, uid: &str) -> SignedDuration {
     const FIRST: SignedDuration = SignedDuration::from_secs(5);
     const LAST: SignedDuration = SignedDuration::from_hours(1);
     let wait = (FIRST * 2i32.saturating_pow(failures.saturating_sub(1).min(10))).min(LAST);
-    let left = until.map_or(LAST, |until| until.duration_since(now) / 10);
+    let left = until.filter(|until| *until > now).map_or(LAST, |until| until.duration_since(now) / 10);
     let wait = wait.min(left).max(FIRST);
     wait + jitter(&format!("{uid}{failures}"), wait / 5)
 }
@@ -528,7 +528,7 @@ mod tests {
         assert!((40..=48).contains(&seconds(4, None)));
         assert!((3600..=4320).contains(&seconds(100, None)));
         assert!((360..=432).contains(&seconds(100, Some(now + SignedDuration::from_hours(1)))));
-        assert!((5..=6).contains(&seconds(100, Some(now))));
+        assert!((3600..=4320).contains(&seconds(100, Some(now))), "what is over cannot be saved by hurrying");
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Index {
         self.issuers.get(name).into_iter().flatten().cloned().collect()
     }
 
+    /// Who names any CertificateIssuer.
+    pub fn with_issuer(&self) -> Vec<Key> {
+        self.issuers.values().flatten().cloned().collect()
+    }
+
     /// Who names any CertificateIssuer from this namespace.
     pub fn with_issuer_in(&self, namespace: &str) -> Vec<Key> {
         self.issuers.values().flatten().filter(|key| key.0 == namespace).cloned().collect()

@@ -108,6 +108,9 @@ pub struct Panicked;
 /// After a panic, the object rests for this long.
 const AFTER_PANIC: Duration = Duration::from_mins(1);
 
+/// A look that takes longer hangs: on a connection that died without a word. It is dropped, as its steps can be repeated.
+const MOST: Duration = Duration::from_mins(3);
+
 impl<K> Kind<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
@@ -224,7 +227,14 @@ where
 {
     let (kind, started) = (K::kind(&()), std::time::Instant::now());
     let (name, namespace) = (object.name_any(), object.namespace());
-    let result = AssertUnwindSafe(reconcile(object, context)).catch_unwind().await;
+    let work = tokio::time::timeout(MOST, reconcile(object, context));
+    let result = AssertUnwindSafe(work).catch_unwind().await;
+    let result = result.map(|done| {
+        done.unwrap_or_else(|_| {
+            tracing::warn!(%kind, name, namespace, "not done within {MOST:?}; it is tried again");
+            Done { again: Some(AFTER_PANIC), outcome: Outcome::Retry }
+        })
+    });
     let outcome = result.as_ref().map_or(Outcome::Panic, |done| done.outcome);
     metrics.reconciled(&kind, outcome, started.elapsed());
     match result {
@@ -250,6 +260,7 @@ async fn follow<K>(
 {
     let mut said = String::new();
     let mut known: HashMap<ObjectRef<Guarded<K>>, u64> = HashMap::new();
+    let mut listed: Vec<ObjectRef<Guarded<K>>> = Vec::new();
     let events =
         reflector::reflector(writer, watcher(api, watcher::Config::default().any_semantic().page_size(PAGE_SIZE)).modify(strip::<K>))
             .backoff(Capped::default())
@@ -262,7 +273,11 @@ async fn follow<K>(
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
                 let version = version(object);
                 if known.insert(ObjectRef::from_obj(object), version) != Some(version) {
-                    waker.wake(object.namespace().as_deref(), &object.name_any());
+                    if matches!(event, watcher::Event::InitApply(_)) {
+                        listed.push(ObjectRef::from_obj(object));
+                    } else {
+                        waker.wake(object.namespace().as_deref(), &object.name_any());
+                    }
                 }
             }
             watcher::Event::Delete(object) => {
@@ -270,6 +285,10 @@ async fn follow<K>(
             }
             watcher::Event::InitDone => {
                 filled.send_replace(true);
+                // Only now does the store hold what was listed.
+                for object in listed.drain(..) {
+                    waker.wake(object.namespace.as_deref(), &object.name);
+                }
             }
             watcher::Event::Init => {}
         }

@@ -3,7 +3,7 @@ CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$CLUSTER_DIR/../tools/env.sh"
 : "${NODE_NAME:=seaworthy}"                        # cgroup, veth prefix (at most 10 characters), node
 : "${NODE_N:=0}"                                   # third octet of its networks
-: "${RUN:=${TMPDIR:-/tmp}/seaworthy-$NODE_NAME}"   # everything that the node writes; short, because of the sockets in it
+RUN=${TMPDIR:-/tmp}/seaworthy-$NODE_NAME             # everything that the node writes; short, because of the sockets in it
 HOST_IP=10.200.$NODE_N.254 NODE_IP=10.200.$NODE_N.1
 POD_CIDR=10.244.$NODE_N.0/24 SVC_CIDR=10.96.$NODE_N.0/24 SVC_IP=10.96.$NODE_N.1
 PAUSE_IMAGE=localhost/pause:1
