@@ -475,6 +475,9 @@ pub struct LastRotation {
     pub id: String,
     /// Why it was due.
     pub reason: String,
+    /// When it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
     /// When the Secret was written.
     pub completed_at: Time,
 }

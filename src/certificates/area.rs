@@ -15,6 +15,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    contest::Contest,
     controller::{self, ClusterIssuers, Failures},
     index::{Index, Key, Shared},
     issuer::Issuer,
@@ -40,7 +41,7 @@ use crate::{
 };
 
 /// The field manager of everything that this area writes.
-const MANAGER: &str = "seaworthy-certificates";
+pub const MANAGER: &str = "seaworthy-certificates";
 
 /// What the area gets from the process.
 #[derive(Clone)]
@@ -114,8 +115,10 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
     let index = Shared::default();
     let Watched { rotations, secrets: (secret_facts, secrets_api), cluster } = watched;
     let waker = rotations.waker.clone();
-    let settings = Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone() };
+    let settings = |first| Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone(), stop: stop.clone(), first };
     let (mut loops, mut watches) = (Vec::new(), Vec::new());
+    // Whether an issuer is there and allows a namespace cannot be told before both are listed.
+    let mut first = std::future::ready(()).boxed();
     let (mut issuer_waker, mut cluster_issuers) = (None, None);
     if let Some((issuers, namespace_facts)) = cluster {
         issuer_waker = Some((issuers.waker.clone(), issuers.store.clone(), parts.operator_namespace.clone()));
@@ -124,9 +127,14 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
             namespaces: namespace_facts.clone(),
             operator_namespace: parts.operator_namespace.clone(),
         });
+        let (listed, namespaces) = (issuers.filled(), namespace_facts.clone());
+        first = async move {
+            futures::join!(listed, namespaces.filled());
+        }
+        .boxed();
         let context = Arc::new(issuer_context(&parts, &index));
         let noticed = issuer_changed(index.clone(), waker.clone());
-        loops.push(issuers.run(settings.clone(), stop.clone(), context, noticed, issuer_controller::reconcile).boxed());
+        loops.push(issuers.run(settings(std::future::ready(()).boxed()), context, noticed, issuer_controller::reconcile).boxed());
         let (index, waker, api) = (index.clone(), waker.clone(), Api::<PartialObjectMeta<Namespace>>::all(parts.client.clone()));
         let follow = async move {
             namespace_facts.follow(api, namespaces::fact, |key| wake_all(&waker, index.read(|index| index.with_issuer_in(&key.1)))).await;
@@ -134,8 +142,8 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
         watches.push(follow.boxed());
     }
     let noticed = rotation_changed(index.clone(), waker.clone(), issuer_waker.as_ref().map(|(waker, ..)| waker.clone()));
-    let context = Arc::new(rotation_context(parts, &index, cluster_issuers));
-    loops.push(rotations.run(settings, stop.clone(), context, noticed, controller::reconcile).boxed());
+    let context = Arc::new(rotation_context(&parts, &index, cluster_issuers));
+    loops.push(rotations.run(settings(first), context, noticed, controller::reconcile).boxed());
     let changed = secret_changed(index, waker, issuer_waker);
     watches.push(async move { secret_facts.follow(secrets_api, secrets::fact, changed).await }.boxed());
     // On `stop` each loop ends when what is under way is done, and all of them are waited for; the watches have no end of their own.
@@ -165,18 +173,19 @@ fn issuer_context(parts: &Parts, index: &Shared) -> issuer_controller::Context {
     }
 }
 
-fn rotation_context(parts: Parts, index: &Shared, issuers: Option<ClusterIssuers>) -> controller::Context {
+fn rotation_context(parts: &Parts, index: &Shared, issuers: Option<ClusterIssuers>) -> controller::Context {
     controller::Context {
-        writer: Writer::new(parts.client.clone(), parts.leadership, MANAGER),
-        client: parts.client,
-        events: parts.events,
-        audit: parts.audit,
-        metrics: parts.metrics,
-        steps: parts.steps,
-        clock: parts.clock,
+        writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
+        client: parts.client.clone(),
+        events: parts.events.clone(),
+        audit: parts.audit.clone(),
+        metrics: parts.metrics.clone(),
+        steps: parts.steps.clone(),
+        clock: parts.clock.clone(),
         index: index.clone(),
         issuers,
         failures: Failures::default(),
+        contest: Contest::default(),
     }
 }
 
@@ -191,28 +200,35 @@ fn rotation_changed(
     index: Shared,
     waker: Waker<CertificateRotation>,
     issuers: Option<Waker<CertificateIssuer>>,
-) -> impl Fn(&watcher::Event<Guarded<CertificateRotation>>) + Send + 'static {
-    move |event| {
-        let mut issuer = None;
+) -> impl Fn(&watcher::Event<Guarded<CertificateRotation>>, bool) + Send + 'static {
+    move |event, news| {
+        if !news && !matches!(event, watcher::Event::InitApply(_)) {
+            return; // only its status
+        }
+        let key = |object: &Guarded<CertificateRotation>| (object.namespace().unwrap_or_default(), object.name_any());
+        let mut named = Vec::new(); // before and now
         let touched = index.write(|index| match event {
             watcher::Event::Init => {
                 index.begin_list();
                 BTreeSet::new()
             }
             watcher::Event::InitDone => index.end_list(),
-            watcher::Event::Apply(Guarded { 0: Ok(rotation) }) | watcher::Event::InitApply(Guarded { 0: Ok(rotation) }) => {
-                issuer = rotation.spec.issuer_ref.as_ref().map(|reference| reference.name.clone());
-                index.put(rotation)
-            }
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
-                issuer =
-                    object.0.as_ref().ok().and_then(|rotation| rotation.spec.issuer_ref.as_ref()).map(|reference| reference.name.clone());
-                index.remove(&(object.namespace().unwrap_or_default(), object.name_any()))
+                let key = key(object);
+                named.extend(index.issuer_of(&key));
+                let touched = match (event, &object.0) {
+                    (watcher::Event::Apply(_) | watcher::Event::InitApply(_), Ok(rotation)) => index.put(rotation),
+                    _ => index.remove(&key),
+                };
+                named.extend(index.issuer_of(&key));
+                touched
             }
         });
         wake_all(&waker, touched);
-        if let (Some(name), Some(issuers)) = (issuer, &issuers) {
-            issuers.wake(None, &name);
+        if let Some(issuers) = &issuers {
+            for issuer in named {
+                issuers.wake(None, &issuer);
+            }
         }
     }
 }
@@ -221,9 +237,10 @@ fn rotation_changed(
 fn issuer_changed(
     index: Shared,
     waker: Waker<CertificateRotation>,
-) -> impl Fn(&watcher::Event<Guarded<CertificateIssuer>>) + Send + 'static {
-    move |event| {
+) -> impl Fn(&watcher::Event<Guarded<CertificateIssuer>>, bool) + Send + 'static {
+    move |event, news| {
         match event {
+            watcher::Event::Apply(_) if !news => {} // only its status
             watcher::Event::Apply(issuer) | watcher::Event::Delete(issuer) => {
                 wake_all(&waker, index.read(|index| index.users_of_issuer(&issuer.name_any())));
             }

@@ -13,6 +13,8 @@ use super::x509::Name;
 pub struct Constraints {
     permitted: Vec<Subtree>,
     excluded: Vec<Subtree>,
+    /// A kind of name that is not known here.
+    unknown: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +31,22 @@ impl From<&NameConstraints<'_>> for Constraints {
         let read = |subtrees: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| {
             subtrees.iter().flatten().filter_map(|subtree| Subtree::read(&subtree.base)).collect()
         };
-        Self { permitted: read(&extension.permitted_subtrees), excluded: read(&extension.excluded_subtrees) }
+        let all = [&extension.permitted_subtrees, &extension.excluded_subtrees].into_iter().flatten().flatten();
+        let unknown = all.map(|subtree| &subtree.base).find(|base| Subtree::read(base).is_none()).map(|base| match base {
+            GeneralName::DirectoryName(_) => "directory names",
+            GeneralName::IPAddress(_) => "addresses of unusual length",
+            _ => "an unusual kind of name",
+        });
+        Self { permitted: read(&extension.permitted_subtrees), excluded: read(&extension.excluded_subtrees), unknown }
     }
 }
 
 impl Constraints {
+    /// What they are about that [`Constraints::allow`] does not judge.
+    pub const fn unknown(&self) -> Option<&'static str> {
+        self.unknown
+    }
+
     /// Whether `name` may be signed for: no excluded subtree holds it, and, if names of its kind are permitted at all, one of those does.
     pub fn allow(&self, name: &Name) -> bool {
         if self.excluded.iter().any(|subtree| subtree.holds(name) == Some(true)) {
@@ -119,6 +132,7 @@ mod tests {
                 Subtree::Uri("a.example".into()),
             ],
             excluded: vec![Subtree::Dns("secret.a.example".into())],
+            unknown: None,
         };
         let ip = |text: &str| Name::Ip(text.parse().unwrap());
         let dns = |text: &str| Name::Dns(text.into());
@@ -147,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_not_mentioned_is_free() {
-        let constraints = Constraints { permitted: vec![Subtree::Dns("a".into())], excluded: Vec::new() };
+        let constraints = Constraints { permitted: vec![Subtree::Dns("a".into())], ..Constraints::default() };
         assert!(constraints.allow(&Name::Email("x@y".into())));
         assert!(Constraints::default().allow(&Name::Dns("anything".into())));
     }

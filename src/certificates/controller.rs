@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{PartialObjectMeta, SelectorExt},
@@ -15,7 +15,8 @@ use kube::{
 };
 
 use super::{
-    decide::{Action, Observed, Pair, Times, decide, retry_after},
+    contest::Contest,
+    decide::{Action, Observed, Pair, Times, decide, renewal_time, retry_after},
     index::Shared,
     issuer::{Issuer, IssuerError, OpenIssuer},
     issuers::IssuerSpec,
@@ -23,21 +24,21 @@ use super::{
     outputs::{self, Material},
     reason::Reason,
     request,
-    rotate::{self, Found, Order, Stored},
-    status::{self, Problem, View},
-    x509::Certificate,
+    rotate::{self, Found, Looks, Order, Stored},
+    status::{self, Halt, Problem, View},
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
-        conditions::{READY, RECONCILING, STALLED},
+        conditions::{self, READY, RECONCILING, STALLED},
         error::message,
         events::{Events, Note},
         references::NamespaceSecrets,
         run::{Done, Guarded},
         steps::Steps,
+        unreadable,
     },
     inventory::{Facts, namespaces::NamespaceLabels},
     schedule::jitter,
@@ -49,6 +50,9 @@ use crate::{
 
 /// The kind, for metrics.
 pub const KIND: &str = "CertificateRotation";
+
+/// No retry is sooner.
+const FIRST_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// How long an object is left alone at most. Timers of the run loop end at two years, and a certificate may be good for more.
 const HALF_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
@@ -75,6 +79,8 @@ pub struct Context {
     pub issuers: Option<ClusterIssuers>,
     /// How often each object has failed in a row.
     pub failures: Failures,
+    /// Who undoes what is written.
+    pub contest: Contest,
 }
 
 /// What is needed to follow an `issuerRef`.
@@ -87,16 +93,20 @@ pub struct ClusterIssuers {
     pub operator_namespace: String,
 }
 
-/// Counts failures in a row, by uid, for the backoff.
+/// Counts failures in a row, by uid, for the backoff. Another cause, or another spec, begins anew.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, u32>>);
+pub struct Failures(Mutex<HashMap<String, (Cause, u32)>>);
+
+/// What failed: the word for it, and the generation that it was about.
+type Cause = (&'static str, Option<i64>);
 
 impl Failures {
     /// One more; returns how many.
-    pub(super) fn failed(&self, uid: &str) -> u32 {
+    pub(super) fn failed(&self, uid: &str, cause: Cause) -> u32 {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = map.entry(uid.to_owned()).or_default();
-        *count = count.saturating_add(1);
+        let (known, count) = map.entry(uid.to_owned()).or_insert((cause, 0));
+        *count = if *known == cause { count.saturating_add(1) } else { 1 };
+        *known = cause;
         *count
     }
 
@@ -108,17 +118,43 @@ impl Failures {
 
 /// Looks at one object.
 pub async fn reconcile(object: Arc<Guarded<CertificateRotation>>, context: Arc<Context>) -> Done {
-    let now = context.clock.now();
     if object.meta().deletion_timestamp.is_some() {
         return Done { again: None, outcome: Outcome::Success }; // on its way out; what is to become of its Secret is said by its owner reference
     }
+    match look(&object, &context).await {
+        Ok(done) => done,
+        Err(superseded) => {
+            tracing::debug!(object = object.name_any(), namespace = object.namespace(), %superseded, "decided again");
+            let (uid, now) = (object.uid().unwrap_or_default(), context.clock.now());
+            let failures = context.failures.failed(&uid, ("Superseded", None));
+            let soon = jiff::SignedDuration::from_millis(300);
+            again(if failures < 5 { soon } else { retry_after(failures - 4, None, now, &uid) }, Outcome::Retry)
+        }
+    }
+}
+
+fn again(after: jiff::SignedDuration, outcome: Outcome) -> Done {
+    Done { again: Some(Duration::try_from(after).unwrap_or(Duration::from_secs(5))), outcome }
+}
+
+/// Fails only when what it rests on was superseded.
+async fn look(object: &Guarded<CertificateRotation>, context: &Context) -> Result<Done, WriteError> {
+    let now = context.clock.now();
     let (view, before) = match &object.0 {
-        Ok(rotation) => (pursue(&context, rotation).await, rotation.status.clone().unwrap_or_default()),
-        Err(invalid) => (malformed(&invalid.error), CertificateRotationStatus::default()),
+        Ok(rotation) => (pursue(context, rotation).await?, rotation.status.clone().unwrap_or_default()),
+        Err(invalid) => {
+            let status = unreadable::status::<CertificateRotation, _>(&context.client, object.meta()).await?;
+            (malformed(&invalid.error), status)
+        }
     };
     let after = status::status(&before, &view, object.meta().generation, context.clock.now());
-    let reported = context.steps.run("report", report(&context, &object, &before, &after, &view)).await;
-    done(&context, &object, &view, reported, now)
+    let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
+    if let Err(error) = &reported
+        && rotate::is_race(error)
+    {
+        return Err(error.clone());
+    }
+    Ok(done(context, object, &view, (reported, after.not_after.map(|end| end.0)), now))
 }
 
 /// What cannot be read as its kind: the API server's schema lets it through, or it is older than the schema.
@@ -127,25 +163,19 @@ fn malformed(error: &str) -> View {
     View { problem: Some(Problem::new(Reason::Malformed, message)), ..View::default() }
 }
 
-/// When to come back, and what is counted.
-fn done(context: &Context, object: &Guarded<CertificateRotation>, view: &View, reported: Result<(), WriteError>, now: Timestamp) -> Done {
+/// When to come back, and what is counted. `until` is the end of the stored pair, as far as it is known.
+fn done(
+    context: &Context,
+    object: &Guarded<CertificateRotation>,
+    view: &View,
+    (reported, until): (Result<(), WriteError>, Option<Timestamp>),
+    now: Timestamp,
+) -> Done {
     let uid = object.uid().unwrap_or_default();
-    let until = match &view.pair {
-        Pair::Good(certificate, _) => Some(certificate.not_after),
-        _ => None,
-    };
-    let after = |wait: jiff::SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));
+    let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), until, now, &uid);
     if let Err(error) = reported {
-        if !rotate::is_race(&error) {
-            tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
-        }
-        let failures = context.failures.failed(&uid);
-        let wait = if rotate::is_race(&error) && failures < 5 {
-            jiff::SignedDuration::from_millis(500)
-        } else {
-            retry_after(failures, until, now, &uid)
-        };
-        return Done { again: after(wait), outcome: Outcome::Retry };
+        tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
+        return again(retry(Reason::WriteFailed), Outcome::Retry);
     }
     match &view.problem {
         None => {
@@ -153,61 +183,81 @@ fn done(context: &Context, object: &Guarded<CertificateRotation>, view: &View, r
             let next = status::next_look(view, now).map(|time| time.duration_since(now));
             // A moment later, so that what is due at that time is due; and every half day in any case, spread by the uid.
             let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
-            let wait = next.map_or(round, |wait| (wait + jiff::SignedDuration::from_millis(100)).min(round));
-            Done { again: after(wait), outcome: Outcome::Success }
+            let next = next.map_or(round, |wait| (wait + jiff::SignedDuration::from_millis(100)).min(round));
+            again(next, Outcome::Success)
         }
         Some(problem) => {
             context.metrics.failed(KIND, problem.reason.as_str());
-            let failures = context.failures.failed(&uid);
-            let wait = problem.after.filter(|_| failures < 5).unwrap_or_else(|| retry_after(failures, until, now, &uid));
+            let retry = retry(problem.reason);
+            // Who says how long to wait is listened to; the moment at which the pair ends is not slept over.
+            let end = status::next_look(view, now).map_or(retry, |time| time.duration_since(now) + jiff::SignedDuration::from_millis(100));
+            let next = problem.after.map_or(retry, |after| after.max(jiff::SignedDuration::from_secs(1))).min(end.max(FIRST_RETRY));
             let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
-            Done { again: after(wait), outcome }
+            again(next, outcome)
         }
     }
 }
 
-/// Observe, decide, act. Never fails: what goes wrong is part of the view.
-async fn pursue(context: &Context, rotation: &CertificateRotation) -> View {
+/// Observe, decide, act. What goes wrong is part of the view; an error only means that it rests on something that was superseded.
+async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<View, WriteError> {
     let mut view = View::default();
-    let stored = match observe(context, rotation).await {
-        Ok(stored) => stored,
-        Err(problem) => {
-            view.problem = Some(problem);
-            return view;
-        }
+    let end = match observe(context, rotation, &mut view).await {
+        Ok(stored) => advance(context, rotation, &stored, &mut view).await,
+        Err(problem) => Err(problem.into()),
     };
-    (view.pair, view.memory) = (outputs::read(&stored.data), stored.memory.clone());
-    if let Err(problem) = advance(context, rotation, &stored, &mut view).await {
-        view.problem = Some(problem);
+    match end {
+        Ok(()) => {}
+        Err(Halt::Problem(problem)) => view.problem = Some(problem),
+        Err(Halt::Superseded(error)) => return Err(error),
     }
-    view
+    Ok(view)
 }
 
 /// Reads the Secret, and refuses one that is not this resource's.
-async fn observe(context: &Context, rotation: &CertificateRotation) -> Result<Stored, Problem> {
+async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut View) -> Result<Stored, Problem> {
     let (namespace, name) = (rotation.namespace().unwrap_or_default(), &rotation.spec.secret_name);
     let key = (namespace.clone(), rotation.name_any());
     if let Some((secret, other)) = context.index.read(|index| index.conflict(&key)) {
         let message = format!("Secret {secret} is written by the older CertificateRotation {other}; choose another spec.secretName");
+        view.pair = Some(Pair::Missing); // whatever is there is not this one's
         return Err(Problem::new(Reason::TargetConflict, message));
     }
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let secret = api
-        .get_opt(name)
-        .await
-        .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
+    let secret = rotate::get(context, &namespace, name).await?;
+    view.pair = Some(Pair::Missing);
     let Some(secret) = secret else { return Ok(Stored::default()) };
     let Found { meta, data } = Found::read(rotation, name, secret)?;
-    let memory = Memory::read(meta.annotations.as_ref());
-    Ok(Stored { meta: Some(meta), data, memory })
+    let pair = outputs::read(&data);
+    if let Pair::Good(certificate, _) = &pair {
+        view.renewal_time = Some(renewal_time(&rotation.spec, certificate, &rotation.uid().unwrap_or_default()));
+    }
+    (view.pair, view.memory) = (Some(pair), Memory::read(meta.annotations.as_ref()));
+    Ok(Stored { meta: Some(meta), data, memory: view.memory.clone() })
+}
+
+/// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
+///
+/// It is asked after the Secret was read: who changes the resource later than this, and acts on it, changes the Secret, whose version fences the write.
+async fn is_current(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
+    let name = rotation.name_any();
+    let api: Api<CertificateRotation> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    let unavailable = |error| Problem::new(Reason::WriteFailed, format!("the resource could not be read again: {}", message(&error)));
+    let version = |meta: &ObjectMeta| {
+        let asked = meta.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_ANNOTATION)).cloned();
+        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), asked)
+    };
+    let now = api.get_metadata_opt(&name).await.map_err(unavailable)?;
+    if now.is_some_and(|now| version(&now.metadata) == version(&rotation.metadata)) {
+        return Ok(());
+    }
+    Err(WriteError::Superseded(rotate::described(rotation)).into())
 }
 
 /// Decides about what was read, and does it.
-async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Stored, view: &mut View) -> Result<(), Problem> {
+async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Stored, view: &mut View) -> Result<(), Halt> {
     let spec = &rotation.spec;
     let now = context.clock.now();
     if let Some(invalid) = request::invalid(spec) {
-        return Err(Problem::new(Reason::InvalidSpec, invalid));
+        return Err(Problem::new(Reason::InvalidSpec, invalid).into());
     }
     let times = Times::parse(spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
     let (issuer, identity) = resolve(context, rotation)?;
@@ -220,29 +270,36 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
     let request = request::hash(spec);
     let requested = rotation.annotations().get(ROTATE_ANNOTATION).map(String::as_str).unwrap_or_default();
     let uid = rotation.uid().unwrap_or_default();
-    let observe = |pair: &Pair, memory: &Memory| {
-        let authority = opened.as_ref().ok().map(|opened| opened.authority());
+    let authority = opened.as_ref().ok().map(|opened| opened.authority());
+    let judge = |pair: &Pair, memory: &Memory| {
         decide(&Observed { uid: &uid, spec, request: &request, requested, issuer: &identity, authority, pair, memory }, &times, now)
     };
-    let plan = observe(&view.pair, &view.memory);
+    let plan = judge(view.pair.as_ref().unwrap_or(&Pair::Missing), &view.memory);
     view.plan = Some(plan);
     match plan.action {
-        Action::Rest | Action::WaitUntil(_) => Ok(()),
+        Action::Rest => Ok(()),
+        // What the Secret looks like does not wait; the chain does, as it may already be another issuer's.
+        Action::WaitUntil(_) => keep(context, rotation, stored, None, &mut view.memory).await,
         Action::Keep => {
             keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
-            opened.map(|_| ()).map_err(Problem::from)
+            opened.map(|_| ()).map_err(Halt::from)
         }
         Action::Rotate => {
             let issuer = opened.as_ref().map_err(|error| Problem::from(error.clone()))?;
+            is_current(context, rotation).await?;
+            if (plan.reason.is_damage() || view.memory.request.is_none())
+                && rotation.status.as_ref().is_some_and(|status| status.revision.is_some())
+            {
+                enter_contest(context, rotation, stored, now)?;
+            }
             let order = Order { reason: plan.reason, request: &request, requested, issuer: &identity };
             let (memory, material) = rotate::rotate(context, rotation, stored, issuer.as_ref(), &order).await?;
             told(context, rotation, &memory, &material, plan.reason).await;
             let mut chain = material.chain.into_iter();
-            if let Some(leaf) = chain.next() {
-                view.pair = Pair::Good(Box::new(leaf), chain.collect());
-            }
-            view.memory = memory;
-            view.plan = Some(observe(&view.pair, &view.memory));
+            let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
+            let plan = judge(&pair, &memory);
+            (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
+            (view.pair, view.memory) = (Some(pair), memory);
             Ok(())
         }
     }
@@ -255,15 +312,35 @@ async fn keep(
     stored: &Stored,
     issuer: Option<&dyn OpenIssuer>,
     memory: &mut Memory,
-) -> Result<(), Problem> {
+) -> Result<(), Halt> {
     let Some(mut material) = Material::stored(&stored.data) else { return Ok(()) };
-    if let Some(roots) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.roots_of(leaf)) {
-        material.roots = roots.iter().map(Certificate::to_pem).collect();
+    if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
+        material.surround(bundle);
     }
-    if !rotate::looks_right(rotation, stored, &material)? {
-        rotate::store(context, rotation, stored, &material, memory).await?;
+    let looks = rotate::looks(rotation, stored, &material)?;
+    if looks == Looks::Right {
+        return Ok(());
     }
-    Ok(())
+    is_current(context, rotation).await?;
+    if looks == Looks::Altered {
+        enter_contest(context, rotation, stored, context.clock.now())?;
+    }
+    rotate::store(context, rotation, stored, &material, memory).await?;
+    rotate::dress_previous(context, rotation).await
+}
+
+/// Puts right what somebody else did to the Secret, if that has not been done again and again.
+fn enter_contest(context: &Context, rotation: &CertificateRotation, stored: &Stored, now: Timestamp) -> Result<(), Problem> {
+    context.contest.enter(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
+        let who =
+            stored.meta.as_ref().and_then(rotate::last_stranger).map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
+        let message = format!(
+            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
+            rotation.spec.secret_name,
+            conditions::seconds(until).0
+        );
+        Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
+    })
 }
 
 /// Which issuer is meant, and what it is called. `issuerRef` is followed only where the issuer allows the namespace.
@@ -348,8 +425,7 @@ async fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory
 async fn report(
     context: &Context,
     object: &Guarded<CertificateRotation>,
-    before: &CertificateRotationStatus,
-    after: &CertificateRotationStatus,
+    (before, after): (&CertificateRotationStatus, &CertificateRotationStatus),
     view: &View,
 ) -> Result<(), WriteError> {
     if let Some(problem) = &view.problem {
@@ -370,5 +446,5 @@ async fn report(
         return Ok(());
     }
     let api: Api<PartialObjectMeta<CertificateRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    context.writer.apply_status(&api, object.meta(), after, object.0.is_ok()).await
+    context.writer.replace_status(&api, object.meta(), after).await
 }

@@ -130,6 +130,11 @@ impl Index {
         self.issuers.get(name).into_iter().flatten().cloned().collect()
     }
 
+    /// The CertificateIssuer that `key` names.
+    pub fn issuer_of(&self, key: &Key) -> Option<String> {
+        self.entries.get(key)?.issuer.clone()
+    }
+
     /// Who names any CertificateIssuer.
     pub fn with_issuer(&self) -> Vec<Key> {
         self.issuers.values().flatten().cloned().collect()

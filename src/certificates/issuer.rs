@@ -86,10 +86,10 @@ pub trait OpenIssuer: Send + Sync {
     /// What it signs with.
     fn authority(&self) -> &Authority;
 
-    /// What `ca.crt` has to hold for a certificate that it issued; None if only the answer to a request tells.
-    fn roots_of(&self, leaf: &Certificate) -> Option<Vec<Certificate>> {
-        let _ = leaf;
-        Some(self.authority().roots.clone()).filter(|roots| !roots.is_empty())
+    /// What it would now put around `leaf`, a certificate that it issued; None if only the answer to a request tells.
+    fn bundle(&self, leaf: &Certificate) -> Option<Issued> {
+        let Authority { intermediates, roots, .. } = self.authority().clone();
+        (!roots.is_empty()).then(|| Issued { leaf: leaf.clone(), intermediates, roots })
     }
 
     /// Asks for a certificate. What comes back is verified by the caller. Cancelling may leave an issued certificate that nobody uses.

@@ -14,6 +14,7 @@ use crate::{
         conditions::{self, Finding, READY, STALLED, seconds},
         references::NamespaceSecrets,
         run::{Done, Guarded},
+        unreadable,
     },
     telemetry::metrics::Outcome,
 };
@@ -47,7 +48,11 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
         Ok(issuer) => (look(&context, issuer, now).await, issuer.status.clone().unwrap_or_default(), Some(issuer.spec.issuer.kind())),
         Err(invalid) => {
             let message = format!("this object cannot be read as a CertificateIssuer: {}; correct the field", invalid.error);
-            (Seen { not_after: None, problem: Some(Problem::new(Reason::Malformed, message)) }, CertificateIssuerStatus::default(), None)
+            let seen = Seen { not_after: None, problem: Some(Problem::new(Reason::Malformed, message)) };
+            match unreadable::status::<CertificateIssuer, CertificateIssuerStatus>(&context.client, object.meta()).await {
+                Ok(before) => (seen, before, None),
+                Err(error) => return done(&context, &object, &seen, Err(error), now),
+            }
         }
     };
     let generation = object.meta().generation;
@@ -59,7 +64,7 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
         not_after: seen.not_after.map(seconds),
     };
     let api: Api<PartialObjectMeta<CertificateIssuer>> = Api::all(context.client.clone());
-    let written = if before == after { Ok(()) } else { context.writer.apply_status(&api, object.meta(), &after, object.0.is_ok()).await };
+    let written = if before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
     done(&context, &object, &seen, written, now)
 }
 
@@ -78,9 +83,9 @@ async fn look(context: &Context, issuer: &CertificateIssuer, now: Timestamp) -> 
 fn findings(seen: &Seen) -> Vec<Finding> {
     let Some(problem) = &seen.problem else {
         let message = seen.not_after.map_or_else(|| "can sign".into(), |end| format!("can sign until {end}"));
-        return vec![Finding { kind: READY, status: true, reason: Reason::Current.as_str(), message }];
+        return vec![Finding { kind: READY, status: true, reason: Reason::Current.as_str().into(), message }];
     };
-    let finding = |kind, status| Finding { kind, status, reason: problem.reason.as_str(), message: problem.message.clone() };
+    let finding = |kind, status| Finding { kind, status, reason: problem.reason.as_str().into(), message: problem.message.clone() };
     let stalled = problem.reason.needs_a_person().then(|| finding(STALLED, true));
     std::iter::once(finding(READY, false)).chain(stalled).collect()
 }
@@ -94,8 +99,13 @@ fn done(context: &Context, object: &Guarded<CertificateIssuer>, seen: &Seen, wri
         tracing::warn!(%error, issuer = object.name_any(), "status");
     }
     if written.is_err() || seen.problem.is_some() {
-        let wait = retry_after(context.failures.failed(&uid), None, now, &uid);
-        return Done { again: after(wait), outcome: Outcome::Retry };
+        let (reason, outcome) = match &seen.problem {
+            Some(problem) if problem.reason.needs_a_person() => (problem.reason, Outcome::Stalled),
+            Some(problem) => (problem.reason, Outcome::Retry),
+            None => (Reason::WriteFailed, Outcome::Retry),
+        };
+        let wait = retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), None, now, &uid);
+        return Done { again: after(wait), outcome };
     }
     context.failures.succeeded(&uid);
     let day = SignedDuration::from_hours(24);

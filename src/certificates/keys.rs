@@ -82,14 +82,16 @@ impl Key {
         if pem.len() > MAX_PEM_BYTES {
             return Err(KeyError::TooLarge);
         }
-        let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPem)?;
-        KeyPair::try_from(&der).map(Self).map_err(|_| KeyError::Unsupported)
+        let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPem)?;
+        let pair = KeyPair::try_from(&der).map(Self).map_err(|_| KeyError::Unsupported);
+        der.zeroize();
+        pair
     }
 
     /// Writes it as PEM in `encoding`. Ed25519 has PKCS#8 only.
-    pub fn to_pem(&self, encoding: Encoding, algorithm: Algorithm) -> Result<Zeroizing<String>, KeyError> {
+    pub fn to_pem(&self, encoding: Encoding) -> Result<Zeroizing<String>, KeyError> {
         let pkcs8 = Zeroizing::new(self.pkcs8()?);
-        Ok(match (encoding, algorithm) {
+        Ok(match (encoding, self.kind().0) {
             (Encoding::Pkcs8, _) | (Encoding::Pkcs1, Algorithm::Ed25519) => pem("PRIVATE KEY", &pkcs8),
             (Encoding::Pkcs1, Algorithm::Rsa) => pem("RSA PRIVATE KEY", &inner_octets(&pkcs8)?),
             (Encoding::Pkcs1, Algorithm::Ecdsa) => pem("EC PRIVATE KEY", &self.sec1(&pkcs8)?),
@@ -234,13 +236,13 @@ mod tests {
             let key = Key::generate(&spec).unwrap();
             assert!(key.fits(&spec), "{spec:?}");
             for encoding in [Encoding::Pkcs8, Encoding::Pkcs1] {
-                let pem = key.to_pem(encoding, spec.algorithm).unwrap();
+                let pem = key.to_pem(encoding).unwrap();
                 let read = Key::from_pem(pem.as_bytes()).unwrap();
                 assert_eq!(read.public_key(), key.public_key(), "{spec:?} {encoding:?}");
                 assert!(read.fits(&spec));
                 // Both encodings can be made from both.
-                assert_eq!(*read.to_pem(Encoding::Pkcs1, spec.algorithm).unwrap(), *key.to_pem(Encoding::Pkcs1, spec.algorithm).unwrap());
-                Key::from_pem(read.to_pem(Encoding::Pkcs8, spec.algorithm).unwrap().as_bytes()).unwrap();
+                assert_eq!(*read.to_pem(Encoding::Pkcs1).unwrap(), *key.to_pem(Encoding::Pkcs1).unwrap());
+                Key::from_pem(read.to_pem(Encoding::Pkcs8).unwrap().as_bytes()).unwrap();
             }
         }
     }
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn debug_shows_no_key() {
         let key = Key::generate(&KeySpec::default()).unwrap();
-        let pem = key.to_pem(Encoding::Pkcs8, Algorithm::Ecdsa).unwrap();
+        let pem = key.to_pem(Encoding::Pkcs8).unwrap();
         let shown = format!("{key:?}");
         assert!(shown.len() < 80 && !pem.contains(&shown), "{shown}");
     }
@@ -271,7 +273,7 @@ mod tests {
     #[test]
     fn no_input_makes_it_panic() {
         let key = Key::generate(&KeySpec::default()).unwrap();
-        let valid = key.to_pem(Encoding::Pkcs8, Algorithm::Ecdsa).unwrap();
+        let valid = key.to_pem(Encoding::Pkcs8).unwrap();
         bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
             let _ = Key::from_pem(input);
             let _ = Key::from_pem(pem("PRIVATE KEY", input).as_bytes());

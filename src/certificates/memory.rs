@@ -12,6 +12,7 @@ const ROTATION: &str = "seaworthy.dev/rotation-id";
 const REASON: &str = "seaworthy.dev/rotation-reason";
 const ISSUED_AT: &str = "seaworthy.dev/issued-at";
 const HANDLED: &str = "seaworthy.dev/handled-rotate";
+const CHANGED: &str = "seaworthy.dev/data-changed-at";
 const SHAPE: &str = "seaworthy.dev/shape-hash";
 
 /// What is remembered. Absent values were lost or never written.
@@ -33,8 +34,40 @@ pub struct Memory {
     pub issued_at: Option<Timestamp>,
     /// The value of the `rotate` annotation that was handled last; empty if there was none.
     pub handled: Option<String>,
+    /// When the Secret's data became what it is.
+    pub changed: Changed,
     /// Hash of what the Secret should look like beside the pair: labels, annotations, names of keys, owner.
     pub shape: Option<String>,
+}
+
+/// When the data became what it is, by the clock of the API server: consumers that are older may still use what was before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Changed {
+    /// It never was another since the Secret was created.
+    #[default]
+    AtCreation,
+    /// It was written, and the API server's answer, which has the time, is not written down yet.
+    JustNow,
+    /// Then.
+    At(Timestamp),
+}
+
+impl Changed {
+    fn read(text: Option<&String>) -> Self {
+        match text.map(|text| text.parse()) {
+            None => Self::AtCreation,
+            Some(Ok(time)) => Self::At(time),
+            Some(Err(_)) => Self::JustNow,
+        }
+    }
+
+    fn text(self) -> Option<String> {
+        match self {
+            Self::AtCreation => None,
+            Self::JustNow => Some(String::new()),
+            Self::At(time) => Some(time.to_string()),
+        }
+    }
 }
 
 impl Memory {
@@ -50,6 +83,7 @@ impl Memory {
             reason: get(REASON),
             issued_at: get(ISSUED_AT).and_then(|time| time.parse().ok()),
             handled: get(HANDLED),
+            changed: Changed::read(annotations.and_then(|annotations| annotations.get(CHANGED))),
             shape: get(SHAPE),
         }
     }
@@ -67,6 +101,7 @@ impl Memory {
             (REASON, self.reason.clone()),
             (ISSUED_AT, issued_at),
             (HANDLED, self.handled.clone()),
+            (CHANGED, self.changed.text()),
             (SHAPE, self.shape.clone()),
         ]
         .into_iter()
@@ -90,9 +125,12 @@ mod tests {
             reason: Some("Requested".into()),
             issued_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             handled: Some(String::new()),
+            changed: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()),
             shape: Some("s".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
+        let just_now = Memory { changed: Changed::JustNow, ..Memory::default() };
+        assert_eq!(Memory::read(Some(&just_now.annotations().collect())), just_now);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());
         assert_eq!(Memory::read(None), Memory::default());
     }
@@ -101,5 +139,7 @@ mod tests {
     fn what_somebody_else_wrote_there_is_forgotten() {
         let annotations = [(REVISION, "many"), (ISSUED_AT, "yesterday")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(Memory::read(Some(&annotations.into())), Memory::default());
+        let annotations = [(CHANGED.to_owned(), "yesterday".to_owned())];
+        assert_eq!(Memory::read(Some(&annotations.into())).changed, Changed::JustNow, "rather too late than too early");
     }
 }

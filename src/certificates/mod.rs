@@ -11,6 +11,7 @@
 
 pub mod area;
 pub mod constraints;
+pub mod contest;
 pub mod controller;
 pub mod decide;
 pub mod index;

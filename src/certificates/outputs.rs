@@ -35,9 +35,15 @@ pub struct Material {
 impl Material {
     /// Of what an issuer returned.
     pub fn new(issued: Issued, key: Key) -> Self {
-        let roots = issued.roots.iter().map(Certificate::to_pem).collect();
-        let chain = std::iter::once(issued.leaf).chain(issued.intermediates).collect();
-        Self { chain, key, roots }
+        let mut material = Self { chain: Vec::new(), key, roots: String::new() };
+        material.surround(issued);
+        material
+    }
+
+    /// With the same key, and this leaf, chain and roots.
+    pub fn surround(&mut self, issued: Issued) {
+        self.roots = issued.roots.iter().map(Certificate::to_pem).collect();
+        self.chain = std::iter::once(issued.leaf).chain(issued.intermediates).collect();
     }
 
     /// Of what is stored. Only after [`read`] has said that it is good.
@@ -51,7 +57,7 @@ impl Material {
     /// All keys of the Secret that `spec` asks for.
     pub fn render(&self, spec: &CertificateRotationSpec) -> Result<SecretData, KeyError> {
         let chain: String = self.chain.iter().map(Certificate::to_pem).collect();
-        let key = self.key.to_pem(spec.private_key.encoding, spec.private_key.algorithm)?;
+        let key = self.key.to_pem(spec.private_key.encoding)?;
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
         let mut data: SecretData = [(CERTIFICATE, bytes(&chain)), (KEY, bytes(&key)), (CA, bytes(&self.roots))]
             .map(|(name, value)| (name.to_owned(), value))

@@ -8,7 +8,8 @@ pub const PERMISSIONS: &[Permission] = &[
         scope: Scope::Namespaces,
         api_groups: &["seaworthy.dev"],
         resources: &["certificaterotations"],
-        verbs: &["list", "watch"],
+        // get: once more before its Secret is written, which does not rest on a cache.
+        verbs: &["get", "list", "watch"],
     },
     Permission { scope: Scope::Namespaces, api_groups: &["seaworthy.dev"], resources: &["certificaterotations/status"], verbs: &["patch"] },
     // Reads of CAs and pairs, the metadata watch, and the pairs that are written; delete is for `history: 0`.
@@ -18,7 +19,12 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: &["secrets"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
-    Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["certificateissuers"], verbs: &["list", "watch"] },
+    Permission {
+        scope: Scope::Cluster,
+        api_groups: &["seaworthy.dev"],
+        resources: &["certificateissuers"],
+        verbs: &["get", "list", "watch"],
+    },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["certificateissuers/status"], verbs: &["patch"] },
     // Their labels decide where an issuer may be used.
     Permission { scope: Scope::Cluster, api_groups: &[""], resources: &["namespaces"], verbs: &["list", "watch"] },

@@ -57,6 +57,8 @@ reasons! {
     Malformed,
     /// The Secret belongs to somebody else.
     NotOurs,
+    /// Somebody else keeps changing the Secret.
+    Contested,
     /// Another resource of ours writes this Secret.
     TargetConflict,
     /// The Secret has a type that is not written to.
@@ -92,6 +94,11 @@ impl Reason {
     /// trusted, or a person said "now".
     pub const fn is_urgent(self) -> bool {
         matches!(self, Self::Missing | Self::Unreadable | Self::KeyMismatch | Self::NotTrusted | Self::Expired | Self::Requested)
+    }
+
+    /// Whether something happened to the Secret that nobody asked for.
+    pub const fn is_damage(self) -> bool {
+        matches!(self, Self::Missing | Self::Unreadable | Self::KeyMismatch | Self::NotTrusted)
     }
 
     /// Whether only a person can end it, so that trying again changes nothing (`Stalled`).

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     keys::{self, Key},
-    x509::{Certificate, Name, leads_to},
+    x509::{Certificate, Name, path},
 };
 use crate::api::{
     Duration,
@@ -57,8 +57,10 @@ pub enum Unfit {
     /// CA or not is another than asked.
     #[error("the certificate {}", if *.0 { "is one of a CA, which was not asked for" } else { "is not one of a CA, which was asked for" })]
     CaFlag(bool),
-    /// No path to the root.
-    #[error("the chain does not lead from the certificate to the CA certificate that came with it")]
+    /// No path to the root, or only over a certificate that may not sign or is not valid now.
+    #[error(
+        "the chain does not lead, over certificates that are valid and may sign, from the certificate to the CA certificate that came with it"
+    )]
     BrokenChain,
     /// The chain ends before the certificate does.
     #[error("a certificate of the chain ends at {0}, before the certificate itself")]
@@ -93,10 +95,10 @@ impl Request<'_> {
         if leaf.is_ca != self.spec.is_ca {
             return Err(Unfit::CaFlag(leaf.is_ca));
         }
-        if !leads_to(leaf, &issued.intermediates, &issued.roots) {
+        let Some(above) = path(leaf, &issued.intermediates, &issued.roots, Some(self.now)) else {
             return Err(Unfit::BrokenChain);
-        }
-        match issued.intermediates.iter().chain(&issued.roots).find(|above| above.not_after < leaf.not_after) {
+        };
+        match above.iter().find(|above| above.not_after < leaf.not_after) {
             Some(above) => Err(Unfit::OutlivesIssuer(above.not_after)),
             None => Ok(()),
         }

@@ -17,15 +17,16 @@ use k8s_openapi::{
 use kube::{Api, Resource, ResourceExt};
 
 use super::{
+    area::MANAGER,
     controller::Context,
     index::PREVIOUS,
     issuer::{IssuerError, OpenIssuer, SecretData},
     keys::{Key, KeyError},
-    memory::Memory,
+    memory::{Changed, Memory},
     outputs::{Material, to_api},
     reason::Reason,
     request::Request,
-    status::Problem,
+    status::{Halt, Problem},
 };
 use crate::{
     api::{
@@ -73,14 +74,13 @@ pub async fn rotate(
     stored: &Stored,
     issuer: &dyn OpenIssuer,
     order: &Order<'_>,
-) -> Result<(Memory, Material), Problem> {
+) -> Result<(Memory, Material), Halt> {
     let now = context.clock.now();
     let steps = &context.steps;
     let material = steps.run("issue", issue(rotation, stored, issuer, now)).await?;
     // A Secret that was deleted takes its memory along; the count goes on where the status is.
     let revision = stored.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
     context.audit.record("issue", &described(rotation), order.reason.as_str(), "success", Some(revision));
-    steps.run("keep-previous", keep_previous(context, rotation, stored, order.reason)).await?;
     let mut memory = Memory {
         request: Some(order.request.into()),
         issuer: Some(order.issuer.into()),
@@ -90,8 +90,15 @@ pub async fn rotate(
         reason: Some(order.reason.to_string()),
         issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled: Some(order.requested.into()),
+        changed: stored.memory.changed,
         shape: None,
     };
+    steps
+        .run("keep-previous", async {
+            would_store(context, rotation, stored, &material, &memory).await?;
+            keep_previous(context, rotation, stored, order.reason).await
+        })
+        .await?;
     steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
     context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
     Ok((memory, material))
@@ -126,27 +133,29 @@ async fn generate(spec: crate::api::certificate_rotation::PrivateKey) -> Result<
     Key::generate(&spec)
 }
 
-/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there.
-async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<(), Problem> {
-    let is_pair = matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..));
-    if !is_pair && rotation.spec.history > 0 {
-        return Ok(());
-    }
+/// Reads the Secret `name`.
+pub async fn get(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
+    let found = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await;
+    found.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))
+}
+
+/// The Secret with the previous pair: its name, and it if it is there.
+async fn previous(context: &Context, rotation: &CertificateRotation) -> Result<(String, Option<Found>), Problem> {
     let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let there = api
-        .get_opt(&name)
-        .await
-        .map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
+    let there = get(context, &rotation.namespace().unwrap_or_default(), &name).await?;
     let there = there.map(|secret| Found::read(rotation, &name, secret)).transpose()?;
-    let revision = Some(stored.memory.revision);
+    Ok((name, there))
+}
+
+/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there.
+async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<(), Halt> {
     if rotation.spec.history == 0 {
-        if let Some(secret) = there {
-            context.writer.delete::<Secret>(&secret.meta).await?;
-            context.audit.record("delete-previous", &described(rotation), reason.as_str(), "success", revision);
-        }
+        return drop_previous(context, rotation, reason).await;
+    }
+    if !matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..)) {
         return Ok(());
     }
+    let (name, there) = previous(context, rotation).await?;
     let mut data = SecretData::new();
     for key in [super::outputs::CERTIFICATE, super::outputs::KEY, super::outputs::CA] {
         data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
@@ -158,34 +167,113 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
         Some(there) => context.writer.apply(secret, &there.meta).await?,
         None => context.writer.create(secret).await?,
     };
-    context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", revision);
+    context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", Some(stored.memory.revision));
     Ok(())
 }
 
-/// Writes the pair as the spec wants it to look, fenced by what was read.
+async fn drop_previous(context: &Context, rotation: &CertificateRotation, reason: Reason) -> Result<(), Halt> {
+    if let (_, Some(there)) = previous(context, rotation).await? {
+        let revision = Memory::read(there.meta.annotations.as_ref()).revision;
+        context.writer.delete::<Secret>(&there.meta).await?;
+        context.audit.record("delete-previous", &described(rotation), reason.as_str(), "success", Some(revision));
+    }
+    Ok(())
+}
+
+/// Makes the Secret with the previous pair look as the spec now says, or go, without a rotation.
+pub async fn dress_previous(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
+    if rotation.spec.history == 0 {
+        return drop_previous(context, rotation, Reason::Current).await;
+    }
+    if let (name, Some(there)) = previous(context, rotation).await? {
+        let memory = Memory::read(there.meta.annotations.as_ref());
+        context.writer.apply(secret(rotation, &name, &there.data, &memory, false), &there.meta).await?;
+    }
+    Ok(())
+}
+
+/// Asks whether [`store`] would be accepted, before the previous pair makes room for the one that is to go.
+async fn would_store(
+    context: &Context,
+    rotation: &CertificateRotation,
+    stored: &Stored,
+    material: &Material,
+    memory: &Memory,
+) -> Result<(), Halt> {
+    let Some(meta) = &stored.meta else { return Ok(()) };
+    let data = render(rotation, material)?;
+    context.writer.would_apply(secret(rotation, &rotation.spec.secret_name, &data, memory, true), meta).await?;
+    Ok(())
+}
+
+/// Writes the pair as the spec wants it to look, fenced by what was read; a second time where the time of the first has to be written down.
 pub async fn store(
     context: &Context,
     rotation: &CertificateRotation,
     stored: &Stored,
     material: &Material,
     memory: &mut Memory,
-) -> Result<(), Problem> {
+) -> Result<(), Halt> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
-    let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
-    match &stored.meta {
-        Some(meta) => context.writer.apply(secret, meta).await?,
-        None => context.writer.create(secret).await?,
+    let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, &data, memory, true);
+    let Some(read) = &stored.meta else {
+        memory.changed = Changed::AtCreation;
+        context.writer.create(with(memory)).await?;
+        return Ok(());
     };
+    let mut read = read.clone();
+    if data != stored.data {
+        memory.changed = Changed::JustNow;
+        read = context.writer.apply(with(memory), &read).await?;
+    }
+    if memory.changed == Changed::JustNow {
+        memory.changed = written_at(&read).map_or(Changed::JustNow, Changed::At);
+    }
+    context.writer.apply(with(memory), &read).await?;
     Ok(())
 }
 
-/// Whether the Secret looks as the spec wants it to, given that its pair stays.
-pub fn looks_right(rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<bool, Problem> {
+/// When we wrote last, as the API server noted it.
+fn written_at(meta: &ObjectMeta) -> Option<Timestamp> {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default().iter();
+    entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER)).filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+}
+
+/// Who else wrote to the Secret last.
+pub fn last_stranger(meta: &ObjectMeta) -> Option<&str> {
+    let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(MANAGER));
+    strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.as_deref()
+}
+
+/// How the Secret compares with what the spec wants, given that its pair stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// As it should.
+    Right,
+    /// As an earlier spec wanted it, or the time of the last write is not noted yet.
+    Outdated,
+    /// As nobody wanted it: somebody else changed it.
+    Altered,
+}
+
+/// Compares.
+pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<Looks, Problem> {
     let data = render(rotation, material)?;
-    let same = data.iter().all(|(key, value)| stored.data.get(key) == Some(value));
-    let labels = stored.meta.as_ref().and_then(|meta| meta.labels.as_ref()).and_then(|labels| labels.get(owner::OWNER_HASH));
-    Ok(same && stored.memory.shape.as_deref() == Some(&shape(rotation, &data)) && labels == Some(&owner::owner_hash(&owned_by(rotation))))
+    let meta = stored.meta.clone().unwrap_or_default();
+    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || stored.memory.changed == Changed::JustNow {
+        return Ok(Looks::Outdated);
+    }
+    let wanted = secret(rotation, &rotation.spec.secret_name, &SecretData::new(), &stored.memory, true).metadata;
+    let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
+        wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
+    };
+    let owners = meta.owner_references.unwrap_or_default();
+    let right = data.iter().all(|(key, value)| stored.data.get(key) == Some(value))
+        && holds(meta.labels.as_ref(), wanted.labels)
+        && holds(meta.annotations.as_ref(), wanted.annotations)
+        && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid));
+    Ok(if right { Looks::Right } else { Looks::Altered })
 }
 
 fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretData, Problem> {
@@ -196,7 +284,7 @@ fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretD
 fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     let keys: Vec<&String> = data.keys().collect();
     let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
-    let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy)).unwrap_or_default();
+    let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();
     ids::hash(text.as_bytes())
 }
 

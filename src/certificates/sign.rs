@@ -295,7 +295,7 @@ pub(super) mod tests {
 
     pub(crate) fn pair(key: &Key, chain: &[&Certificate]) -> SecretData {
         let pem: String = chain.iter().map(|certificate| certificate.to_pem()).collect();
-        let key = key.to_pem(Encoding::Pkcs8, Algorithm::Ecdsa).unwrap();
+        let key = key.to_pem(Encoding::Pkcs8).unwrap();
         [("tls.crt", pem.into_bytes()), ("tls.key", key.as_bytes().to_vec())]
             .map(|(name, value)| (name.to_owned(), Zeroizing::new(value)))
             .into()

@@ -46,45 +46,93 @@ impl From<IssuerError> for Problem {
     }
 }
 
-impl From<WriteError> for Problem {
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// Something that a person is told.
+    Problem(Problem),
+    /// What was decided rests on what is not so any more: another version of an object, a lease. Nobody is told; it is read and decided again.
+    Superseded(WriteError),
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<IssuerError> for Halt {
+    fn from(error: IssuerError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+impl From<WriteError> for Halt {
     fn from(error: WriteError) -> Self {
-        // A write that came too late is read and decided again at once.
-        let after = matches!(error, WriteError::Superseded(_) | WriteError::Exists(_)).then_some(SignedDuration::from_secs(1));
-        Self { reason: Reason::WriteFailed, message: error.to_string(), after }
+        match error {
+            WriteError::Superseded(_) | WriteError::Exists(_) | WriteError::NotLeading => Self::Superseded(error),
+            WriteError::Refused { .. } | WriteError::Unavailable { .. } => {
+                Self::Problem(Problem::new(Reason::WriteFailed, error.to_string()))
+            }
+        }
     }
 }
 
 /// What was seen and done.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The pair that consumers get now: after the rotation, if there was one.
-    pub pair: Pair,
+    /// The pair that consumers get now: after the rotation, if there was one. None: it cannot be told, and what was known stays.
+    pub pair: Option<Pair>,
     /// What is written down with it.
     pub memory: Memory,
     /// Identity of the issuer.
     pub issuer: Option<String>,
+    /// When the pair is to be renewed.
+    pub renewal_time: Option<Timestamp>,
     /// The decision; None if it did not come to one.
     pub plan: Option<Plan>,
+    /// Whether the pair was made in this look.
+    pub rotated: bool,
     /// What went wrong.
     pub problem: Option<Problem>,
+}
+
+impl View {
+    /// The end of the pair that was seen.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        match &self.pair {
+            Some(Pair::Good(certificate, _)) => Some(certificate.not_after),
+            _ => None,
+        }
+    }
 }
 
 /// The status after `view`.
 pub fn status(before: &CertificateRotationStatus, view: &View, generation: Option<i64>, now: Timestamp) -> CertificateRotationStatus {
     let mut status = CertificateRotationStatus {
         observed_generation: generation,
-        conditions: conditions::merge(&before.conditions, findings(view, now), generation, now),
+        conditions: conditions::merge(&before.conditions, findings(before, view, now), generation, now),
         issuer: view.issuer.clone().or_else(|| before.issuer.clone()),
-        last_rotation: last_rotation(&view.memory).or_else(|| before.last_rotation.clone()),
+        last_rotation: last_rotation(before, view, now),
         ..CertificateRotationStatus::default()
     };
-    if let Pair::Good(certificate, _) = &view.pair {
-        status.revision = Some(view.memory.revision);
-        status.serial_number = Some(certificate.serial.clone());
-        status.fingerprint = Some(certificate.fingerprint());
-        status.not_before = Some(seconds(certificate.not_before));
-        status.not_after = Some(seconds(certificate.not_after));
-        status.renewal_time = view.plan.and_then(|plan| plan.renewal_time).map(seconds);
+    match &view.pair {
+        Some(Pair::Good(certificate, _)) => {
+            status.revision = Some(view.memory.revision);
+            status.serial_number = Some(certificate.serial.clone());
+            status.fingerprint = Some(certificate.fingerprint());
+            status.not_before = Some(seconds(certificate.not_before));
+            status.not_after = Some(seconds(certificate.not_after));
+            status.renewal_time = view.renewal_time.map(seconds);
+        }
+        Some(_) => {}
+        None => {
+            status.revision = before.revision;
+            status.serial_number.clone_from(&before.serial_number);
+            status.fingerprint.clone_from(&before.fingerprint);
+            (status.not_before, status.not_after) = (before.not_before.clone(), before.not_after.clone());
+            status.renewal_time.clone_from(&before.renewal_time);
+        }
     }
     status.last_failure = view.problem.as_ref().map(|problem| LastFailure {
         // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
@@ -99,28 +147,35 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
     status
 }
 
-fn last_rotation(memory: &Memory) -> Option<LastRotation> {
-    Some(LastRotation { id: memory.rotation.clone()?, reason: memory.reason.clone()?, completed_at: seconds(memory.issued_at?) })
+fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Option<LastRotation> {
+    let memory = &view.memory;
+    let (Some(id), Some(reason), Some(issued_at)) = (&memory.rotation, &memory.reason, memory.issued_at) else {
+        return before.last_rotation.clone();
+    };
+    let known = before.last_rotation.as_ref().filter(|last| last.id == *id).map(|last| last.completed_at.clone());
+    let completed_at = known.unwrap_or_else(|| seconds(if view.rotated { now } else { issued_at }));
+    Some(LastRotation { id: id.clone(), reason: reason.clone(), started_at: Some(seconds(issued_at)), completed_at })
 }
 
-fn findings(view: &View, now: Timestamp) -> Vec<Finding> {
-    let ready = ready(view, now);
+fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Vec<Finding> {
+    let ready = ready(before, view, now);
     let mut findings = vec![ready];
     if let Some(problem) = &view.problem {
         if problem.reason.needs_a_person() {
-            findings.push(Finding { kind: STALLED, status: true, reason: problem.reason.as_str(), message: problem.message.clone() });
+            let message = problem.message.clone();
+            findings.push(Finding { kind: STALLED, status: true, reason: problem.reason.as_str().into(), message });
         } else {
             let why = view.plan.map_or(problem.reason, |plan| plan.reason);
             let message = format!("{}; it is tried again", problem.message);
-            findings.push(Finding { kind: RECONCILING, status: true, reason: why.as_str(), message });
+            findings.push(Finding { kind: RECONCILING, status: true, reason: why.as_str().into(), message });
         }
     }
     findings
 }
 
 /// Ready is about what consumers get: a pair that fits together, is trusted and has not expired.
-fn ready(view: &View, now: Timestamp) -> Finding {
-    let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str(), message };
+fn ready(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Finding {
+    let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str().into(), message };
     let blocked = view
         .problem
         .as_ref()
@@ -128,8 +183,9 @@ fn ready(view: &View, now: Timestamp) -> Finding {
     if let Some(problem) = blocked {
         return no(problem.reason, problem.message.clone());
     }
+    let Some(pair) = &view.pair else { return as_before(before, view, now) };
     let reason = view.plan.map_or(Reason::Current, |plan| plan.reason);
-    let broken = match &view.pair {
+    let broken = match pair {
         Pair::Good(certificate, _) if certificate.not_after <= now => {
             Some(no(Reason::Expired, format!("the certificate expired at {}", certificate.not_after)))
         }
@@ -143,12 +199,12 @@ fn ready(view: &View, now: Timestamp) -> Finding {
     };
     if let Some(mut finding) = broken {
         if let Some(problem) = &view.problem {
-            finding.reason = problem.reason.as_str();
+            finding.reason = problem.reason.as_str().into();
             finding.message = format!("{}: {}", finding.message, problem.message);
         }
         return finding;
     }
-    let Pair::Good(certificate, _) = &view.pair else { return no(Reason::Missing, String::new()) };
+    let Pair::Good(certificate, _) = pair else { return no(Reason::Missing, String::new()) };
     let until = certificate.not_after;
     let message = match view.plan {
         Some(Plan { action: Action::WaitUntil(time), reason, .. }) => {
@@ -158,15 +214,29 @@ fn ready(view: &View, now: Timestamp) -> Finding {
         Some(Plan { renewal_time: Some(renewal), .. }) => format!("valid until {until}; renewal at {}", seconds(renewal).0),
         _ => format!("valid until {until}"),
     };
-    Finding { kind: READY, status: true, reason: reason.as_str(), message }
+    Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
+}
+
+/// What was so is taken to be so still, until its end: that we cannot see the pair takes it from nobody.
+fn as_before(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Finding {
+    let problem = view.problem.as_ref();
+    let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str().into(), message };
+    let known = before.conditions.iter().find(|condition| condition.type_ == READY);
+    match (&before.not_after, known) {
+        (Some(end), _) if end.0 <= now => no(Reason::Expired, format!("the certificate expired at {}", end.0)),
+        (_, Some(known)) => {
+            Finding { kind: READY, status: known.status == "True", reason: known.reason.clone().into(), message: known.message.clone() }
+        }
+        (_, None) => {
+            let (reason, message) = problem.map_or((Reason::Missing, ""), |problem| (problem.reason, problem.message.as_str()));
+            no(reason, format!("it cannot be told whether there is a certificate: {message}"))
+        }
+    }
 }
 
 /// When to look again: what the plan says, and the moment at which Ready stops being true.
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
-    let end = match &view.pair {
-        Pair::Good(certificate, _) => Some(certificate.not_after),
-        _ => None,
-    };
+    let end = view.not_after();
     let planned = view.plan.and_then(|plan| plan.next);
     [planned, end].into_iter().flatten().filter(|time| *time > now).min()
 }

@@ -1,14 +1,19 @@
 //! Certificates as they are read: PEM, the facts that decisions need, signatures. No I/O.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+};
 
 use aws_lc_rs::{digest, signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
+    asn1_rs::Oid,
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
+    oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME},
     prelude::FromDer,
 };
 
@@ -84,6 +89,10 @@ pub struct Certificate {
     pub constraints: Constraints,
 }
 
+/// Extensions that decisions rest on.
+const DECISIVE: &[Oid<'_>] =
+    &[OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME];
+
 impl Certificate {
     /// Reads one certificate. None if it is broken or something follows it.
     pub fn from_der(der: &[u8]) -> Option<Self> {
@@ -95,6 +104,8 @@ impl Certificate {
         let (mut path_len, mut constraints) = (None, Constraints::default());
         for extension in parsed.extensions() {
             match extension.parsed_extension() {
+                // What cannot be read may forbid what would be done; but an extension that only informs may be as it likes.
+                ParsedExtension::ParseError { .. } if extension.critical || DECISIVE.contains(&extension.oid) => return None,
                 ParsedExtension::SubjectAlternativeName(alternative) => names.extend(alternative.general_names.iter().filter_map(name)),
                 ParsedExtension::BasicConstraints(basic) => (is_ca, path_len) = (basic.ca, basic.path_len_constraint),
                 ParsedExtension::NameConstraints(names) => constraints = Constraints::from(names),
@@ -220,19 +231,38 @@ fn name(general: &GeneralName<'_>) -> Option<Name> {
     })
 }
 
-/// Whether a path of signatures leads from `leaf` over any of `intermediates` to one of `roots`, which may be the leaf itself. Who signs has
-/// to be a CA that may (RFC 5280, section 6.1.4).
-pub fn leads_to(leaf: &Certificate, intermediates: &[Certificate], roots: &[Certificate]) -> bool {
-    let mut at = leaf;
-    for _ in 0..=MAX_CHAIN {
-        let signed_by = |above: &&Certificate| above.is_ca && above.may_sign && at.is_signed_by(above);
-        if roots.iter().any(|root| root.der == at.der || signed_by(&root)) {
-            return true;
-        }
-        let Some(next) = intermediates.iter().filter(|above| above.der != at.der).find(signed_by) else { return false };
-        at = next;
+/// The shortest path of signatures from `leaf` over any of `intermediates` to one of `roots`: what stands above the leaf, the root last; empty
+/// if the leaf is itself a root. None: there is no path on which each certificate may sign what is below it (RFC 5280, section 6.1.4), and is
+/// valid `at` that time, if one is given.
+pub fn path<'a>(
+    leaf: &'a Certificate,
+    intermediates: &'a [Certificate],
+    roots: &'a [Certificate],
+    at: Option<Timestamp>,
+) -> Option<Vec<&'a Certificate>> {
+    if roots.iter().any(|root| root.der == leaf.der) {
+        return Some(Vec::new());
     }
-    false
+    let valid = |above: &Certificate| at.is_none_or(|at| above.not_before <= at && at < above.not_after);
+    let mut paths = VecDeque::from([Vec::new()]);
+    let mut seen = vec![leaf];
+    while let Some(below) = paths.pop_front() {
+        let top = below.last().copied().unwrap_or(leaf);
+        let depth = below.iter().copied().chain([leaf]).filter(|below: &&Certificate| below.is_ca && !below.is_self_issued()).count();
+        let signs = |above: &&Certificate| {
+            let deep_enough = above.path_len.is_none_or(|most| usize::try_from(most).is_ok_and(|most| depth <= most));
+            above.is_ca && above.may_sign && deep_enough && valid(above) && top.is_signed_by(above)
+        };
+        let with = |above| below.iter().copied().chain([above]).collect::<Vec<_>>();
+        if let Some(root) = roots.iter().find(signs) {
+            return Some(with(root));
+        }
+        for above in intermediates.iter().filter(|above| !seen.iter().any(|seen| seen.der == above.der)).filter(signs).collect::<Vec<_>>() {
+            seen.push(above);
+            paths.push_back(with(above));
+        }
+    }
+    None
 }
 
 /// Hexadecimal in upper case, with colons.

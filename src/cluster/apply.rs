@@ -66,6 +66,26 @@ impl Wipe for Secret {
     }
 }
 
+/// What can be written: a namespaced object whose content is overwritten afterwards.
+pub trait Written:
+    Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe
+{
+}
+
+impl<K> Written for K where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe
+{
+}
+
+/// Overwritten when dropped, whatever happens before.
+struct Wiped<K: Wipe>(K);
+
+impl<K: Wipe> Drop for Wiped<K> {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
 /// The version of an object that a decision rests on.
 #[derive(Clone, Debug)]
 pub struct Fence {
@@ -95,45 +115,40 @@ impl Writer {
     }
 
     /// Creates `object`. Its fields belong to us only after the first [`Writer::apply`], which turns the entry of this create into one of apply.
-    pub async fn create<K>(&self, mut object: K) -> Result<ObjectMeta, WriteError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe,
-    {
+    pub async fn create<K: Written>(&self, object: K) -> Result<ObjectMeta, WriteError> {
+        let object = Wiped(object);
         self.leadership.check()?;
         let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
-        let created = self.api::<K>(object.meta()).create(&params, &object).await;
-        object.wipe();
-        let mut created = created.map_err(|error| explain(&named(&object), error))?;
-        created.wipe();
-        Ok(created.meta().clone())
+        let created = self.api::<K>(object.0.meta()).create(&params, &object.0).await.map(Wiped);
+        Ok(created.map_err(|error| explain(&named(&object.0), error))?.0.meta().clone())
     }
 
     /// Applies `object` if it is still the one of `read`, uid and resourceVersion. Fields that an earlier apply set and this one leaves out go.
-    pub async fn apply<K>(&self, mut object: K, read: &ObjectMeta) -> Result<ObjectMeta, WriteError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Wipe,
-    {
-        let described = named(&object);
-        let fence = self.adopt_create::<K>(read, &described).await?;
+    pub async fn apply<K: Written>(&self, object: K, read: &ObjectMeta) -> Result<ObjectMeta, WriteError> {
+        let object = Wiped(object);
+        let fence = self.adopt_create::<K>(read, &named(&object.0)).await?;
+        self.send(object, fence, false).await
+    }
+
+    /// Whether [`Writer::apply`] would be accepted, as far as the API server and its webhooks can tell; nothing is changed.
+    pub async fn would_apply<K: Written>(&self, object: K, read: &ObjectMeta) -> Result<(), WriteError> {
+        self.send(Wiped(object), Fence::from(read), true).await.map(|_| ())
+    }
+
+    async fn send<K: Written>(&self, mut object: Wiped<K>, fence: Fence, dry_run: bool) -> Result<ObjectMeta, WriteError> {
         self.leadership.check()?;
-        let name = object.meta().name.clone().unwrap_or_default();
-        let api = self.api::<K>(object.meta());
-        (object.meta_mut().uid, object.meta_mut().resource_version) = (fence.uid, fence.resource_version);
-        object.meta_mut().managed_fields = None;
-        let params = PatchParams::apply(self.manager).force();
-        let mut patch = Patch::Apply(object);
-        let written = api.patch_metadata(&name, &params, &patch).await;
-        if let Patch::Apply(object) = &mut patch {
-            object.wipe();
-        }
+        let described = named(&object.0);
+        let name = object.0.meta().name.clone().unwrap_or_default();
+        let api = self.api::<K>(object.0.meta());
+        let meta = object.0.meta_mut();
+        (meta.uid, meta.resource_version, meta.managed_fields) = (fence.uid, fence.resource_version, None);
+        let params = PatchParams { dry_run, ..PatchParams::apply(self.manager).force() };
+        let written = api.patch_metadata(&name, &params, &Patch::Apply(&object.0)).await;
         Ok(written.map_err(|error| explain(&described, error))?.metadata)
     }
 
     /// What we created is listed as an Update of ours; applied to as it is, keys that are left out later would stay for ever.
-    async fn adopt_create<K>(&self, read: &ObjectMeta, described: &str) -> Result<Fence, WriteError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
-    {
+    async fn adopt_create<K: Written>(&self, read: &ObjectMeta, described: &str) -> Result<Fence, WriteError> {
         let entries = read.managed_fields.as_deref().unwrap_or_default();
         let ours = |operation: &str| {
             entries.iter().position(|entry| {
@@ -144,31 +159,23 @@ impl Writer {
         };
         let (Some(place), None) = (ours("Update"), ours("Apply")) else { return Ok(Fence::from(read)) };
         self.leadership.check()?;
-        let patch: json_patch::Patch = serde_json::from_value(json!([
-            {"op": "test", "path": "/metadata/uid", "value": read.uid},
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": read.resource_version},
-            {"op": "replace", "path": format!("/metadata/managedFields/{place}/operation"), "value": "Apply"},
-        ]))
-        .map_err(|error| WriteError::Unavailable { object: described.into(), message: error.to_string() })?;
+        let path = format!("/metadata/managedFields/{place}/operation");
+        let patch = fenced(read, json!({"op": "replace", "path": path, "value": "Apply"}))
+            .map_err(|error| WriteError::Unavailable { object: described.into(), message: error.to_string() })?;
         let name = read.name.clone().unwrap_or_default();
-        let params = PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() };
-        let written = self
-            .api::<K>(read)
-            .patch_metadata(&name, &params, &Patch::<()>::Json(patch))
-            .await
-            .map_err(|error| explain(described, error))?;
+        let written = self.api::<K>(read).patch_metadata(&name, &self.params(), &Patch::<()>::Json(patch)).await;
+        let written = written.map_err(|error| explain(described, error))?;
         Ok(Fence::from(&written.metadata))
     }
 
-    /// Applies `status` to the object of `meta` if that is still as it was read. `api` says where it lies.
+    /// Replaces the status of the object of `meta`, all of it, if the object is still as it was read. `api` says where it lies.
     ///
-    /// An object that cannot even be read as its kind (`readable` false) cannot be applied to; its status is merged instead.
-    pub async fn apply_status<K>(
+    /// Not by apply: an object that cannot be read as its kind, so that its status was merged, would keep what a later apply leaves out.
+    pub async fn replace_status<K>(
         &self,
         api: &Api<PartialObjectMeta<K>>,
         meta: &ObjectMeta,
         status: &impl Serialize,
-        readable: bool,
     ) -> Result<(), WriteError>
     where
         K: Resource<DynamicType = ()>,
@@ -176,35 +183,40 @@ impl Writer {
         self.leadership.check()?;
         let name = meta.name.clone().unwrap_or_default();
         let described = format!("the status of {} {name}", K::kind(&()));
-        let body = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": meta.uid, "resourceVersion": meta.resource_version},
-            "status": status,
-        });
-        let manager = PatchParams::apply(self.manager);
-        let (params, patch) = if readable { (manager.force(), Patch::Apply(body)) } else { (manager, Patch::Merge(body)) };
-        api.patch_status(&name, &params, &patch).await.map(|_| ()).map_err(|error| explain(&described, error))
+        let patch = fenced(meta, json!({"op": "add", "path": "/status", "value": status}))
+            .map_err(|error| WriteError::Unavailable { object: described.clone(), message: error.to_string() })?;
+        let written = api.patch_status(&name, &self.params(), &Patch::<()>::Json(patch)).await;
+        written.map(|_| ()).map_err(|error| explain(&described, error))
+    }
+
+    fn params(&self) -> PatchParams {
+        PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() }
     }
 
     /// Deletes `object` if it is still the one that was read. Not there any more is success.
-    pub async fn delete<K>(&self, read: &ObjectMeta) -> Result<(), WriteError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug + Wipe,
-    {
+    pub async fn delete<K: Written>(&self, read: &ObjectMeta) -> Result<(), WriteError> {
         self.leadership.check()?;
         let name = read.name.clone().unwrap_or_default();
         let preconditions = Preconditions { uid: read.uid.clone(), resource_version: read.resource_version.clone() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api::<K>(read).delete(&name, &params).await {
             Ok(deleted) => {
-                let _ = deleted.map_left(|mut object| object.wipe());
+                let _ = deleted.map_left(Wiped);
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(explain(&format!("{} {name}", K::kind(&())), error)),
         }
     }
+}
+
+/// A patch that is refused with a conflict when the object is another version than the one that was read. Another object of the same name is, too:
+/// a version is a revision of the whole store.
+fn fenced(read: &ObjectMeta, operation: serde_json::Value) -> Result<json_patch::Patch, serde_json::Error> {
+    serde_json::from_value(json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": read.resource_version},
+        operation,
+    ]))
 }
 
 fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -1,5 +1,7 @@
 //! Conditions as Kubernetes, kstatus and Argo CD understand them. Pure.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -21,7 +23,7 @@ pub struct Finding {
     /// True or False.
     pub status: bool,
     /// One of the area's reasons.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people.
     pub message: String,
 }
@@ -38,7 +40,7 @@ pub fn merge(before: &[Condition], findings: Vec<Finding>, generation: Option<i6
             Condition {
                 type_: finding.kind.into(),
                 status: status.into(),
-                reason: finding.reason.into(),
+                reason: finding.reason.into_owned(),
                 message: cut(&finding.message, MAX_MESSAGE).into(),
                 observed_generation: generation,
                 last_transition_time: since.unwrap_or_else(|| seconds(now)),
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     fn ready(status: bool, reason: &'static str) -> Vec<Finding> {
-        vec![Finding { kind: READY, status, reason, message: "m".into() }]
+        vec![Finding { kind: READY, status, reason: reason.into(), message: "m".into() }]
     }
 
     #[test]

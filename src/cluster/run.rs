@@ -1,76 +1,84 @@
-//! The run loop that every kind shares: caches filled on every replica, reconciles by the leader only, panics caught, outcomes counted.
+//! The run loop that every kind shares: caches filled on every replica, looks by the leader only, panics caught, outcomes counted.
 //!
 //! ```text
-//!   watch of our kind ──► store ──┐ (every replica)
-//!        └ generation or annotations changed ─► wake ─┐
-//!   inventory: something it depends on changed ─► wake ┼─► kube's Controller ─► reconcile ─► next wake-up
-//!   lease acquired: the whole store ────────────► wake ┘
+//!   watch of our kind ──► store (every replica)
+//!        └ uid, generation or annotations changed ──► lane "changed" ─┐
+//!   inventory: something that it depends on changed ─► lane "due" ────┼─► look ─► next time ─┐
+//!   lease acquired: the whole store ─────────────────► lane "due" ────┤                      │
+//!                                                      timers ◄───────┴──────────────────────┘
 //! ```
+//!
+//! kube's Controller has one queue, in which a thousand renewals stand before the object that somebody has just changed; hence this one.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::DefaultHasher},
+    collections::HashMap,
     fmt::Debug,
     future::Future,
-    hash::{Hash, Hasher},
+    hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt, controller,
+        WatchStreamExt,
         reflector::{self, ObjectRef, Store},
         utils::Backoff,
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::{
+    sync::CancellationToken,
+    time::{DelayQueue, delay_queue},
+};
 
-use super::lease::Leadership;
+use super::{
+    lanes::{Lane, Lanes},
+    lease::Leadership,
+};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// An object as it came: readable as its kind or not.
 pub type Guarded<K> = DeserializeGuard<K>;
 
-/// How many objects are listed at a time; bounds the memory of a list.
+/// How many objects are listed at a time. It bounds the memory of lists that come from etcd; from its own cache an API server gives all at once.
 pub const PAGE_SIZE: u32 = 250;
+
+type Wake<K> = (ObjectRef<Guarded<K>>, Lane);
 
 /// Asks for objects to be looked at. Before this process leads it does nothing: on becoming the leader everything is looked at anyway.
 pub struct Waker<K: Resource<DynamicType = ()>> {
-    sender: mpsc::UnboundedSender<ObjectRef<Guarded<K>>>,
+    sender: mpsc::UnboundedSender<Wake<K>>,
     leadership: Leadership,
-    waiting: Arc<Mutex<HashSet<ObjectRef<Guarded<K>>>>>,
 }
 
 impl<K: Resource<DynamicType = ()>> Clone for Waker<K> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), leadership: self.leadership.clone(), waiting: self.waiting.clone() }
+        Self { sender: self.sender.clone(), leadership: self.leadership.clone() }
     }
 }
 
 impl<K: Resource<DynamicType = ()>> Waker<K> {
-    /// Looks at `NAMESPACE/NAME` soon.
+    /// Looks at `NAMESPACE/NAME` because something that it depends on is another one.
     pub fn wake(&self, namespace: Option<&str>, name: &str) {
-        if self.leadership.was_acquired() {
-            let mut object = ObjectRef::new(name);
-            object.namespace = namespace.map(ToOwned::to_owned);
-            if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(object.clone()) {
-                let _ = self.sender.send(object); // the receiver goes with the process only
-            }
-        }
+        let mut object = ObjectRef::new(name);
+        object.namespace = namespace.map(ToOwned::to_owned);
+        self.send(object, Lane::Due);
     }
 
-    /// The object is being looked at from now on; what happens to it later wakes it again.
-    fn begun(&self, object: &ObjectRef<Guarded<K>>) -> usize {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.remove(object);
-        waiting.len()
+    fn send(&self, object: ObjectRef<Guarded<K>>, lane: Lane) {
+        if self.leadership.was_acquired() {
+            let _ = self.sender.send((object, lane)); // the receiver goes with the process only
+        }
     }
 }
 
@@ -83,7 +91,7 @@ where
     pub store: Store<Guarded<K>>,
     /// Asks for objects to be looked at.
     pub waker: Waker<K>,
-    wakes: mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>,
+    wakes: mpsc::UnboundedReceiver<Wake<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
     api: Api<Guarded<K>>,
     leadership: Leadership,
@@ -91,7 +99,19 @@ where
     filled: watch::Sender<bool>,
 }
 
-/// What a reconcile ends with.
+/// How a kind runs.
+pub struct Settings {
+    /// How many objects at once.
+    pub concurrency: u16,
+    /// Where outcomes are counted.
+    pub metrics: Metrics,
+    /// Ends it: nothing is begun any more, and what is under way is waited for.
+    pub stop: CancellationToken,
+    /// What has to be there before the first object is looked at: caches that its look asks.
+    pub first: BoxFuture<'static, ()>,
+}
+
+/// What a look ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     /// When to look again by itself.
@@ -100,16 +120,14 @@ pub struct Done {
     pub outcome: Outcome,
 }
 
-/// Something panicked while an object was looked at; it was counted and logged.
-#[derive(Debug, thiserror::Error)]
-#[error("a panic while reconciling")]
-pub struct Panicked;
-
 /// After a panic, the object rests for this long.
 const AFTER_PANIC: Duration = Duration::from_mins(1);
 
 /// A look that takes longer hangs: on a connection that died without a word. It is dropped, as its steps can be repeated.
 const MOST: Duration = Duration::from_mins(3);
+
+/// No timer is longer; the queue of timers ends at two years.
+const LONGEST: Duration = Duration::from_hours(24);
 
 impl<K> Kind<K>
 where
@@ -119,15 +137,8 @@ where
     pub fn new(api: Api<Guarded<K>>, leadership: Leadership) -> Self {
         let (store, writer) = reflector::store();
         let (sender, wakes) = mpsc::unbounded_channel();
-        Self {
-            store,
-            waker: Waker { sender, leadership: leadership.clone(), waiting: Arc::default() },
-            wakes,
-            writer,
-            api,
-            leadership,
-            filled: watch::Sender::new(false),
-        }
+        let waker = Waker { sender, leadership: leadership.clone() };
+        Self { store, waker, wakes, writer, api, leadership, filled: watch::Sender::new(false) }
     }
 
     /// Returns when the store holds the first complete list.
@@ -135,74 +146,140 @@ where
         has_filled(self.filled.subscribe())
     }
 
-    /// Runs the watch and, once this process leads and the store is filled, the reconciles, until `stop`; then waits for those under way.
+    /// Runs the watch and, once this process leads and the store is filled, the looks, until it is stopped.
     ///
-    /// `noticed` sees every event of the watch, on every replica, before anything is reconciled because of it.
-    pub async fn run<C, F, N>(
-        self,
-        settings: Settings,
-        stop: CancellationToken,
-        context: Arc<C>,
-        noticed: N,
-        reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F,
-    ) where
+    /// `noticed` sees every event of the watch, on every replica, before anything is looked at because of it; and whether it tells of another
+    /// object, another spec or another annotation of ours, rather than of a status only.
+    pub async fn run<C, F, N>(self, settings: Settings, context: Arc<C>, noticed: N, reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F)
+    where
         C: Send + Sync + 'static,
         F: Future<Output = Done> + Send + 'static,
-        N: Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
+        N: Fn(&watcher::Event<Guarded<K>>, bool) + Send + 'static,
     {
         let Self { store, waker, wakes, writer, api, leadership, filled } = self;
         let ready = has_filled(filled.subscribe());
-        let watch = follow::<K>(api, writer, filled, waker.clone(), noticed);
-        let Settings { concurrency, metrics } = settings;
-        let reconciles = {
-            let (store, stop) = (store.clone(), stop.clone());
-            async move {
-                tokio::select! {
-                    () = async { leadership.acquired().await; ready.await; } => {}
-                    () = stop.cancelled() => return,
-                }
-                for object in store.state() {
-                    waker.wake(object.namespace().as_deref(), &object.name_any());
-                }
-                let begun = waker.clone();
-                let run = move |object: Arc<Guarded<K>>, context: Arc<C>| {
-                    metrics.queued(&K::kind(&()), begun.begun(&ObjectRef::from_obj(&*object)));
-                    guarded(object, context, reconcile, metrics.clone())
-                };
-                Controller::for_stream(stream::pending(), store)
-                    .reconcile_on(wakes_of(wakes))
-                    .with_config(controller::Config::default().concurrency(concurrency).debounce(Duration::from_millis(20)))
-                    .graceful_shutdown_on(stop.cancelled_owned())
-                    .run(run, |_, _: &Panicked, _| controller::Action::requeue(AFTER_PANIC), context)
-                    .for_each(async |result| {
-                        match result {
-                            Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-                            Err(controller::Error::ObjectNotFound(gone)) => {
-                                let mut object = ObjectRef::new(&gone.name);
-                                object.namespace = gone.namespace;
-                                waker.begun(&object); // so that one of the same name that comes later is woken
-                                tracing::debug!(%object, "gone before it was looked at");
-                            }
-                            Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "run loop"),
-                        }
-                    })
-                    .await;
+        let watch = follow::<K>(api, writer, filled, (waker, noticed));
+        let looks = async move {
+            let Settings { concurrency, metrics, stop, first } = settings;
+            tokio::select! {
+                () = async { leadership.acquired().await; ready.await; first.await; } => {}
+                () = stop.cancelled() => return,
             }
+            let counted = metrics.clone();
+            let look = Box::new(move |object| guarded(object, context.clone(), reconcile, counted.clone()).boxed());
+            let mut looks = Looks::<K> {
+                most: concurrency.max(1).into(),
+                metrics,
+                lanes: Lanes::default(),
+                timers: Timers::default(),
+                running: JoinSet::new(),
+                store,
+                look,
+            };
+            looks.run(wakes, stop).await;
         };
         tokio::select! {
             () = watch => {}
-            () = reconciles => {}
+            () = looks => {}
         }
     }
 }
 
-/// How a kind runs.
-#[derive(Clone)]
-pub struct Settings {
-    /// How many objects at once.
-    pub concurrency: u16,
-    /// Where outcomes are counted.
-    pub metrics: Metrics,
+/// Looks at one object. Counts and logs by itself.
+type Look<K> = Box<dyn Fn(Arc<Guarded<K>>) -> BoxFuture<'static, Option<Duration>> + Send + Sync>;
+
+/// What waits, what is under way, what comes later.
+struct Looks<K: Resource<DynamicType = ()> + 'static> {
+    most: usize,
+    metrics: Metrics,
+    lanes: Lanes<ObjectRef<Guarded<K>>>,
+    timers: Timers<ObjectRef<Guarded<K>>>,
+    running: JoinSet<(ObjectRef<Guarded<K>>, Option<Duration>)>,
+    store: Store<Guarded<K>>,
+    look: Look<K>,
+}
+
+impl<K> Looks<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
+{
+    async fn run(&mut self, mut wakes: mpsc::UnboundedReceiver<Wake<K>>, stop: CancellationToken) {
+        for object in self.store.state() {
+            self.lanes.push(ObjectRef::from_obj(&*object), Lane::Due);
+        }
+        loop {
+            self.start();
+            self.metrics.queued(&K::kind(&()), self.lanes.len());
+            tokio::select! {
+                Some((object, lane)) = wakes.recv() => self.lanes.push(object, lane),
+                object = self.timers.next() => self.lanes.push(object, Lane::Due),
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                () = stop.cancelled() => break,
+            }
+        }
+        while self.running.join_next().await.is_some() {}
+    }
+
+    /// Begins as many looks as there is room for.
+    fn start(&mut self) {
+        while self.running.len() < self.most {
+            let Some(object) = self.lanes.take() else { return };
+            self.timers.remove(&object);
+            let Some(found) = self.store.get(&object) else {
+                self.lanes.done(&object); // gone; one of the same name that comes later is woken by the watch
+                continue;
+            };
+            let look = (self.look)(found);
+            self.running.spawn(async move { (object, look.await) });
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(ObjectRef<Guarded<K>>, Option<Duration>), tokio::task::JoinError>) {
+        let Ok((object, again)) = ended else { return }; // the runtime is shutting down: panics are caught within
+        if !self.lanes.done(&object)
+            && let Some(again) = again
+        {
+            self.timers.set(object, again);
+        }
+    }
+}
+
+/// One timer for each object at most.
+struct Timers<T> {
+    queue: DelayQueue<T>,
+    keys: HashMap<T, delay_queue::Key>,
+}
+
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self { queue: DelayQueue::new(), keys: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Timers<T> {
+    fn set(&mut self, object: T, wait: Duration) {
+        self.remove(&object);
+        let key = self.queue.insert(object.clone(), wait.min(LONGEST));
+        self.keys.insert(object, key);
+    }
+
+    fn remove(&mut self, object: &T) {
+        if let Some(key) = self.keys.remove(object) {
+            self.queue.try_remove(&key);
+        }
+    }
+
+    /// The next one whose time has come; never, while there is none.
+    async fn next(&mut self) -> T {
+        match self.queue.next().await {
+            Some(expired) => {
+                let object = expired.into_inner();
+                self.keys.remove(&object);
+                object
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 async fn has_filled(mut filled: watch::Receiver<bool>) {
@@ -211,16 +288,13 @@ async fn has_filled(mut filled: watch::Receiver<bool>) {
     }
 }
 
-fn wakes_of<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send {
-    stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
-}
-
+/// One look, bounded in time, its panic caught. Returns when to look again.
 async fn guarded<K, C, F>(
     object: Arc<Guarded<K>>,
     context: Arc<C>,
     reconcile: fn(Arc<Guarded<K>>, Arc<C>) -> F,
     metrics: Metrics,
-) -> Result<controller::Action, Panicked>
+) -> Option<Duration>
 where
     K: Resource<DynamicType = ()>,
     F: Future<Output = Done> + Send,
@@ -228,23 +302,19 @@ where
     let (kind, started) = (K::kind(&()), std::time::Instant::now());
     let (name, namespace) = (object.name_any(), object.namespace());
     let work = tokio::time::timeout(MOST, reconcile(object, context));
-    let result = AssertUnwindSafe(work).catch_unwind().await;
-    let result = result.map(|done| {
-        done.unwrap_or_else(|_| {
+    let done = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => {
             tracing::warn!(%kind, name, namespace, "not done within {MOST:?}; it is tried again");
             Done { again: Some(AFTER_PANIC), outcome: Outcome::Retry }
-        })
-    });
-    let outcome = result.as_ref().map_or(Outcome::Panic, |done| done.outcome);
-    metrics.reconciled(&kind, outcome, started.elapsed());
-    match result {
-        Ok(Done { again: Some(again), .. }) => Ok(controller::Action::requeue(again)),
-        Ok(_) => Ok(controller::Action::await_change()),
+        }
         Err(_) => {
             tracing::error!(%kind, name, namespace, "a panic while reconciling; the object rests for a minute, the others go on");
-            Err(Panicked)
+            Done { again: Some(AFTER_PANIC), outcome: Outcome::Panic }
         }
-    }
+    };
+    metrics.reconciled(&kind, done.outcome, started.elapsed());
+    done.again
 }
 
 /// Keeps the store and wakes what changed: its uid, its generation or its annotations. Goes on through every error, a missing
@@ -253,44 +323,49 @@ async fn follow<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
     filled: watch::Sender<bool>,
-    waker: Waker<K>,
-    noticed: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
+    (waker, noticed): (Waker<K>, impl Fn(&watcher::Event<Guarded<K>>, bool) + Send + 'static),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
 {
     let mut said = String::new();
     let mut known: HashMap<ObjectRef<Guarded<K>>, u64> = HashMap::new();
-    let mut listed: Vec<ObjectRef<Guarded<K>>> = Vec::new();
-    let events =
-        reflector::reflector(writer, watcher(api, watcher::Config::default().any_semantic().page_size(PAGE_SIZE)).modify(strip::<K>))
-            .backoff(Capped::default())
-            .inspect_err(move |error| explain::<K>(error, &mut said));
+    let (mut listed, mut fresh) = (HashMap::new(), Vec::new());
+    // What we decide on is listed as it is, not as some cache of an API server still has it.
+    let config = watcher::Config::default().page_size(PAGE_SIZE);
+    let events = reflector::reflector(writer, watcher(api, config).modify(strip::<K>))
+        .backoff(Capped::default())
+        .inspect_err(move |error| explain::<K>(error, &mut said));
     futures::pin_mut!(events);
     while let Some(event) = events.next().await {
         let Ok(event) = event else { continue }; // said above; the watch starts again by itself
-        noticed(&event);
-        match &event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                let version = version(object);
-                if known.insert(ObjectRef::from_obj(object), version) != Some(version) {
-                    if matches!(event, watcher::Event::InitApply(_)) {
-                        listed.push(ObjectRef::from_obj(object));
-                    } else {
-                        waker.wake(object.namespace().as_deref(), &object.name_any());
-                    }
-                }
+        let news = match &event {
+            watcher::Event::Apply(object) => known.insert(ObjectRef::from_obj(object), version(object)) != Some(version(object)),
+            watcher::Event::InitApply(object) => {
+                listed.insert(ObjectRef::from_obj(object), version(object));
+                known.get(&ObjectRef::from_obj(object)) != Some(&version(object))
             }
             watcher::Event::Delete(object) => {
                 known.remove(&ObjectRef::from_obj(object));
+                true
+            }
+            watcher::Event::Init => {
+                (listed, fresh) = (HashMap::new(), Vec::new());
+                true
             }
             watcher::Event::InitDone => {
-                filled.send_replace(true);
-                // Only now does the store hold what was listed.
-                for object in listed.drain(..) {
-                    waker.wake(object.namespace.as_deref(), &object.name);
-                }
+                known = std::mem::take(&mut listed);
+                true
             }
-            watcher::Event::Init => {}
+        };
+        noticed(&event, news);
+        match &event {
+            watcher::Event::Apply(object) if news => waker.send(ObjectRef::from_obj(object), Lane::Changed),
+            watcher::Event::InitApply(object) if news => fresh.push(ObjectRef::from_obj(object)),
+            // Only now does the store hold what was listed. After the first list everything is looked at anyway.
+            watcher::Event::InitDone if filled.send_replace(true) => {
+                fresh.drain(..).for_each(|object| waker.send(object, Lane::Changed));
+            }
+            _ => {}
         }
     }
 }

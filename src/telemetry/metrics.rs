@@ -139,7 +139,7 @@ impl Metrics {
         r.register("certificates_overdue", "Certificates that end within 30 days although their renewal is due", metrics.overdue.clone());
         r.register_with_unit("nearest_expiry", "Time until the first certificate expires", Unit::Seconds, metrics.nearest_expiry.clone());
         r.register_with_unit("nearest_renewal", "Time until the next renewal", Unit::Seconds, metrics.nearest_renewal.clone());
-        r.register("queue_depth", "Objects that wait to be looked at or are being looked at", metrics.queue_depth.clone());
+        r.register("queue_depth", "Objects that wait to be looked at", metrics.queue_depth.clone());
         metrics.registry = Arc::new(r);
         metrics
     }

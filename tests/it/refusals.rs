@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use seaworthy::{
-    api::certificate_rotation::{Algorithm, Encoding},
+    api::certificate_rotation::Encoding,
     certificates::{keys::Key, request::Request, sign::sign},
 };
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ async fn a_ca_that_cannot_sign_is_refused_with_what_is_wrong_about_it() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("badca").await;
     let now = jiff::Timestamp::now();
-    let text = |key: &Key| key.to_pem(Encoding::Pkcs8, Algorithm::Ecdsa).unwrap().to_string();
+    let text = |key: &Key| key.to_pem(Encoding::Pkcs8).unwrap().to_string();
     let (key, good) = pems(json!({}), None, now);
     let (other, _) = pems(json!({}), None, now);
     let (leaf_key, leaf) = pems(json!({"isCA": false}), None, now);

@@ -10,7 +10,7 @@ use crate::certificates::{
     keys::Key,
     request::{Issued, Request, names},
     sign::sign,
-    x509::{Certificate, leads_to},
+    x509::{Certificate, path},
 };
 
 /// A CA in a Secret.
@@ -45,6 +45,8 @@ struct Open {
     authority: Authority,
     ca: Certificate,
     key: Key,
+    /// What stands above the CA, the root last.
+    above: Vec<Certificate>,
 }
 
 /// Refuses a CA that cannot sign at `now`, saying what is wrong with which Secret.
@@ -77,7 +79,7 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     }
     // The root is what is trusted: from ca.crt, or the self-issued one of tls.crt; without any, the CA itself is the anchor.
     extra.retain(|certificate| certificate.der() != ca.der() || certificate.is_self_issued());
-    let (roots, mut intermediates): (Vec<_>, Vec<_>) = chain.into_iter().partition(Certificate::is_self_issued);
+    let (roots, intermediates): (Vec<_>, Vec<_>) = chain.into_iter().partition(Certificate::is_self_issued);
     let roots = if !extra.is_empty() {
         extra
     } else if roots.is_empty() || ca.is_self_issued() {
@@ -85,25 +87,44 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     } else {
         roots
     };
-    if !leads_to(&ca, &intermediates, &roots) {
+    let Some(above) = path(&ca, &intermediates, &roots, Some(now)) else {
+        return Err(invalid(
+            match path(&ca, &intermediates, &roots, None).and_then(|path| path.into_iter().find(|above| above.not_after <= now)) {
+                Some(over) => {
+                    format!("{}, which stands above {name}, has expired at {}; put a new chain there", over.subject_text, over.not_after)
+                }
+                None => format!(
+                    "no path of signatures that are valid now leads from {name} to the root; put the whole chain into tls.crt, or the root into ca.crt"
+                ),
+            },
+        ));
+    };
+    let above: Vec<Certificate> = above.into_iter().cloned().collect();
+    if let Some((ca, kind)) = std::iter::once(&ca).chain(&above).find_map(|ca| Some((ca, ca.constraints.unknown()?))) {
         return Err(invalid(format!(
-            "no path of signatures leads from {name} to the root; put the whole chain into tls.crt, or the root into ca.crt"
+            "the nameConstraints of {} are about {kind}, which cannot be checked here; use another CA",
+            ca.subject_text
         )));
     }
-    if !roots.iter().any(|root| root.der() == ca.der()) {
-        intermediates.insert(0, ca.clone());
-    }
-    Ok(Open { authority: Authority { ca: Some(ca.clone()), intermediates, roots }, ca, key })
+    // What is handed out with a leaf: the CA and what stands above it, without the root.
+    let anchored = roots.iter().any(|root| root.der() == ca.der());
+    let between = std::iter::once(&ca).chain(above.iter().rev().skip(1).rev());
+    let intermediates = if anchored { Vec::new() } else { between.cloned().collect() };
+    Ok(Open { authority: Authority { ca: Some(ca.clone()), intermediates, roots }, ca, key, above })
 }
 
 impl Open {
     /// Refuses what every client would refuse: a name outside the constraints of the CA or of one above it, a CA below one that may have none.
     fn may_sign_for(&self, request: &Request<'_>) -> Result<(), IssuerError> {
         let invalid = |what: String| Err(IssuerError::Invalid(format!("the CA {} {what}", self.ca.subject_text)));
-        if request.spec.is_ca && self.ca.path_len == Some(0) {
-            return invalid("may not sign another CA (pathLenConstraint 0)".into());
+        let above = || std::iter::once(&self.ca).chain(&self.above);
+        let too_deep =
+            above().enumerate().find(|(below, ca)| ca.path_len.is_some_and(|most| usize::try_from(most).is_ok_and(|most| most <= *below)));
+        if request.spec.is_ca
+            && let Some((_, ca)) = too_deep
+        {
+            return invalid(format!("may not sign another CA (pathLenConstraint of {})", ca.subject_text));
         }
-        let above = || std::iter::once(&self.ca).chain(&self.authority.intermediates).chain(&self.authority.roots);
         match names(request.spec).into_iter().find(|name| !above().all(|ca| ca.constraints.allow(name))) {
             Some(name) => invalid(format!("may not sign for {name:?} (nameConstraints); ask for another name, or use another CA")),
             None => Ok(()),
@@ -120,7 +141,7 @@ impl OpenIssuer for Open {
         async move {
             self.may_sign_for(request)?;
             // A leaf may not outlive anything above it.
-            let ends = self.authority.intermediates.iter().chain(&self.authority.roots).map(|above| above.not_after).min();
+            let ends = self.above.iter().map(|above| above.not_after).min();
             let mut ca = self.ca.clone();
             ca.not_after = ends.map_or(ca.not_after, |end| end.min(ca.not_after));
             let leaf = sign(request, Some((&ca, &self.key))).map_err(|error| IssuerError::Invalid(error.to_string()))?;

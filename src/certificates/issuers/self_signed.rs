@@ -33,8 +33,8 @@ impl OpenIssuer for Open {
         &self.0
     }
 
-    fn roots_of(&self, leaf: &Certificate) -> Option<Vec<Certificate>> {
-        Some(vec![leaf.clone()])
+    fn bundle(&self, leaf: &Certificate) -> Option<Issued> {
+        Some(Issued { leaf: leaf.clone(), intermediates: Vec::new(), roots: vec![leaf.clone()] })
     }
 
     fn issue<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Issued, IssuerError>> {
