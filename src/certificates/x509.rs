@@ -311,6 +311,54 @@ mod tests {
     }
 
     #[test]
+    fn paths() {
+        use crate::certificates::sign::tests::{ca, child};
+        let (root_key, root) = ca("root");
+        let (middle_key, middle) = child("middle", &root_key, &root);
+        let (_, leaf) = child("leaf", &middle_key, &middle);
+        let (_, stranger) = ca("stranger");
+        let now = Timestamp::now();
+        let names =
+            |path: Option<Vec<&Certificate>>| path.map(|path| path.iter().map(|above| above.subject_text.clone()).collect::<Vec<_>>());
+        let over = |certificate: &Certificate| Certificate { not_after: now, ..certificate.clone() };
+        let most = |certificate: &Certificate, most| Certificate { path_len: Some(most), ..certificate.clone() };
+        let found = Some(vec!["CN=middle".to_owned(), "CN=root".to_owned()]);
+        for (intermediates, roots, wanted) in [
+            (vec![middle.clone()], vec![root.clone()], found.clone()),
+            (vec![stranger.clone(), middle.clone()], vec![stranger.clone(), root.clone()], found.clone()),
+            (vec![], vec![root.clone()], None),
+            (vec![middle.clone()], vec![stranger.clone()], None),
+            (vec![], vec![leaf.clone()], Some(Vec::new())),
+            // What has ended matters on the path only.
+            (vec![middle.clone()], vec![over(&stranger), root.clone()], found.clone()),
+            (vec![over(&middle)], vec![root.clone()], None),
+            (vec![middle.clone()], vec![over(&root)], None),
+            // One way is closed, another is open.
+            (vec![over(&middle), middle.clone()], vec![root.clone()], found.clone()),
+            // The leaf is a CA too, so that there are one and two below.
+            (vec![most(&middle, 1)], vec![most(&root, 2)], found),
+            (vec![most(&middle, 0)], vec![root.clone()], None),
+            (vec![middle.clone()], vec![most(&root, 1)], None),
+        ] {
+            assert_eq!(names(path(&leaf, &intermediates, &roots, Some(now))), wanted);
+        }
+        assert!(path(&leaf, &[over(&middle)], std::slice::from_ref(&root), None).is_some());
+    }
+
+    #[test]
+    fn a_constraint_that_cannot_be_read_is_not_ignored() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (oid, critical, readable) in [([2, 5, 29, 30], false, false), ([2, 5, 29, 15], false, false), ([2, 5, 29, 31], false, true)] {
+            let mut params = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
+            let mut extension = rcgen::CustomExtension::from_oid_content(&oid, vec![0x30, 0x05, 0x01]);
+            extension.set_criticality(critical);
+            params.custom_extensions.push(extension);
+            let der = params.self_signed(&key).unwrap();
+            assert_eq!(Certificate::from_der(der.der()).is_some(), readable, "{oid:?}");
+        }
+    }
+
+    #[test]
     fn no_input_makes_it_panic() {
         let valid = crate::certificates::sign::tests::ca("fuzz").1;
         bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {

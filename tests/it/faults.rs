@@ -1,10 +1,15 @@
 //! Whatever is interrupted, wherever: never a Secret whose key does not match, never a lost previous pair, never two rotations where one was due.
 
 use futures::{StreamExt, stream};
-use seaworthy::certificates::{decide::Pair, outputs, rotate::STEPS};
+use seaworthy::certificates::{
+    decide::Pair,
+    outputs,
+    rotate::STEPS,
+    x509::{Certificate, Name},
+};
 use serde_json::json;
 
-use crate::support::{Cluster, ControlPlane, Fault, Faults, Namespace, Operator};
+use crate::support::{Cluster, ControlPlane, Fault, Faults, Namespace, Operator, condition};
 
 /// The pair in a Secret fits together; its serial number.
 async fn serial(namespace: &Namespace, secret: &str) -> Option<String> {
@@ -67,8 +72,8 @@ async fn killed_around_every_step_and_resumed() {
 async fn every_write_may_fail_in_every_way() {
     let cluster = Cluster::shared().await;
     let faults = [Fault::Answer(409), Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
-    // A rotation writes: the create's entry, the previous pair, the pair, an event, the status.
-    let cases = faults.into_iter().flat_map(|fault| (0..5).map(move |number| (fault, number)));
+    // A rotation writes: the pair on trial, the previous pair, the create's entry, the pair, the time of that, an event, the status.
+    let cases = faults.into_iter().flat_map(|fault| (0..7).map(move |number| (fault, number)));
     stream::iter(cases)
         .for_each_concurrent(6, |(fault, number)| {
             let cluster = &cluster;
@@ -129,4 +134,42 @@ async fn a_shutdown_brings_a_rotation_to_its_end() {
     failpoint.release();
     shutdown.await.unwrap();
     namespace.ready("web", 2).await; // nobody else is there to finish it
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_stays_as_it_is_known() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unread").await;
+    let connection = Faults::default();
+    let _operator = Operator::start(connection.client(cluster.operator_config.clone()), vec![namespace.name.clone()], &namespace.name);
+    namespace.create("web", json!({})).await;
+    let before = namespace.ready("web", 1).await.status.unwrap();
+    connection.hide_secrets(true);
+    namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    let blind = namespace.until("web", "it says so", |object| object.status.as_ref().unwrap().last_failure.is_some()).await;
+    let status = blind.status.clone().unwrap();
+    assert_eq!(condition(&blind, "Ready").unwrap().0, "True", "the certificate is where it was");
+    assert_eq!(condition(&blind, "Reconciling").unwrap().0, "True");
+    assert!(status.last_failure.unwrap().message.contains("web-tls could not be read"));
+    assert_eq!((status.revision, status.serial_number, status.not_after), (before.revision, before.serial_number, before.not_after));
+    connection.hide_secrets(false);
+    let after = namespace.until("web", "it sees again", |object| object.status.as_ref().unwrap().last_failure.is_none()).await;
+    assert_eq!(after.status.unwrap().revision, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_for_what_was_changed_meanwhile() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("stale").await;
+    let operator = cluster.operator(&namespace);
+    operator.failpoint.arm("open-issuer", true, None);
+    namespace.create("web", json!({})).await;
+    operator.failpoint.reached().await;
+    namespace.change("web", json!({"dnsNames": ["other.example"]})).await;
+    operator.failpoint.release();
+    namespace.ready("web", 1).await;
+    let chain = Certificate::chain(namespace.text("web-tls", "tls.crt").await.as_bytes()).unwrap();
+    assert_eq!(chain[0].names, [Name::Dns("other.example".into())].into(), "the first certificate is already the one that is wanted now");
+    let issued = namespace.events().await.into_iter().filter(|(reason, _)| reason == "Missing").count();
+    assert_eq!(issued, 1);
 }

@@ -111,6 +111,13 @@ async fn a_thousand_hostile_objects() {
         assert!(["Malformed", "InvalidSpec"].contains(&ready["reason"].as_str().unwrap()), "{}: {ready}", hostile(number));
         assert!(ready["message"].as_str().unwrap().len() > 20, "{ready}");
     }
+    // One that is corrected keeps nothing of what was said.
+    let correct =
+        json!([{"op": "replace", "path": "/spec", "value": {"secretName": "h5", "dnsNames": ["a.example"], "issuer": {"selfSigned": {}}}}]);
+    raw.patch("h5", &PatchParams::default(), &Patch::<()>::Json(serde_json::from_value(correct).unwrap())).await.unwrap();
+    let corrected = namespace.ready("h5", 1).await;
+    assert!(condition(&corrected, "Stalled").is_none(), "{:?}", corrected.status);
+    assert!(corrected.status.unwrap().last_failure.is_none());
     // And it goes on.
     namespace.annotate("good", "seaworthy.dev/rotate", "now").await;
     let good = namespace.ready("good", 2).await;

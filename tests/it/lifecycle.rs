@@ -16,6 +16,12 @@ fn reason(object: &CertificateRotation) -> String {
     object.status.as_ref().unwrap().last_rotation.as_ref().unwrap().reason.clone()
 }
 
+/// The annotation that says when the data of a Secret became what it is, if it ever was another.
+async fn changed_at(namespace: &Namespace) -> Option<jiff::Timestamp> {
+    let annotations = namespace.secrets().get("web-tls").await.unwrap().metadata.annotations.unwrap();
+    annotations.get("seaworthy.dev/data-changed-at").map(|time| time.parse().unwrap())
+}
+
 async fn stored(namespace: &Namespace, secret: &str) -> Certificate {
     Certificate::chain(namespace.text(secret, "tls.crt").await.as_bytes()).unwrap().remove(0)
 }
@@ -46,6 +52,7 @@ async fn issued_kept_renewed_requested_and_made_again() {
     openssl_agrees(&namespace, "web-tls").await;
     assert_eq!(stored(&namespace, "web-tls").await.serial, serial(&first));
     assert!(namespace.secrets().get_opt("web-tls-previous").await.unwrap().is_none(), "there was no previous pair");
+    assert_eq!(changed_at(&namespace).await, None, "its data is as old as it is");
 
     // Another process finds everything as it should be.
     let clock = operator.clock.clone();
@@ -57,8 +64,18 @@ async fn issued_kept_renewed_requested_and_made_again() {
 
     // Two thirds of its life later it is renewed, and the previous pair is kept.
     clock.advance(DAY * 7);
+    let before = jiff::Timestamp::now() - SignedDuration::from_secs(1); // the API server keeps whole seconds
     namespace.annotate("web", "seaworthy.dev/look", "2").await;
     let second = namespace.ready("web", 2).await;
+    let changed = changed_at(&namespace).await.unwrap();
+    assert!(before <= changed && changed <= jiff::Timestamp::now(), "by the API server's clock, whatever ours says");
+    namespace.change("web", json!({"secretTemplate": {"labels": {"app": "web"}}})).await;
+    crate::support::eventually("the label is there", || async {
+        let labels = namespace.secrets().get("web-tls").await.unwrap().metadata.labels.unwrap();
+        labels.contains_key("app").then_some(()).ok_or_else(|| format!("{labels:?}"))
+    })
+    .await;
+    assert_eq!(changed_at(&namespace).await, Some(changed), "a label is no data");
     assert_eq!(reason(&second), "RenewalDue");
     assert_eq!(stored(&namespace, "web-tls-previous").await.serial, serial(&first));
     openssl_agrees(&namespace, "web-tls-previous").await;
@@ -177,6 +194,13 @@ async fn a_window_is_waited_for_and_an_expiry_is_said() {
     namespace.change("web", json!({"dnsNames": ["b.example"]})).await;
     let message = namespace.says("web", "Ready", "True", "SpecChanged").await;
     assert!(message.contains("waits until"), "{message}");
+    // What the Secret looks like does not wait.
+    namespace.change("web", json!({"outputs": {"combinedPem": {}}})).await;
+    crate::support::eventually("the further key is there", || async {
+        let data = namespace.secrets().get("web-tls").await.unwrap().data.unwrap();
+        data.contains_key("tls-combined.pem").then_some(()).ok_or_else(|| format!("{:?}", data.keys()))
+    })
+    .await;
     assert_eq!(namespace.ready("web", 1).await.status.unwrap().revision, Some(1));
     // Half an hour before its end it waits no more.
     operator.clock.advance(DAY * 10 - SignedDuration::from_mins(30));

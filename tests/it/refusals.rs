@@ -7,7 +7,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Namespace, Operator};
+use crate::support::{Cluster, ControlPlane, Namespace, Operator, condition, eventually};
 
 /// Asserts that the object is not Ready and Stalled for this reason; returns what it says.
 async fn refused(namespace: &Namespace, name: &str, reason: &str) -> String {
@@ -49,6 +49,62 @@ async fn a_previous_pair_is_not_written_over_somebody_elses_secret() {
     assert_eq!(namespace.text("web-tls-previous", "a").await, "b");
     let now = namespace.rotations().get("web").await.unwrap();
     assert_eq!(now.status.unwrap().serial_number, first.status.unwrap().serial_number);
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_costs_no_previous_pair() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("immutable").await;
+    let _operator = cluster.operator(&namespace);
+    namespace.create("web", json!({})).await;
+    namespace.ready("web", 1).await;
+    namespace.annotate("web", "seaworthy.dev/rotate", "1").await;
+    namespace.ready("web", 2).await;
+    let previous = namespace.text("web-tls-previous", "tls.crt").await;
+    let freeze = Patch::Merge(json!({"immutable": true}));
+    namespace.secrets().patch("web-tls", &PatchParams::default(), &freeze).await.unwrap();
+    namespace.annotate("web", "seaworthy.dev/rotate", "2").await;
+    let said = namespace.says("web", "Reconciling", "True", "Requested").await;
+    assert!(said.contains("immutable"), "{said}");
+    assert_eq!(namespace.text("web-tls-previous", "tls.crt").await, previous);
+    assert_eq!(condition(&namespace.rotations().get("web").await.unwrap(), "Ready").unwrap().0, "True", "what is there is valid");
+    namespace.delete_secret("web-tls").await;
+    namespace.ready("web", 3).await;
+}
+
+#[tokio::test]
+async fn who_undoes_it_again_and_again_is_answered_more_slowly() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("contest").await;
+    let operator = cluster.operator(&namespace);
+    namespace.create("web", json!({})).await;
+    namespace.ready("web", 1).await;
+    let right = namespace.text("web-tls", "ca.crt").await;
+    let undo = async || {
+        let params = PatchParams { field_manager: Some("stubborn".into()), ..PatchParams::default() };
+        namespace.secrets().patch("web-tls", &params, &Patch::Merge(json!({"stringData": {"ca.crt": "mine"}}))).await.unwrap();
+    };
+    let put_right = async || {
+        eventually("ca.crt is put right", || async {
+            let text = namespace.text("web-tls", "ca.crt").await;
+            if text == right { Ok(()) } else { Err(text) }
+        })
+        .await;
+    };
+    for _ in 0..5 {
+        undo().await;
+        put_right().await;
+    }
+    undo().await;
+    namespace.until("web", "it says so", |object| object.status.as_ref().unwrap().last_failure.is_some()).await;
+    let failure = namespace.rotations().get("web").await.unwrap().status.unwrap().last_failure.unwrap();
+    assert_eq!(failure.reason, "Contested");
+    assert!(failure.message.contains("the last writer was \"stubborn\""), "{}", failure.message);
+    assert_eq!(namespace.text("web-tls", "ca.crt").await, "mine", "it waits");
+    operator.clock.advance(jiff::SignedDuration::from_mins(2));
+    namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    put_right().await;
+    namespace.ready("web", 1).await;
 }
 
 #[tokio::test]

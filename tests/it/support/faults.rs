@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -27,11 +27,12 @@ pub enum Fault {
     AnswerLost,
 }
 
-/// Lets the `n`-th write from now on (from 0) fail.
+/// Lets the `n`-th write from now on (from 0) fail, or all reads of single Secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     armed: Arc<Mutex<Option<(usize, Fault)>>>,
     writes: Arc<AtomicUsize>,
+    unreadable: Arc<AtomicBool>,
 }
 
 impl Faults {
@@ -45,9 +46,14 @@ impl Faults {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    fn next(&self, method: &Method) -> Option<Fault> {
+    /// From now on no Secret can be read, or all can again.
+    pub fn hide_secrets(&self, hidden: bool) {
+        self.unreadable.store(hidden, Ordering::SeqCst);
+    }
+
+    fn next(&self, method: &Method, path: &str) -> Option<Fault> {
         if method == Method::GET {
-            return None;
+            return (path.contains("/secrets/") && self.unreadable.load(Ordering::SeqCst)).then_some(Fault::Answer(500));
         }
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(n, _)| *n == number).map(|(_, fault)| fault)
@@ -93,7 +99,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let fault = self.faults.next(request.method());
+        let fault = self.faults.next(request.method(), request.uri().path());
         if let Some(Fault::Answer(code)) = fault {
             return Box::pin(async move { Ok(answer(code)) });
         }
