@@ -21,28 +21,34 @@ MODE=node
 if [ "${CLUSTER:-}" = current ]; then MODE=current; elif [ "$(id -u)" != 0 ]; then MODE=process; fi
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-demo-XXXXXX")
 OPERATOR_PID=
-# Only what this demo made: it began in a cluster without our kinds and without the namespace.
+# Only what this demo made: it began in a cluster without our kinds and without the namespace. What cannot be removed is said.
 remove_from_current() {
-  local secrets namespace name secret
-  secrets=$(kubectl get certificaterotations -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.secretName}{"\n"}{end}')
-  kubectl delete -f examples --ignore-not-found --timeout=60s
-  helm uninstall seaworthy -n $NAMESPACE --wait
+  local failed=0 secrets namespace name secret owner
+  secrets=$(kubectl get certificaterotations -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.secretName}{"\n"}{end}') || failed=1
+  kubectl delete -f examples --ignore-not-found --timeout=60s || failed=1
+  helm uninstall seaworthy -n $NAMESPACE --wait || failed=1
   while read -r namespace name secret; do
+    [ -n "$name" ] || continue
     for secret in "$secret" "$secret-previous"; do
-      [ "$(kubectl -n "$namespace" get secret "$secret" -o jsonpath='{.metadata.annotations.seaworthy\.dev/owner}')" != "CertificateRotation/$name" ] ||
-        kubectl -n "$namespace" delete secret "$secret"
+      owner=$(kubectl -n "$namespace" get secret "$secret" --ignore-not-found -o jsonpath='{.metadata.annotations.seaworthy\.dev/owner}') || failed=1
+      [ "$owner" != "CertificateRotation/$name" ] || kubectl -n "$namespace" delete secret "$secret" || failed=1
     done
   done <<< "$secrets"
-  kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev
-  kubectl delete namespace $NAMESPACE --wait=false
+  kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev || failed=1
+  kubectl delete namespace $NAMESPACE --wait=false || failed=1
+  return $failed
 }
 cleanup() {
   trap - EXIT INT TERM
   [ -z "$OPERATOR_PID" ] || { kill "$OPERATOR_PID" 2> /dev/null && wait "$OPERATOR_PID" 2> /dev/null; } || true
   case $MODE in
-    node) tests/cluster/down.sh ;;
+    node) [ -z "${LOCKED:-}" ] || tests/cluster/down.sh ;;
     process) tests/cluster/control-plane.sh down "$WORK/control-plane" ;;
-    current) [ -z "${INSTALLED:-}" ] || remove_from_current > /dev/null 2>&1 || true ;;
+    current)
+      [ -z "${INSTALLED:-}" ] || remove_from_current > "$WORK/removal.log" 2>&1 || {
+        cat "$WORK/removal.log" >&2
+        echo "demo: not everything could be removed from the cluster; see above" >&2
+      } ;;
   esac
   rm -rf "$WORK"
   step "taken down; only the cache $SEAWORTHY_CACHE stays"
@@ -58,6 +64,7 @@ tests/tools/build.sh kube helm mkimage
 NAME=${IMAGE:-localhost/seaworthy:demo}
 case $MODE in
   node)
+    only_one
     step "starting a one-node Kubernetes $KUBE_VERSION"
     tests/cluster/up.sh > /dev/null
     step "making the image and loading it"

@@ -64,8 +64,8 @@ pub struct Settings {
     pub identity: String,
     /// Whether it takes part in an election; without one it leads always.
     pub leader_elect: bool,
-    /// How long a lease holds.
-    pub lease: Option<lease::Settings>,
+    /// The name of the Lease: of several operators in one namespace, each needs its own.
+    pub lease_name: String,
     /// Where probes and metrics are answered.
     pub listen: SocketAddr,
     /// How many objects of a kind at once.
@@ -145,7 +145,7 @@ fn lead(client: &Client, settings: &Settings) -> (Leadership, Option<lease::Camp
     if !settings.leader_elect {
         return (Leadership::always(), None);
     }
-    let lease = settings.lease.clone().unwrap_or_else(|| lease::Settings::new(&settings.operator_namespace, &settings.identity));
+    let lease = lease::Settings::new(&settings.operator_namespace, &settings.lease_name, &settings.identity);
     let (leadership, campaign) = Leadership::campaign(client.clone(), lease);
     (leadership, Some(campaign))
 }

@@ -11,6 +11,7 @@ export NODE_NAME=sw-test NODE_N=7
 . "$TESTS/cluster/env.sh"
 if [ "$(id -u)" = 0 ] && [ "$(uname)" = Linux ]; then
   export SEAWORTHY_TEST_NODE=1
+  only_one
   trap '"$TESTS/cluster/down.sh"' EXIT
   kubeconfig=$("$TESTS/cluster/up.sh" | tail -1)
   # The operator's image, for the test that runs it as Pods.

@@ -8,6 +8,7 @@ pub mod certificate_issuer;
 pub mod certificate_rotation;
 pub mod duration;
 pub mod schedule;
+pub mod x509;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;

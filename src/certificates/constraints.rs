@@ -6,7 +6,56 @@ use std::net::IpAddr;
 
 use x509_parser::extensions::{GeneralName, NameConstraints};
 
-use super::x509::Name;
+use super::{sign::tlv, x509::Name};
+use crate::api::certificate_rotation::{self as api, NameConstraintItem};
+
+/// id-ce-nameConstraints
+pub const OID: &[u64] = &[2, 5, 29, 30];
+
+/// The extension's content in DER; None if nothing is constrained. The error names the value that cannot be encoded.
+pub fn encode(constraints: &api::NameConstraints) -> Result<Option<Vec<u8>>, String> {
+    let mut content = Vec::new();
+    for (tag, item) in [(0xa0, &constraints.permitted), (0xa1, &constraints.excluded)] {
+        let subtrees = item.as_ref().map_or_else(|| Ok(Vec::new()), subtrees)?;
+        if !subtrees.is_empty() {
+            content.extend(tlv(tag, &subtrees));
+        }
+    }
+    Ok((!content.is_empty()).then(|| tlv(0x30, &content)))
+}
+
+/// GeneralSubtrees; the tags are those of GeneralName (RFC 5280, section 4.2.1.6).
+fn subtrees(item: &NameConstraintItem) -> Result<Vec<u8>, String> {
+    let texts = [(0x81, &item.email_addresses), (0x82, &item.dns_domains), (0x86, &item.uri_domains)];
+    let mut bases = Vec::new();
+    for (tag, text) in texts.into_iter().flat_map(|(tag, texts)| texts.iter().map(move |text| (tag, text))) {
+        if !text.is_ascii() {
+            return Err(format!("nameConstraints: {text:?} is not ASCII"));
+        }
+        bases.push(tlv(tag, text.as_bytes()));
+    }
+    for range in &item.ip_ranges {
+        bases.push(tlv(0x87, &cidr(range).ok_or_else(|| format!("nameConstraints: {range:?} is no CIDR range"))?));
+    }
+    Ok(bases.iter().flat_map(|base| tlv(0x30, base)).collect())
+}
+
+/// Address and mask, one after the other.
+fn cidr(range: &str) -> Option<Vec<u8>> {
+    let (address, prefix) = range.split_once('/')?;
+    let prefix = prefix.parse::<u32>().ok()?;
+    match address.parse().ok()? {
+        IpAddr::V4(address) if prefix <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+            Some([address.octets(), mask.to_be_bytes()].concat())
+        }
+        IpAddr::V6(address) if prefix <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            Some([address.octets(), mask.to_be_bytes()].concat())
+        }
+        _ => None,
+    }
+}
 
 /// The constraints of one CA. The default constrains nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,6 +205,38 @@ mod tests {
             (Name::Uri("https://user@b.example:8443/".into()), false),
         ] {
             assert_eq!(constraints.allow(&name), allowed, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        use x509_parser::prelude::FromDer;
+        let asked: api::NameConstraints = serde_json::from_value(serde_json::json!({
+            "permitted": {"dnsDomains": ["a.example"], "ipRanges": ["10.0.0.0/8", "2001:db8::/32", "0.0.0.0/0"], "uriDomains": [".a.example"]},
+            "excluded": {"emailAddresses": ["one@a.example"]},
+        }))
+        .unwrap();
+        assert!(asked.critical);
+        let der = encode(&asked).unwrap().unwrap();
+        let (rest, read) = x509_parser::extensions::NameConstraints::from_der(&der).unwrap();
+        assert!(rest.is_empty());
+        let v6 = "2001:db8::".parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec();
+        let wanted = Constraints {
+            permitted: vec![
+                Subtree::Dns("a.example".into()),
+                Subtree::Uri(".a.example".into()),
+                Subtree::Ip(vec![10, 0, 0, 0], vec![255, 0, 0, 0]),
+                Subtree::Ip(v6, [vec![255; 4], vec![0; 12]].concat()),
+                Subtree::Ip(vec![0; 4], vec![0; 4]),
+            ],
+            excluded: vec![Subtree::Email("one@a.example".into())],
+            unknown: None,
+        };
+        assert_eq!(Constraints::from(&read), wanted);
+        let empty = api::NameConstraints { critical: true, permitted: Some(NameConstraintItem::default()), excluded: None };
+        assert_eq!(encode(&empty), Ok(None));
+        for range in ["10.0.0.0/33", "::/129", "10.0.0.0", "x/8"] {
+            assert_eq!(cidr(range), None, "{range}");
         }
     }
 

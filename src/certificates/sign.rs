@@ -3,21 +3,22 @@
 //! The extensions are written by rcgen. The two names are written here, because rcgen holds one value for each attribute type and would
 //! lose a second `DC` or `OU`; a chain whose names do not match byte for byte is broken.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, date_time_ymd,
 };
 use x509_parser::asn1_rs::{Any, FromDer};
 
 use super::{
+    constraints,
     keys::Key,
     request::Request,
     x509::{Certificate, Name},
 };
-use crate::api::certificate_rotation::{CertificateRotationSpec, NameConstraintItem, Subject, Usage};
+use crate::api::certificate_rotation::{CertificateRotationSpec, Subject, Usage};
 
 /// A certificate begins a little in the past, so that a consumer whose clock is behind accepts it.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(1);
@@ -106,7 +107,8 @@ fn fields(mut content: &[u8]) -> Vec<&[u8]> {
     fields
 }
 
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+/// One DER element.
+pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
     let mut out = vec![tag];
@@ -180,11 +182,13 @@ fn params(spec: &CertificateRotationSpec) -> Result<CertificateParams, SignError
             }
         }
     }
-    if let Some(constraints) = &spec.name_constraints {
-        params.name_constraints = Some(rcgen::NameConstraints {
-            permitted_subtrees: subtrees(constraints.permitted.as_ref())?,
-            excluded_subtrees: subtrees(constraints.excluded.as_ref())?,
-        });
+    if let Some(constraints) = &spec.name_constraints
+        && let Some(der) = constraints::encode(constraints).map_err(SignError)?
+    {
+        // Not rcgen's own: it knows no URIs, and marks it always critical.
+        let mut extension = CustomExtension::from_oid_content(constraints::OID, der);
+        extension.set_criticality(constraints.critical);
+        params.custom_extensions.push(extension);
     }
     Ok(params)
 }
@@ -197,24 +201,6 @@ fn alternative_name(name: Name) -> Result<SanType, SignError> {
         Name::Email(email) => SanType::Rfc822Name(ascii(email)?),
         Name::Ip(address) => SanType::IpAddress(address),
     })
-}
-
-fn subtrees(item: Option<&NameConstraintItem>) -> Result<Vec<GeneralSubtree>, SignError> {
-    let Some(item) = item else { return Ok(Vec::new()) };
-    let ranges =
-        item.ip_ranges.iter().map(|range| cidr(range).ok_or_else(|| SignError(format!("nameConstraints: {range:?} is no CIDR range"))));
-    item.dns_domains
-        .iter()
-        .map(|domain| Ok(GeneralSubtree::DnsName(domain.clone())))
-        .chain(item.email_addresses.iter().map(|email| Ok(GeneralSubtree::Rfc822Name(email.clone()))))
-        .chain(ranges.map(|range| range.map(GeneralSubtree::IpAddress)))
-        .collect()
-}
-
-fn cidr(range: &str) -> Option<CidrSubnet> {
-    let (address, prefix) = range.split_once('/')?;
-    let (address, prefix) = (address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?);
-    (prefix <= if address.is_ipv4() { 32 } else { 128 }).then(|| CidrSubnet::from_addr_prefix(address, prefix))
 }
 
 enum Purpose {

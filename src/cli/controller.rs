@@ -1,6 +1,6 @@
 //! `seaworthy controller`: the operator itself.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,9 @@ pub(super) struct Arguments {
     /// Wait to be the leader before writing. Set to false only where one process runs at a time.
     #[arg(long, env = "SEAWORTHY_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     leader_elect: bool,
+    /// The name of the Lease. Of several operators in one namespace, each needs its own.
+    #[arg(long, env = "SEAWORTHY_LEASE_NAME", default_value = "seaworthy")]
+    lease_name: String,
     /// Where /livez, /readyz and /metrics are answered.
     #[arg(long, env = "SEAWORTHY_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -51,11 +54,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (client, namespace) = client().await?;
     let settings = app::Settings {
         areas: arguments.areas,
-        namespaces: arguments.namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
+        // Each once: two watches of one namespace would look at everything twice.
+        namespaces: arguments
+            .namespaces
+            .into_iter()
+            .filter(|namespace| !namespace.is_empty())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         operator_namespace: arguments.operator_namespace.unwrap_or(namespace),
         identity: identity(arguments.name),
         leader_elect: arguments.leader_elect,
-        lease: None,
+        lease_name: arguments.lease_name,
         listen: arguments.listen,
         concurrency: arguments.concurrency,
         clock: Clock::default(),

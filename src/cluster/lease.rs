@@ -23,14 +23,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{apply::WriteError, error::message};
 
-/// The name of the Lease, in the operator's namespace.
-pub const LEASE: &str = "seaworthy";
+/// How long a lease is good for where nothing else is said, in Kubernetes' own components too.
+const DURATION: Duration = Duration::from_secs(15);
+
+/// After a renewal that failed, the next attempt.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How the lease is held.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the Lease lies.
     pub namespace: String,
+    /// What it is called. Who uses the same one waits for each other.
+    pub name: String,
     /// Who we are: the Pod's name and something random.
     pub identity: String,
     /// After how long without a renewal others take over.
@@ -43,11 +48,12 @@ pub struct Settings {
 
 impl Settings {
     /// Kubernetes' usual 15 s; renewed three times as often, and a third kept for writes that are under way.
-    pub fn new(namespace: &str, identity: &str) -> Self {
+    pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             namespace: namespace.into(),
+            name: name.into(),
             identity: identity.into(),
-            duration: Duration::from_secs(15),
+            duration: DURATION,
             renew_every: Duration::from_secs(4),
             stop_after: Duration::from_secs(10),
         }
@@ -91,7 +97,7 @@ impl Leadership {
         let (sender, acquired) = watch::channel(false);
         let until = Arc::new(AtomicU64::new(0));
         let api = Api::namespaced(client, &settings.namespace);
-        (Self { until: until.clone(), acquired }, Campaign { api, settings, until, acquired: sender, seen: None })
+        (Self { until: until.clone(), acquired }, Campaign { api, settings, until, acquired: sender, seen: None, gone: None })
     }
 
     /// Whether we lead at this moment.
@@ -126,6 +132,8 @@ pub struct Campaign {
     acquired: watch::Sender<bool>,
     /// The resourceVersion of another's lease, and when we saw it first.
     seen: Option<(String, u64)>,
+    /// Since when a lease that another held is not there any more.
+    gone: Option<u64>,
 }
 
 impl Campaign {
@@ -134,7 +142,7 @@ impl Campaign {
         loop {
             let deadline = self.until.load(Ordering::SeqCst);
             let outcome = self.attempt().await;
-            let now = boottime();
+            let (failed, now) = (outcome.is_err(), boottime());
             if deadline > 0 {
                 match outcome {
                     Ok(Held::ByOther(other)) => return Err(self.lose(Lost::Taken(other))),
@@ -145,7 +153,11 @@ impl Campaign {
             } else if let Err(error) = outcome {
                 tracing::warn!(error, "the lease could not be read or taken; trying again");
             }
-            let pause = if self.until.load(Ordering::SeqCst) > now { self.settings.renew_every } else { self.settings.renew_every / 2 };
+            let pause = match self.until.load(Ordering::SeqCst) > now {
+                true if failed => AGAIN,
+                true => self.settings.renew_every,
+                false => self.settings.renew_every / 2,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {
@@ -171,10 +183,14 @@ impl Campaign {
     }
 
     async fn renew_or_take(&mut self) -> Result<Held, kube::Error> {
-        let current = self.api.get_opt(LEASE).await?;
+        let current = self.api.get_opt(&self.settings.name).await?;
         let sent = boottime();
         let Some(mut lease) = current else {
-            let lease = Lease { metadata: ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() }, spec: Some(self.spec(None)) };
+            if !self.may_make(sent) {
+                return Ok(Held::ByOther("a lease that was deleted".into()));
+            }
+            let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
             return match self.api.create(&PostParams::default(), &lease).await {
                 Ok(_) => Ok(self.hold(sent)),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Held::ByOther("another replica".into())),
@@ -188,7 +204,7 @@ impl Campaign {
         }
         lease.spec = Some(self.spec(Some(spec)));
         lease.metadata.managed_fields = None;
-        match self.api.replace(LEASE, &PostParams::default(), &lease).await {
+        match self.api.replace(&self.settings.name, &PostParams::default(), &lease).await {
             Ok(_) => Ok(self.hold(sent)),
             // Somebody was faster; who it is shows the next reading.
             Err(kube::Error::Api(status)) if status.is_conflict() && self.until.load(Ordering::SeqCst) == 0 => {
@@ -198,13 +214,23 @@ impl Campaign {
         }
     }
 
+    /// Somebody deleted the lease of another: that one may go on writing until its time is over.
+    fn may_make(&mut self, now: u64) -> bool {
+        if self.seen.is_none() || self.until.load(Ordering::SeqCst) > 0 {
+            return true;
+        }
+        now.saturating_sub(*self.gone.get_or_insert(now)) >= nanoseconds(self.settings.duration)
+    }
+
     /// Another's lease has run out when we have seen it unchanged for as long as it says.
     fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let now = boottime();
-        let length = u64::try_from(spec.lease_duration_seconds.unwrap_or(15).max(1)).unwrap_or(15) * 1_000_000_000;
+        let length =
+            spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds.max(1)).ok()).map_or(DURATION, Duration::from_secs);
+        self.gone = None;
         match &self.seen {
-            Some((seen, since)) if *seen == version => now.saturating_sub(*since) >= length,
+            Some((seen, since)) if *seen == version => now.saturating_sub(*since) >= nanoseconds(length),
             _ => {
                 self.seen = Some((version, now));
                 false
@@ -213,8 +239,7 @@ impl Campaign {
     }
 
     fn hold(&mut self, sent: u64) -> Held {
-        let stop_after = u64::try_from(self.settings.stop_after.as_nanos()).unwrap_or(0);
-        if self.until.swap(sent + stop_after, Ordering::SeqCst) == 0 {
+        if self.until.swap(sent + nanoseconds(self.settings.stop_after), Ordering::SeqCst) == 0 {
             tracing::info!(identity = self.settings.identity, "this replica is the leader now");
             self.acquired.send_replace(true);
         }
@@ -240,11 +265,11 @@ impl Campaign {
             return;
         }
         let give_back = async {
-            let mut lease = self.api.get(LEASE).await?;
+            let mut lease = self.api.get(&self.settings.name).await?;
             if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.settings.identity)) {
                 spec.holder_identity = Some(String::new());
                 spec.lease_duration_seconds = Some(1);
-                self.api.replace(LEASE, &PostParams::default(), &lease).await?;
+                self.api.replace(&self.settings.name, &PostParams::default(), &lease).await?;
             }
             Ok::<_, kube::Error>(())
         };
@@ -259,6 +284,10 @@ impl Campaign {
 enum Held {
     ByUs,
     ByOther(String),
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds since the machine was started, sleep included.

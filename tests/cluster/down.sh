@@ -17,6 +17,6 @@ for dir in "/sys/fs/cgroup/$NODE_NAME" /sys/fs/cgroup/*/"$NODE_NAME"; do
     [ ! -d "$dir" ] || sleep 0.1
   done
 done
-rm -rf "$RUN"
+! is_ours || rm -rf "$RUN"
 rmdir /tmp/hostpath_pv 2> /dev/null
 exit 0

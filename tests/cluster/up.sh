@@ -68,16 +68,22 @@ wait_for() { # WHAT COMMAND...
 }
 node_ready() { kubectl get node "$NODE_NAME" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}' | grep -q True; }
 
-[ ! -e "$RUN/init.pid" ] || { say "cluster: what an earlier run left is taken down first"; "$CLUSTER_DIR/down.sh"; }
+if [ -e "$RUN" ] || [ -L "$RUN" ]; then
+  is_ours || fail "$RUN is there and is not a folder that this script made; remove it and try again"
+  say "cluster: what an earlier run left is taken down first"
+  "$CLUSTER_DIR/down.sh"
+fi
 install_packages
 "$CLUSTER_DIR/../tools/build.sh" kube containerd cni coredns pause mkimage
 say "starting a one-node Kubernetes $KUBE_VERSION"
-mkdir -p "$RUN"/{log,kubelet,logs,volumes}
+mkdir -m 700 "$RUN"
+touch "$RUN/$MARKER"
+mkdir "$RUN"/{log,kubelet,logs,volumes}
 cd "$RUN"
 configure
 make_cgroup
 export NODE_NAME NODE_N RUN
-setsid unshare --mount --net --pid --uts --ipc --fork --mount-proc "$CLUSTER_DIR/node.sh" > log/init.log 2>&1 < /dev/null &
+setsid unshare --mount --net --pid --uts --ipc --fork --mount-proc "$CLUSTER_DIR/node.sh" > log/init.log 2>&1 < /dev/null 9>&- &
 outer=$!
 for _ in $(seq 100); do
   read -r init _ < "/proc/$outer/task/$outer/children" 2>/dev/null || true

@@ -224,7 +224,7 @@ mod tests {
         use crate::api::certificate_rotation::{CertificateRotationSpec, NameConstraintItem, NameConstraints};
         let permitted =
             NameConstraintItem { dns_domains: vec!["a.example".into()], ip_ranges: vec!["10.0.0.0/8".into()], ..Default::default() };
-        let constraints = NameConstraints { permitted: Some(permitted), excluded: None };
+        let constraints = NameConstraints { critical: true, permitted: Some(permitted), excluded: None };
         let ca_spec = CertificateRotationSpec { name_constraints: Some(constraints), ..spec_of_ca("Constrained") };
         let key = Key::generate(&ca_spec.private_key).unwrap();
         let now = Timestamp::now();

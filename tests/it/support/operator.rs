@@ -34,7 +34,7 @@ impl Operator {
             operator_namespace: operator_namespace.into(),
             identity: "test".into(),
             leader_elect: false,
-            lease: None,
+            lease_name: "seaworthy".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
             clock: clock.clone(),
