@@ -142,9 +142,15 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
         watches.push(follow.boxed());
     }
     let noticed = rotation_changed(index.clone(), waker.clone(), issuer_waker.as_ref().map(|(waker, ..)| waker.clone()));
-    let context = Arc::new(rotation_context(&parts, &index, cluster_issuers));
+    let context = Arc::new(rotation_context(&parts, &index, &secret_facts, cluster_issuers));
+    let news = {
+        let (writer, facts) = (context.writer.clone(), secret_facts.clone());
+        move |namespace: &str, name: &str| {
+            facts.get(namespace, name).is_none_or(|fact| writer.just_written(namespace, name).as_deref() != Some(&fact.resource_version))
+        }
+    };
     loops.push(rotations.run(settings(first), context, noticed, controller::reconcile).boxed());
-    let changed = secret_changed(index, waker, issuer_waker);
+    let changed = secret_changed(index, waker, issuer_waker, news);
     watches.push(async move { secret_facts.follow(secrets_api, secrets::fact, changed).await }.boxed());
     // On `stop` each loop ends when what is under way is done, and all of them are waited for; the watches have no end of their own.
     let loops = async {
@@ -173,7 +179,7 @@ fn issuer_context(parts: &Parts, index: &Shared) -> issuer_controller::Context {
     }
 }
 
-fn rotation_context(parts: &Parts, index: &Shared, issuers: Option<ClusterIssuers>) -> controller::Context {
+fn rotation_context(parts: &Parts, index: &Shared, secrets: &Facts<SecretFact>, issuers: Option<ClusterIssuers>) -> controller::Context {
     controller::Context {
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         client: parts.client.clone(),
@@ -185,6 +191,8 @@ fn rotation_context(parts: &Parts, index: &Shared, issuers: Option<ClusterIssuer
         index: index.clone(),
         issuers,
         failures: Failures::default(),
+        races: Failures::default(),
+        secrets: secrets.clone(),
         contest: Contest::default(),
     }
 }
@@ -212,7 +220,11 @@ fn rotation_changed(
                 index.begin_list();
                 BTreeSet::new()
             }
-            watcher::Event::InitDone => index.end_list(),
+            watcher::Event::InitDone => {
+                let (touched, issuers) = index.end_list();
+                named.extend(issuers);
+                touched
+            }
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
                 let key = key(object);
                 named.extend(index.issuer_of(&key));
@@ -251,14 +263,19 @@ fn issuer_changed(
     }
 }
 
-/// A Secret came, changed or went: who writes it or reads it is looked at, through a CertificateIssuer too.
+/// A Secret came, changed or went: who writes it (unless that was just done: no `news`) or reads it is looked at, through a CertificateIssuer too.
 fn secret_changed(
     index: Shared,
     waker: Waker<CertificateRotation>,
     issuers: Option<(Waker<CertificateIssuer>, Store<Guarded<CertificateIssuer>>, String)>,
+    news: impl Fn(&str, &str) -> bool + Send + 'static,
 ) -> impl Fn(&crate::inventory::Key) + Send + 'static {
     move |(namespace, name)| {
-        wake_all(&waker, index.read(|index| index.users_of_secret(namespace, name)));
+        let news = news(namespace, name);
+        wake_all(
+            &waker,
+            index.read(|index| if news { index.users_of_secret(namespace, name) } else { index.readers_of_secret(namespace, name) }),
+        );
         let Some((issuer_waker, store, operator_namespace)) = &issuers else { return };
         if **namespace != **operator_namespace {
             return;

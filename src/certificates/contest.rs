@@ -22,21 +22,26 @@ const QUIET: SignedDuration = SignedDuration::from_hours(2);
 pub struct Contest(Mutex<HashMap<String, (u32, Timestamp)>>);
 
 impl Contest {
-    /// Asks to put the Secret of `uid` right at `now`, though nothing was asked for anew. `Err`: not before that time.
-    pub fn enter(&self, uid: &str, now: Timestamp) -> Result<(), Timestamp> {
-        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rounds.retain(|_, (_, last)| now.duration_since(*last) < QUIET);
-        let (count, last) = rounds.entry(uid.to_owned()).or_insert((0, now));
-        let wait = match count.checked_sub(FREE) {
-            None => SignedDuration::ZERO,
-            Some(over) => (FIRST * 2i32.saturating_pow(over.min(10))).min(LAST),
-        };
-        if now < *last + wait {
-            return Err(*last + wait);
-        }
-        (*count, *last) = (*count + 1, now);
-        Ok(())
+    /// Whether the Secret of `uid` may be put right at `now`, though nothing was asked for anew. `Err`: not before that time.
+    pub fn may(&self, uid: &str, now: Timestamp) -> Result<(), Timestamp> {
+        let rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((count, last)) = rounds.get(uid).filter(|(_, last)| is_recent(*last, now)) else { return Ok(()) };
+        let Some(over) = count.checked_sub(FREE) else { return Ok(()) };
+        let until = *last + (FIRST * 2i32.saturating_pow(over.min(10))).min(LAST);
+        if now < until { Err(until) } else { Ok(()) }
     }
+
+    /// It was put right at `now`.
+    pub fn put_right(&self, uid: &str, now: Timestamp) {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rounds.retain(|_, (_, last)| is_recent(*last, now));
+        let (count, last) = rounds.entry(uid.to_owned()).or_insert((0, now));
+        (*count, *last) = (count.saturating_add(1), now);
+    }
+}
+
+fn is_recent(last: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(last) < QUIET
 }
 
 #[cfg(test)]
@@ -48,19 +53,21 @@ mod tests {
     fn five_are_free_then_it_waits_longer_and_longer_until_it_is_quiet() {
         let (contest, start) = (Contest::default(), Timestamp::UNIX_EPOCH);
         for _ in 0..FREE {
-            assert_eq!(contest.enter("a", start), Ok(()));
+            assert_eq!(contest.may("a", start), Ok(()));
+            contest.put_right("a", start);
         }
         let mut now = start;
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
             let then = now + SignedDuration::from_mins(minutes);
-            assert_eq!(contest.enter("a", now), Err(then));
-            assert_eq!(contest.enter("a", then - SignedDuration::from_secs(1)), Err(then), "asking does not prolong it");
-            assert_eq!(contest.enter("a", then), Ok(()));
+            assert_eq!(contest.may("a", now), Err(then));
+            assert_eq!(contest.may("a", then - SignedDuration::from_secs(1)), Err(then), "asking does not prolong it");
+            assert_eq!(contest.may("a", then), Ok(()));
+            contest.put_right("a", then);
             now = then;
         }
-        assert_eq!(contest.enter("b", now), Ok(()), "others are not concerned");
-        assert_eq!(contest.enter("a", now + QUIET), Ok(()));
-        assert_eq!(contest.enter("a", now + QUIET), Ok(()));
+        assert_eq!(contest.may("b", now), Ok(()), "others are not concerned");
+        assert_eq!(contest.may("a", now + QUIET), Ok(()));
+        contest.put_right("c", now + QUIET);
         assert_eq!(contest.0.lock().unwrap().len(), 1, "who has been quiet is forgotten");
     }
 }

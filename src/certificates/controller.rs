@@ -40,7 +40,7 @@ use crate::{
         steps::Steps,
         unreadable,
     },
-    inventory::{Facts, namespaces::NamespaceLabels},
+    inventory::{Facts, namespaces::NamespaceLabels, secrets::SecretFact},
     schedule::jitter,
     telemetry::{
         audit::Audit,
@@ -79,6 +79,10 @@ pub struct Context {
     pub issuers: Option<ClusterIssuers>,
     /// How often each object has failed in a row.
     pub failures: Failures,
+    /// How often each object had to be decided on again in a row.
+    pub races: Failures,
+    /// Which Secrets are there.
+    pub secrets: Facts<SecretFact>,
     /// Who undoes what is written.
     pub contest: Contest,
 }
@@ -110,6 +114,11 @@ impl Failures {
         *count
     }
 
+    /// Whether the last attempt failed.
+    fn has_failed(&self, uid: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
+    }
+
     /// It works again.
     pub(super) fn succeeded(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -122,11 +131,14 @@ pub async fn reconcile(object: Arc<Guarded<CertificateRotation>>, context: Arc<C
         return Done { again: None, outcome: Outcome::Success }; // on its way out; what is to become of its Secret is said by its owner reference
     }
     match look(&object, &context).await {
-        Ok(done) => done,
+        Ok(done) => {
+            context.races.succeeded(&object.uid().unwrap_or_default());
+            done
+        }
         Err(superseded) => {
             tracing::debug!(object = object.name_any(), namespace = object.namespace(), %superseded, "decided again");
             let (uid, now) = (object.uid().unwrap_or_default(), context.clock.now());
-            let failures = context.failures.failed(&uid, ("Superseded", None));
+            let failures = context.races.failed(&uid, ("Superseded", None));
             let soon = jiff::SignedDuration::from_millis(300);
             again(if failures < 5 { soon } else { retry_after(failures - 4, None, now, &uid) }, Outcome::Retry)
         }
@@ -140,6 +152,9 @@ fn again(after: jiff::SignedDuration, outcome: Outcome) -> Done {
 /// Fails only when what it rests on was superseded.
 async fn look(object: &Guarded<CertificateRotation>, context: &Context) -> Result<Done, WriteError> {
     let now = context.clock.now();
+    if context.writer.is_outdated(object.meta()) {
+        return Err(WriteError::Superseded(format!("{KIND} {}", object.name_any())));
+    }
     let (view, before) = match &object.0 {
         Ok(rotation) => (pursue(context, rotation).await?, rotation.status.clone().unwrap_or_default()),
         Err(invalid) => {
@@ -222,7 +237,12 @@ async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut V
         view.pair = Some(Pair::Missing); // whatever is there is not this one's
         return Err(Problem::new(Reason::TargetConflict, message));
     }
-    let secret = rotate::get(context, &namespace, name).await?;
+    // Of what the inventory does not know, creating it tells for certain whether it is there; only if that was tried in vain it is read.
+    let unknown = context.secrets.is_filled()
+        && context.secrets.get(&namespace, name).is_none()
+        && context.writer.just_written(&namespace, name).is_none()
+        && !context.races.has_failed(&rotation.uid().unwrap_or_default());
+    let secret = if unknown { None } else { rotate::get(context, &namespace, name).await? };
     view.pair = Some(Pair::Missing);
     let Some(secret) = secret else { return Ok(Stored::default()) };
     let Found { meta, data } = Found::read(rotation, name, secret)?;
@@ -287,13 +307,18 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         Action::Rotate => {
             let issuer = opened.as_ref().map_err(|error| Problem::from(error.clone()))?;
             is_current(context, rotation).await?;
-            if (plan.reason.is_damage() || view.memory.request.is_none())
-                && rotation.status.as_ref().is_some_and(|status| status.revision.is_some())
-            {
-                enter_contest(context, rotation, stored, now)?;
+            // Damaged, its annotations gone, or one of before: somebody else has written there.
+            let known = rotation.status.as_ref().and_then(|status| status.revision);
+            let undone = plan.reason.is_damage() || view.memory.request.is_none() || Some(view.memory.revision) < known;
+            let undone = undone && known.is_some();
+            if undone {
+                may_put_right(context, rotation, stored, now)?;
             }
             let order = Order { reason: plan.reason, request: &request, requested, issuer: &identity };
             let (memory, material) = rotate::rotate(context, rotation, stored, issuer.as_ref(), &order).await?;
+            if undone {
+                context.contest.put_right(&uid, now);
+            }
             told(context, rotation, &memory, &material, plan.reason).await;
             let mut chain = material.chain.into_iter();
             let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
@@ -322,16 +347,22 @@ async fn keep(
         return Ok(());
     }
     is_current(context, rotation).await?;
+    let now = context.clock.now();
     if looks == Looks::Altered {
-        enter_contest(context, rotation, stored, context.clock.now())?;
+        may_put_right(context, rotation, stored, now)?;
     }
+    // First, because what the Secret is to look like is known to be done by what is written with it.
+    rotate::dress_previous(context, rotation).await?;
     rotate::store(context, rotation, stored, &material, memory).await?;
-    rotate::dress_previous(context, rotation).await
+    if looks == Looks::Altered {
+        context.contest.put_right(&rotation.uid().unwrap_or_default(), now);
+    }
+    Ok(())
 }
 
-/// Puts right what somebody else did to the Secret, if that has not been done again and again.
-fn enter_contest(context: &Context, rotation: &CertificateRotation, stored: &Stored, now: Timestamp) -> Result<(), Problem> {
-    context.contest.enter(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
+/// Refuses to put right what somebody else did to the Secret, if that was done again and again.
+fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Stored, now: Timestamp) -> Result<(), Problem> {
+    context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
         let who =
             stored.meta.as_ref().and_then(rotate::last_stranger).map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
         let message = format!(

@@ -58,10 +58,9 @@ impl Index {
         }
         let mut touched = self.remove(&key);
         for secret in entry.writes.iter().chain(&entry.reads) {
-            let users = self.secrets.entry((key.0.clone(), secret.clone())).or_default();
-            touched.extend(users.iter().cloned());
-            users.insert(key.clone());
+            self.secrets.entry((key.0.clone(), secret.clone())).or_default().insert(key.clone());
         }
+        touched.extend(self.rivals(&key.0, &entry));
         if let Some(issuer) = &entry.issuer {
             self.issuers.entry(issuer.clone()).or_default().insert(key.clone());
         }
@@ -70,16 +69,26 @@ impl Index {
         touched
     }
 
+    /// Who else wants to write one of the Secrets that `entry` wants to write.
+    fn rivals(&self, namespace: &str, entry: &Entry) -> BTreeSet<Key> {
+        let users = entry.writes.iter().filter_map(|secret| Some((secret, self.secrets.get(&(namespace.to_owned(), secret.clone()))?)));
+        users
+            .flat_map(|(secret, users)| {
+                users.iter().filter(move |user| self.entries.get(*user).is_some_and(|other| other.writes.contains(secret)))
+            })
+            .cloned()
+            .collect()
+    }
+
     /// Forgets an object. Returns who wanted the same Secrets.
     pub fn remove(&mut self, key: &Key) -> BTreeSet<Key> {
         self.unseen.remove(key);
         let Some(entry) = self.entries.remove(key) else { return BTreeSet::new() };
-        let mut touched = BTreeSet::new();
+        let touched = self.rivals(&key.0, &entry);
         for secret in entry.writes.iter().chain(&entry.reads) {
             let place = (key.0.clone(), secret.clone());
             if let Some(users) = self.secrets.get_mut(&place) {
                 users.remove(key);
-                touched.extend(users.iter().cloned());
                 if users.is_empty() {
                     self.secrets.remove(&place);
                 }
@@ -101,10 +110,11 @@ impl Index {
         self.unseen = self.entries.keys().cloned().collect();
     }
 
-    /// A list is complete. Returns who wanted the same Secrets as what is gone.
-    pub fn end_list(&mut self) -> BTreeSet<Key> {
+    /// A list is complete. Returns who wanted the same Secrets as what is gone, and the CertificateIssuers that it named.
+    pub fn end_list(&mut self) -> (BTreeSet<Key>, BTreeSet<String>) {
         let gone = std::mem::take(&mut self.unseen);
-        gone.iter().flat_map(|key| self.remove(key)).collect()
+        let issuers = gone.iter().filter_map(|key| self.issuer_of(key)).collect();
+        (gone.iter().flat_map(|key| self.remove(key)).collect(), issuers)
     }
 
     /// Who keeps one of the Secrets that `key` wants to write: the Secret and the older resource's name. None: nobody else wants them.
@@ -123,6 +133,12 @@ impl Index {
     /// Who reads or writes the Secret.
     pub fn users_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
         self.secrets.get(&(namespace.into(), name.into())).into_iter().flatten().cloned().collect()
+    }
+
+    /// Who reads the Secret.
+    pub fn readers_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
+        let reads = |key: &Key| self.entries.get(key).is_some_and(|entry| entry.reads.iter().any(|read| read == name));
+        self.users_of_secret(namespace, name).into_iter().filter(reads).collect()
     }
 
     /// Who names the CertificateIssuer.
@@ -208,7 +224,10 @@ mod tests {
         index.put(&rotation("maker", "the-ca", "2026-02-01T00:00:00Z"));
         assert_eq!(index.users_of_secret("shop", "the-ca"), [key("a"), key("maker")]);
         assert_eq!(index.conflict(&key("maker")), None, "to read a Secret is no claim on it");
+        assert!(index.put(&rotation("another", "another", "2026-03-01T00:00:00Z")).is_empty(), "who reads the same CA is not touched");
+        assert!(index.remove(&key("another")).is_empty());
         assert!(index.users_of_secret("other", "the-ca").is_empty());
+        assert!(index.readers_of_secret("shop", "tls").is_empty(), "only its writer knows it");
     }
 
     #[test]
@@ -219,7 +238,7 @@ mod tests {
         index.put(&b);
         index.begin_list();
         index.put(&b);
-        assert!(index.end_list().contains(&key("b")));
+        assert!(index.end_list().0.contains(&key("b")));
         assert_eq!(index.conflict(&key("b")), None);
         assert!(index.put(&b).is_empty(), "what is the same touches nobody");
     }

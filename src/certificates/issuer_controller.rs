@@ -44,6 +44,9 @@ struct Seen {
 /// Looks at one issuer.
 pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Context>) -> Done {
     let now = context.clock.now();
+    if context.writer.is_outdated(object.meta()) {
+        return Done { again: Some(Duration::from_millis(300)), outcome: Outcome::Retry };
+    }
     let (seen, before, kind) = match &object.0 {
         Ok(issuer) => (look(&context, issuer, now).await, issuer.status.clone().unwrap_or_default(), Some(issuer.spec.issuer.kind())),
         Err(invalid) => {

@@ -95,13 +95,14 @@ impl Request<'_> {
         if leaf.is_ca != self.spec.is_ca {
             return Err(Unfit::CaFlag(leaf.is_ca));
         }
-        let Some(above) = path(leaf, &issued.intermediates, &issued.roots, Some(self.now)) else {
-            return Err(Unfit::BrokenChain);
-        };
-        match above.iter().find(|above| above.not_after < leaf.not_after) {
-            Some(above) => Err(Unfit::OutlivesIssuer(above.not_after)),
-            None => Ok(()),
+        // Of several paths (a CA that was signed twice) one that lasts is enough.
+        let lasting = |above: &Certificate| above.is_valid(self.now) && above.not_after >= leaf.not_after;
+        let path = |fit: &dyn Fn(&Certificate) -> bool| path(leaf, &issued.intermediates, &issued.roots, fit);
+        if path(&lasting).is_some() {
+            return Ok(());
         }
+        let ends = path(&|above| above.is_valid(self.now)).and_then(|above| above.iter().map(|above| above.not_after).min());
+        Err(ends.map_or(Unfit::BrokenChain, Unfit::OutlivesIssuer))
     }
 }
 

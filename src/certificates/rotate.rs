@@ -152,7 +152,8 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
     if rotation.spec.history == 0 {
         return drop_previous(context, rotation, reason).await;
     }
-    if !matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..)) {
+    // A pair that the issuer did not sign is somebody else's: the one before it is still the previous one.
+    if reason == Reason::NotTrusted || !matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..)) {
         return Ok(());
     }
     let (name, there) = previous(context, rotation).await?;
@@ -161,11 +162,11 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
         data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
     }
     let memory = Memory { shape: None, ..stored.memory.clone() };
-    let secret = secret(rotation, &name, &data, &memory, false);
+    let secret = || secret(rotation, &name, &data, &memory, false);
     match there {
         Some(there) if there.data == data => return Ok(()), // an earlier attempt got this far
-        Some(there) => context.writer.apply(secret, &there.meta).await?,
-        None => context.writer.create(secret).await?,
+        Some(there) => context.writer.apply(secret(), &there.meta).await?,
+        None => context.writer.create(secret()).await?,
     };
     context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", Some(stored.memory.revision));
     Ok(())
@@ -223,9 +224,16 @@ pub async fn store(
         return Ok(());
     };
     let mut read = read.clone();
-    if data != stored.data {
+    if data.iter().any(|(key, value)| stored.data.get(key) != Some(value)) {
         memory.changed = Changed::JustNow;
         read = context.writer.apply(with(memory), &read).await?;
+        let timed = Memory { changed: written_at(&read).map_or(Changed::JustNow, Changed::At), ..memory.clone() };
+        // The pair is stored. That the time could not be noted is no failure: whoever looks next notes it.
+        match context.writer.apply(with(&timed), &read).await {
+            Ok(_) => *memory = timed,
+            Err(error) => tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later"),
+        }
+        return Ok(());
     }
     if memory.changed == Changed::JustNow {
         memory.changed = written_at(&read).map_or(Changed::JustNow, Changed::At);
@@ -240,10 +248,12 @@ fn written_at(meta: &ObjectMeta) -> Option<Timestamp> {
     entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER)).filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
 }
 
-/// Who else wrote to the Secret last.
+/// Who else wrote to the Secret since we did, as the API server noted it.
 pub fn last_stranger(meta: &ObjectMeta) -> Option<&str> {
+    let ours = written_at(meta);
     let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(MANAGER));
-    strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.as_deref()
+    let last = strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    last.manager.as_deref().filter(|_| last.time.as_ref().map(|time| time.0) >= ours)
 }
 
 /// How the Secret compares with what the spec wants, given that its pair stays.
@@ -251,7 +261,7 @@ pub fn last_stranger(meta: &ObjectMeta) -> Option<&str> {
 pub enum Looks {
     /// As it should.
     Right,
-    /// As an earlier spec wanted it, or the time of the last write is not noted yet.
+    /// As an earlier spec or issuer wanted it, or the time of the last write is not noted yet.
     Outdated,
     /// As nobody wanted it: somebody else changed it.
     Altered,
@@ -273,7 +283,11 @@ pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Materia
         && holds(meta.labels.as_ref(), wanted.labels)
         && holds(meta.annotations.as_ref(), wanted.annotations)
         && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid));
-    Ok(if right { Looks::Right } else { Looks::Altered })
+    Ok(match right {
+        true => Looks::Right,
+        false if last_stranger(stored.meta.as_ref().unwrap_or(&ObjectMeta::default())).is_some() => Looks::Altered,
+        false => Looks::Outdated, // nobody else was there: a spec or an issuer that wants it otherwise
+    })
 }
 
 fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretData, Problem> {

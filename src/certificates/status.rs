@@ -125,7 +125,7 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
             status.not_after = Some(seconds(certificate.not_after));
             status.renewal_time = view.renewal_time.map(seconds);
         }
-        Some(_) => {}
+        Some(_) => status.revision = before.revision, // the count goes on with the next one
         None => {
             status.revision = before.revision;
             status.serial_number.clone_from(&before.serial_number);

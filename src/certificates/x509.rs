@@ -149,6 +149,11 @@ impl Certificate {
         if chain.is_empty() { Err(X509Error::NotPem) } else { Ok(chain) }
     }
 
+    /// Whether `now` lies in its life.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
+
     /// Its DER.
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -232,18 +237,16 @@ fn name(general: &GeneralName<'_>) -> Option<Name> {
 }
 
 /// The shortest path of signatures from `leaf` over any of `intermediates` to one of `roots`: what stands above the leaf, the root last; empty
-/// if the leaf is itself a root. None: there is no path on which each certificate may sign what is below it (RFC 5280, section 6.1.4), and is
-/// valid `at` that time, if one is given.
+/// if the leaf is itself a root. None: there is no path on which each certificate is `fit` and may sign what is below it (RFC 5280, section 6.1.4).
 pub fn path<'a>(
     leaf: &'a Certificate,
     intermediates: &'a [Certificate],
     roots: &'a [Certificate],
-    at: Option<Timestamp>,
+    fit: impl Fn(&Certificate) -> bool,
 ) -> Option<Vec<&'a Certificate>> {
     if roots.iter().any(|root| root.der == leaf.der) {
         return Some(Vec::new());
     }
-    let valid = |above: &Certificate| at.is_none_or(|at| above.not_before <= at && at < above.not_after);
     let mut paths = VecDeque::from([Vec::new()]);
     let mut seen = vec![leaf];
     while let Some(below) = paths.pop_front() {
@@ -251,7 +254,7 @@ pub fn path<'a>(
         let depth = below.iter().copied().chain([leaf]).filter(|below: &&Certificate| below.is_ca && !below.is_self_issued()).count();
         let signs = |above: &&Certificate| {
             let deep_enough = above.path_len.is_none_or(|most| usize::try_from(most).is_ok_and(|most| depth <= most));
-            above.is_ca && above.may_sign && deep_enough && valid(above) && top.is_signed_by(above)
+            above.is_ca && above.may_sign && deep_enough && fit(above) && top.is_signed_by(above)
         };
         let with = |above| below.iter().copied().chain([above]).collect::<Vec<_>>();
         if let Some(root) = roots.iter().find(signs) {
@@ -340,9 +343,9 @@ mod tests {
             (vec![most(&middle, 0)], vec![root.clone()], None),
             (vec![middle.clone()], vec![most(&root, 1)], None),
         ] {
-            assert_eq!(names(path(&leaf, &intermediates, &roots, Some(now))), wanted);
+            assert_eq!(names(path(&leaf, &intermediates, &roots, |above| above.is_valid(now))), wanted);
         }
-        assert!(path(&leaf, &[over(&middle)], std::slice::from_ref(&root), None).is_some());
+        assert!(path(&leaf, &[over(&middle)], std::slice::from_ref(&root), |_| true).is_some());
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The only writes of the crate to objects of a cluster: fenced by what was read, and by the lease.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -50,6 +55,30 @@ pub struct Writer {
     client: Client,
     leadership: Leadership,
     manager: &'static str,
+    /// By uid, the version of an object whose status was replaced: what a cache holds until it hears of that.
+    replaced: Versions,
+    /// By namespace and name, the version that we made of an object: what a watch will tell of, and is no news.
+    written: Versions,
+}
+
+/// Versions of objects, for as long as a cache may be behind.
+#[derive(Clone, Default)]
+struct Versions(Arc<Mutex<HashMap<String, (String, Instant)>>>);
+
+impl Versions {
+    /// No cache is behind for longer while its watch lives.
+    const LAST: Duration = Duration::from_mins(1);
+
+    fn insert(&self, key: String, version: String) {
+        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.retain(|_, (_, when)| when.elapsed() < Self::LAST);
+        versions.insert(key, (version, Instant::now()));
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        let versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.get(key).filter(|(_, when)| when.elapsed() < Self::LAST).map(|(version, _)| version.clone())
+    }
 }
 
 /// Objects whose content is overwritten in memory as soon as it was sent or came back.
@@ -104,7 +133,7 @@ impl From<&ObjectMeta> for Fence {
 impl Writer {
     /// With the field manager `manager`.
     pub fn new(client: Client, leadership: Leadership, manager: &'static str) -> Self {
-        Self { client, leadership, manager }
+        Self { client, leadership, manager, replaced: Versions::default(), written: Versions::default() }
     }
 
     fn api<K>(&self, meta: &ObjectMeta) -> Api<K>
@@ -120,7 +149,9 @@ impl Writer {
         self.leadership.check()?;
         let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
         let created = self.api::<K>(object.0.meta()).create(&params, &object.0).await.map(Wiped);
-        Ok(created.map_err(|error| explain(&named(&object.0), error))?.0.meta().clone())
+        let meta = created.map_err(|error| explain(&named(&object.0), error))?.0.meta().clone();
+        self.wrote(&meta);
+        Ok(meta)
     }
 
     /// Applies `object` if it is still the one of `read`, uid and resourceVersion. Fields that an earlier apply set and this one leaves out go.
@@ -144,7 +175,11 @@ impl Writer {
         (meta.uid, meta.resource_version, meta.managed_fields) = (fence.uid, fence.resource_version, None);
         let params = PatchParams { dry_run, ..PatchParams::apply(self.manager).force() };
         let written = api.patch_metadata(&name, &params, &Patch::Apply(&object.0)).await;
-        Ok(written.map_err(|error| explain(&described, error))?.metadata)
+        let meta = written.map_err(|error| explain(&described, error))?.metadata;
+        if !dry_run {
+            self.wrote(&meta);
+        }
+        Ok(meta)
     }
 
     /// What we created is listed as an Update of ours; applied to as it is, keys that are left out later would stay for ever.
@@ -186,7 +221,29 @@ impl Writer {
         let patch = fenced(meta, json!({"op": "add", "path": "/status", "value": status}))
             .map_err(|error| WriteError::Unavailable { object: described.clone(), message: error.to_string() })?;
         let written = api.patch_status(&name, &self.params(), &Patch::<()>::Json(patch)).await;
-        written.map(|_| ()).map_err(|error| explain(&described, error))
+        let written = written.map_err(|error| explain(&described, error))?;
+        if let (Some(uid), Some(version)) = (&meta.uid, &meta.resource_version)
+            && written.metadata.resource_version.as_ref() != Some(version)
+        {
+            self.replaced.insert(uid.clone(), version.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether `meta` is of before our last write to that object's status: who decides on it would take what was true then for what is said now.
+    pub fn is_outdated(&self, meta: &ObjectMeta) -> bool {
+        meta.uid.as_ref().and_then(|uid| self.replaced.get(uid)).is_some_and(|version| Some(version) == meta.resource_version)
+    }
+
+    /// The version of the object that we made, if that was just now: a cache may not know it yet.
+    pub fn just_written(&self, namespace: &str, name: &str) -> Option<String> {
+        self.written.get(&format!("{namespace}/{name}"))
+    }
+
+    fn wrote(&self, meta: &ObjectMeta) {
+        if let (Some(namespace), Some(name), Some(version)) = (&meta.namespace, &meta.name, &meta.resource_version) {
+            self.written.insert(format!("{namespace}/{name}"), version.clone());
+        }
     }
 
     fn params(&self) -> PatchParams {

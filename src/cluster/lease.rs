@@ -105,11 +105,6 @@ impl Leadership {
         boottime() < self.until.load(Ordering::SeqCst)
     }
 
-    /// Whether we have ever led: from then on work is queued, also while a late renewal keeps it from being done.
-    pub fn was_acquired(&self) -> bool {
-        *self.acquired.borrow()
-    }
-
     /// Refuses when we do not lead at this moment.
     pub fn check(&self) -> Result<(), WriteError> {
         if self.is_leading() { Ok(()) } else { Err(WriteError::NotLeading) }

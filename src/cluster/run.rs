@@ -16,7 +16,10 @@ use std::{
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,15 +58,15 @@ pub const PAGE_SIZE: u32 = 250;
 
 type Wake<K> = (ObjectRef<Guarded<K>>, Lane);
 
-/// Asks for objects to be looked at. Before this process leads it does nothing: on becoming the leader everything is looked at anyway.
+/// Asks for objects to be looked at. Before the looks begin it does nothing: then everything is looked at anyway.
 pub struct Waker<K: Resource<DynamicType = ()>> {
     sender: mpsc::UnboundedSender<Wake<K>>,
-    leadership: Leadership,
+    begun: Arc<AtomicBool>,
 }
 
 impl<K: Resource<DynamicType = ()>> Clone for Waker<K> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), leadership: self.leadership.clone() }
+        Self { sender: self.sender.clone(), begun: self.begun.clone() }
     }
 }
 
@@ -76,7 +79,7 @@ impl<K: Resource<DynamicType = ()>> Waker<K> {
     }
 
     fn send(&self, object: ObjectRef<Guarded<K>>, lane: Lane) {
-        if self.leadership.was_acquired() {
+        if self.begun.load(Ordering::SeqCst) {
             let _ = self.sender.send((object, lane)); // the receiver goes with the process only
         }
     }
@@ -137,7 +140,7 @@ where
     pub fn new(api: Api<Guarded<K>>, leadership: Leadership) -> Self {
         let (store, writer) = reflector::store();
         let (sender, wakes) = mpsc::unbounded_channel();
-        let waker = Waker { sender, leadership: leadership.clone() };
+        let waker = Waker { sender, begun: Arc::default() };
         Self { store, waker, wakes, writer, api, leadership, filled: watch::Sender::new(false) }
     }
 
@@ -157,7 +160,7 @@ where
         N: Fn(&watcher::Event<Guarded<K>>, bool) + Send + 'static,
     {
         let Self { store, waker, wakes, writer, api, leadership, filled } = self;
-        let ready = has_filled(filled.subscribe());
+        let (ready, begun) = (has_filled(filled.subscribe()), waker.begun.clone());
         let watch = follow::<K>(api, writer, filled, (waker, noticed));
         let looks = async move {
             let Settings { concurrency, metrics, stop, first } = settings;
@@ -165,6 +168,7 @@ where
                 () = async { leadership.acquired().await; ready.await; first.await; } => {}
                 () = stop.cancelled() => return,
             }
+            begun.store(true, Ordering::SeqCst); // before the store is read
             let counted = metrics.clone();
             let look = Box::new(move |object| guarded(object, context.clone(), reconcile, counted.clone()).boxed());
             let mut looks = Looks::<K> {

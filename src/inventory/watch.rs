@@ -49,6 +49,11 @@ impl<F: Clone + PartialEq> Facts<F> {
         let _ = self.filled.subscribe().wait_for(|filled| *filled).await; // `self` holds the sender
     }
 
+    /// Whether the first list is complete, so that what is not known is not there, as far as the watch has come.
+    pub fn is_filled(&self) -> bool {
+        *self.filled.borrow()
+    }
+
     /// How many objects are known.
     pub fn len(&self) -> usize {
         self.map.read().unwrap_or_else(PoisonError::into_inner).len()

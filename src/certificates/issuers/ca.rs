@@ -87,9 +87,9 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     } else {
         roots
     };
-    let Some(above) = path(&ca, &intermediates, &roots, Some(now)) else {
+    let Some(above) = path(&ca, &intermediates, &roots, |above| above.is_valid(now)) else {
         return Err(invalid(
-            match path(&ca, &intermediates, &roots, None).and_then(|path| path.into_iter().find(|above| above.not_after <= now)) {
+            match path(&ca, &intermediates, &roots, |_| true).and_then(|path| path.into_iter().find(|above| above.not_after <= now)) {
                 Some(over) => {
                     format!("{}, which stands above {name}, has expired at {}; put a new chain there", over.subject_text, over.not_after)
                 }
