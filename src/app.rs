@@ -20,6 +20,7 @@ use crate::{
         permissions::{self, Permission},
         steps::Steps,
     },
+    inventory::{self, Inventory},
     server::{self, readiness::Readiness},
     telemetry::{
         audit::Audit,
@@ -46,8 +47,8 @@ impl Area {
     }
 
     /// What every replica may do, whatever is enabled.
-    pub const fn shared_permissions() -> &'static [Permission] {
-        permissions::PERMISSIONS
+    pub const fn shared_permissions() -> [&'static [Permission]; 2] {
+        [permissions::PERMISSIONS, inventory::permissions::PERMISSIONS]
     }
 }
 
@@ -90,16 +91,27 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
     let mut rotations = Vec::new();
     for scope in scopes(&settings) {
+        let inventory = Inventory::default();
+        let mut hears = Vec::new();
         if settings.areas.contains(&Area::Certificates) {
-            let (store, area) =
-                certificates::area::run(parts(&client, &settings, &leadership, &readiness, &metrics), scope.as_deref(), stop.clone());
-            rotations.push(store);
-            let stop = stop.clone();
-            areas.spawn(async move {
-                area.await;
-                if stop.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the certificates area ended by itself")) }
-            });
+            let parts = parts(&client, &settings, &leadership, &readiness, &metrics);
+            let running = certificates::area::run(parts, scope.as_deref(), inventory.clone(), stop.clone());
+            rotations.push(running.rotations);
+            hears.push(running.users_changed);
+            areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
         }
+        let (place, filled) = (scope.as_deref().map(|namespace| format!(" in {namespace}")).unwrap_or_default(), inventory.clone());
+        readiness.wait_for(&format!("the inventory{place}"), async move { filled.filled().await });
+        let follow =
+            inventory.follow(client.clone(), scope, move |namespace, source| hears.iter().for_each(|hear| hear(namespace, source)));
+        let stopped = stop.clone();
+        let follow = async move {
+            tokio::select! {
+                () = follow => {}
+                () = stopped.cancelled() => {}
+            }
+        };
+        areas.spawn(until_stopped("the inventory", follow, stop.clone()));
     }
     let (served, clock) = (CancellationToken::new(), settings.clock.clone());
     let refresh = {
@@ -130,6 +142,12 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     tracing::info!("stopped");
     ended
+}
+
+/// What must not end before it is stopped.
+async fn until_stopped(what: &'static str, work: impl Future<Output = ()>, stop: CancellationToken) -> anyhow::Result<()> {
+    work.await;
+    if stop.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("{what} ended by itself")) }
 }
 
 /// Takes part in the election until the end; without one there is nothing to lose.
@@ -198,6 +216,9 @@ fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
             counts.nearest_expiry = earlier(counts.nearest_expiry, expiry);
             counts.overdue += i64::from(expiry < MONTH && renewal.is_none_or(|renewal| renewal < 0.0));
         }
+        let consumers = status.consumers.unwrap_or_default();
+        counts.consumers_current += consumers.current;
+        counts.consumers_stale += consumers.total - consumers.current;
         if let Some(renewal) = renewal {
             counts.nearest_renewal = earlier(counts.nearest_renewal, renewal);
         }

@@ -7,6 +7,7 @@
 //! | [`api`] | the custom resources: data only, one file per kind |
 //! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
+//! | [`rollout`] | who consumes a value, and whether they have the one that is there now |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
 //! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod cluster;
 pub mod ids;
 pub mod inventory;
+pub mod rollout;
 pub mod schedule;
 pub mod server;
 pub mod telemetry;

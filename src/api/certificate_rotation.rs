@@ -28,6 +28,7 @@ use crate::certificates::issuers::IssuerSpec;
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.notAfter"),
     printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewalTime"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Consumers", type_ = "string", json_path = ".status.consumers.summary"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -260,12 +261,29 @@ pub struct CertificateRotationStatus {
     /// When it will be renewed at the latest moment planned; earlier than asked by a jitter that comes from the object's uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_time: Option<Time>,
+    /// The Pods that use the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<Consumers>,
     /// The last rotation that was completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation: Option<LastRotation>,
     /// The last attempt that failed; goes with the next success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
+}
+
+/// Pods that use a Secret, and whether they are younger than its value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Consumers {
+    /// `CURRENT/TOTAL`.
+    pub summary: String,
+    /// How many use it.
+    pub total: i64,
+    /// How many have the value that is there now.
+    pub current: i64,
+    /// The names of those that may still run the one before, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
 }
 
 /// A completed rotation.

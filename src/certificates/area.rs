@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{
     FutureExt,
-    future::{join_all, select_all},
+    future::{BoxFuture, join_all, select_all},
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -32,9 +32,10 @@ use crate::{
         steps::Steps,
     },
     inventory::{
-        Facts,
+        Change, Facts, Followed, Hear, Inventory,
         namespaces::{self, NamespaceLabels},
-        secrets::{self, SecretFact},
+        secrets::SecretFact,
+        template::Source,
     },
     server::readiness::Readiness,
     telemetry::{audit::Audit, metrics::Metrics},
@@ -71,11 +72,34 @@ pub struct Parts {
 /// The caches of one scope, for who counts and shows.
 pub type Rotations = Store<Guarded<CertificateRotation>>;
 
+/// What runs in one scope.
+pub struct Running {
+    /// The resources.
+    pub rotations: Rotations,
+    /// To be told what has other users than before.
+    pub users_changed: Hear,
+    /// The watches and the run loops; ends only when it is stopped.
+    pub work: BoxFuture<'static, ()>,
+}
+
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: Parts, namespace: Option<&str>, stop: CancellationToken) -> (Rotations, impl Future<Output = ()> + Send + 'static) {
+pub fn run(parts: Parts, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running {
     let watched = Watched::new(&parts, namespace);
     watched.hold_readiness(&parts.readiness, namespace);
-    (watched.rotations.store.clone(), all(parts, watched, stop))
+    let (index, waker) = (Shared::default(), watched.rotations.waker.clone());
+    let users_changed = {
+        let index = index.clone();
+        move |namespace: &str, source: &Source| {
+            if let Source::Secret(name) = source {
+                wake_all(&waker, index.read(|index| index.writers_of_secret(namespace, name)));
+            }
+        }
+    };
+    Running {
+        rotations: watched.rotations.store.clone(),
+        users_changed: Arc::new(users_changed),
+        work: all(parts, watched, (index, inventory), stop).boxed(),
+    }
 }
 
 /// The kinds of one scope.
@@ -111,14 +135,14 @@ impl Watched {
     }
 }
 
-async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
-    let index = Shared::default();
+async fn all(parts: Parts, watched: Watched, (index, inventory): (Shared, Inventory), stop: CancellationToken) {
     let Watched { rotations, secrets: (secret_facts, secrets_api), cluster } = watched;
     let waker = rotations.waker.clone();
     let settings = |first| Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone(), stop: stop.clone(), first };
     let (mut loops, mut watches) = (Vec::new(), Vec::new());
-    // Whether an issuer is there and allows a namespace cannot be told before both are listed.
-    let mut first = std::future::ready(()).boxed();
+    // Who uses a Secret cannot be told before the inventory is filled; whether an issuer allows a namespace, not before both are listed.
+    let used = inventory.clone();
+    let mut first = async move { used.filled().await }.boxed();
     let (mut issuer_waker, mut cluster_issuers) = (None, None);
     if let Some((issuers, namespace_facts)) = cluster {
         issuer_waker = Some((issuers.waker.clone(), issuers.store.clone(), parts.operator_namespace.clone()));
@@ -129,20 +153,19 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
         });
         let (listed, namespaces) = (issuers.filled(), namespace_facts.clone());
         first = async move {
-            futures::join!(listed, namespaces.filled());
+            futures::join!(first, listed, namespaces.filled());
         }
         .boxed();
         let context = Arc::new(issuer_context(&parts, &index));
         let noticed = issuer_changed(index.clone(), waker.clone());
         loops.push(issuers.run(settings(std::future::ready(()).boxed()), context, noticed, issuer_controller::reconcile).boxed());
         let (index, waker, api) = (index.clone(), waker.clone(), Api::<PartialObjectMeta<Namespace>>::all(parts.client.clone()));
-        let follow = async move {
-            namespace_facts.follow(api, namespaces::fact, |key| wake_all(&waker, index.read(|index| index.with_issuer_in(&key.1)))).await;
-        };
-        watches.push(follow.boxed());
+        let what = Followed { kind: "Namespace", optional: false };
+        let changed = move |change: &Change<NamespaceLabels>| wake_all(&waker, index.read(|index| index.with_issuer_in(&change.key.1)));
+        watches.push(namespace_facts.follow(api, what, |object| Some(namespaces::labels(object)), changed).boxed());
     }
     let noticed = rotation_changed(index.clone(), waker.clone(), issuer_waker.as_ref().map(|(waker, ..)| waker.clone()));
-    let context = Arc::new(rotation_context(&parts, &index, &secret_facts, cluster_issuers));
+    let context = Arc::new(rotation_context(&parts, &index, (inventory, secret_facts.clone()), cluster_issuers));
     let news = {
         let (writer, facts) = (context.writer.clone(), secret_facts.clone());
         move |namespace: &str, name: &str| {
@@ -151,7 +174,8 @@ async fn all(parts: Parts, watched: Watched, stop: CancellationToken) {
     };
     loops.push(rotations.run(settings(first), context, noticed, controller::reconcile).boxed());
     let changed = secret_changed(index, waker, issuer_waker, news);
-    watches.push(async move { secret_facts.follow(secrets_api, secrets::fact, changed).await }.boxed());
+    let what = Followed { kind: "Secret", optional: false };
+    watches.push(secret_facts.follow(secrets_api, what, |object| Some(SecretFact::of(object)), changed).boxed());
     // On `stop` each loop ends when what is under way is done, and all of them are waited for; the watches have no end of their own.
     let loops = async {
         let ((), _, rest) = select_all(loops).await;
@@ -179,7 +203,12 @@ fn issuer_context(parts: &Parts, index: &Shared) -> issuer_controller::Context {
     }
 }
 
-fn rotation_context(parts: &Parts, index: &Shared, secrets: &Facts<SecretFact>, issuers: Option<ClusterIssuers>) -> controller::Context {
+fn rotation_context(
+    parts: &Parts,
+    index: &Shared,
+    (inventory, secrets): (Inventory, Facts<SecretFact>),
+    issuers: Option<ClusterIssuers>,
+) -> controller::Context {
     controller::Context {
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         client: parts.client.clone(),
@@ -192,7 +221,8 @@ fn rotation_context(parts: &Parts, index: &Shared, secrets: &Facts<SecretFact>, 
         issuers,
         failures: Failures::default(),
         races: Failures::default(),
-        secrets: secrets.clone(),
+        inventory,
+        secrets,
         contest: Contest::default(),
     }
 }
@@ -269,8 +299,9 @@ fn secret_changed(
     waker: Waker<CertificateRotation>,
     issuers: Option<(Waker<CertificateIssuer>, Store<Guarded<CertificateIssuer>>, String)>,
     news: impl Fn(&str, &str) -> bool + Send + 'static,
-) -> impl Fn(&crate::inventory::Key) + Send + 'static {
-    move |(namespace, name)| {
+) -> impl Fn(&Change<SecretFact>) + Send + 'static {
+    move |change| {
+        let (namespace, name) = &change.key;
         let news = news(namespace, name);
         wake_all(
             &waker,

@@ -24,7 +24,7 @@ use super::{
     outputs::{self, Material},
     reason::Reason,
     request,
-    rotate::{self, Found, Looks, Order, Stored},
+    rotate::{self, Found, Looks, Order, Rotated, Stored},
     status::{self, Halt, Problem, View},
 };
 use crate::{
@@ -40,7 +40,8 @@ use crate::{
         steps::Steps,
         unreadable,
     },
-    inventory::{Facts, namespaces::NamespaceLabels, secrets::SecretFact},
+    inventory::{Facts, Inventory, namespaces::NamespaceLabels, secrets::SecretFact, template::Source},
+    rollout::consumption::Consumption,
     schedule::jitter,
     telemetry::{
         audit::Audit,
@@ -81,6 +82,8 @@ pub struct Context {
     pub failures: Failures,
     /// How often each object had to be decided on again in a row.
     pub races: Failures,
+    /// Who uses which Secret.
+    pub inventory: Inventory,
     /// Which Secrets are there.
     pub secrets: Facts<SecretFact>,
     /// Who undoes what is written.
@@ -225,6 +228,7 @@ async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<Vie
         Err(Halt::Problem(problem)) => view.problem = Some(problem),
         Err(Halt::Superseded(error)) => return Err(error),
     }
+    view.consumption = consumption(context, rotation, &view);
     Ok(view)
 }
 
@@ -250,8 +254,19 @@ async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut V
     if let Pair::Good(certificate, _) = &pair {
         view.renewal_time = Some(renewal_time(&rotation.spec, certificate, &rotation.uid().unwrap_or_default()));
     }
-    (view.pair, view.memory) = (Some(pair), Memory::read(meta.annotations.as_ref()));
+    (view.pair, view.memory, view.created) = (Some(pair), Memory::read(meta.annotations.as_ref()), created(&meta));
     Ok(Stored { meta: Some(meta), data, memory: view.memory.clone() })
+}
+
+fn created(meta: &ObjectMeta) -> Option<Timestamp> {
+    meta.creation_timestamp.as_ref().map(|time| time.0)
+}
+
+/// Who uses the Secret, and who of them has what is in it now.
+fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -> Option<Consumption> {
+    let changed = view.memory.changed.since(view.created)?;
+    let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
+    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), changed))
 }
 
 /// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
@@ -315,7 +330,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
                 may_put_right(context, rotation, stored, now)?;
             }
             let order = Order { reason: plan.reason, request: &request, requested, issuer: &identity };
-            let (memory, material) = rotate::rotate(context, rotation, stored, issuer.as_ref(), &order).await?;
+            let Rotated { material, memory, meta } = rotate::rotate(context, rotation, stored, issuer.as_ref(), &order).await?;
             if undone {
                 context.contest.put_right(&uid, now);
             }
@@ -324,7 +339,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
             let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
             let plan = judge(&pair, &memory);
             (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
-            (view.pair, view.memory) = (Some(pair), memory);
+            (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
             Ok(())
         }
     }

@@ -135,6 +135,12 @@ impl Index {
         self.secrets.get(&(namespace.into(), name.into())).into_iter().flatten().cloned().collect()
     }
 
+    /// Who writes the Secret, or wants to.
+    pub fn writers_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
+        let writes = |key: &Key| self.entries.get(key).is_some_and(|entry| entry.writes.iter().any(|written| written == name));
+        self.users_of_secret(namespace, name).into_iter().filter(writes).collect()
+    }
+
     /// Who reads the Secret.
     pub fn readers_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
         let reads = |key: &Key| self.entries.get(key).is_some_and(|entry| entry.reads.iter().any(|read| read == name));
@@ -228,6 +234,8 @@ mod tests {
         assert!(index.remove(&key("another")).is_empty());
         assert!(index.users_of_secret("other", "the-ca").is_empty());
         assert!(index.readers_of_secret("shop", "tls").is_empty(), "only its writer knows it");
+        assert_eq!(index.writers_of_secret("shop", "tls"), [key("a")]);
+        assert_eq!(index.writers_of_secret("shop", "the-ca"), [key("maker")]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::rollout::consumption;
+
 const REQUEST: &str = "seaworthy.dev/request-hash";
 const ISSUER: &str = "seaworthy.dev/issuer";
 const AUTHORITY: &str = "seaworthy.dev/ca-fingerprint";
@@ -53,6 +55,15 @@ pub enum Changed {
 }
 
 impl Changed {
+    /// For those who count consumers; `created` is when the Secret was. None: not known yet.
+    pub fn since(self, created: Option<Timestamp>) -> Option<consumption::Changed> {
+        match self {
+            Self::AtCreation => created.map(consumption::Changed::Created),
+            Self::JustNow => None,
+            Self::At(time) => Some(consumption::Changed::At(time)),
+        }
+    }
+
     fn read(text: Option<&String>) -> Self {
         match text.map(|text| text.parse()) {
             None => Self::AtCreation,

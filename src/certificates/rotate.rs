@@ -67,14 +67,25 @@ pub struct Order<'a> {
     pub issuer: &'a str,
 }
 
-/// Issues and stores a new pair. Returns what is then written down with it, and the pair.
+/// What came of a rotation.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The pair.
+    pub material: Material,
+    /// What is written down with it.
+    pub memory: Memory,
+    /// The metadata of its Secret.
+    pub meta: ObjectMeta,
+}
+
+/// Issues and stores a new pair.
 pub async fn rotate(
     context: &Context,
     rotation: &CertificateRotation,
     stored: &Stored,
     issuer: &dyn OpenIssuer,
     order: &Order<'_>,
-) -> Result<(Memory, Material), Halt> {
+) -> Result<Rotated, Halt> {
     let now = context.clock.now();
     let steps = &context.steps;
     let material = steps.run("issue", issue(rotation, stored, issuer, now)).await?;
@@ -99,9 +110,9 @@ pub async fn rotate(
             keep_previous(context, rotation, stored, order.reason).await
         })
         .await?;
-    steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
+    let meta = steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
     context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
-    Ok((memory, material))
+    Ok(Rotated { material, memory, meta })
 }
 
 /// A key and a certificate for it, verified.
@@ -214,14 +225,13 @@ pub async fn store(
     stored: &Stored,
     material: &Material,
     memory: &mut Memory,
-) -> Result<(), Halt> {
+) -> Result<ObjectMeta, Halt> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
     let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, &data, memory, true);
     let Some(read) = &stored.meta else {
         memory.changed = Changed::AtCreation;
-        context.writer.create(with(memory)).await?;
-        return Ok(());
+        return Ok(context.writer.create(with(memory)).await?);
     };
     let mut read = read.clone();
     if data.iter().any(|(key, value)| stored.data.get(key) != Some(value)) {
@@ -229,17 +239,21 @@ pub async fn store(
         read = context.writer.apply(with(memory), &read).await?;
         let timed = Memory { changed: written_at(&read).map_or(Changed::JustNow, Changed::At), ..memory.clone() };
         // The pair is stored. That the time could not be noted is no failure: whoever looks next notes it.
-        match context.writer.apply(with(&timed), &read).await {
-            Ok(_) => *memory = timed,
-            Err(error) => tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later"),
-        }
-        return Ok(());
+        return Ok(match context.writer.apply(with(&timed), &read).await {
+            Ok(written) => {
+                *memory = timed;
+                written
+            }
+            Err(error) => {
+                tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later");
+                read
+            }
+        });
     }
     if memory.changed == Changed::JustNow {
         memory.changed = written_at(&read).map_or(Changed::JustNow, Changed::At);
     }
-    context.writer.apply(with(memory), &read).await?;
-    Ok(())
+    Ok(context.writer.apply(with(memory), &read).await?)
 }
 
 /// When we wrote last, as the API server noted it.

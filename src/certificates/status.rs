@@ -10,11 +10,12 @@ use super::{
     reason::Reason,
 };
 use crate::{
-    api::certificate_rotation::{CertificateRotationStatus, LastFailure, LastRotation},
+    api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation},
     cluster::{
         apply::WriteError,
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
     },
+    rollout::consumption::Consumption,
 };
 
 /// What keeps something from being done.
@@ -91,8 +92,12 @@ pub struct View {
     pub renewal_time: Option<Timestamp>,
     /// The decision; None if it did not come to one.
     pub plan: Option<Plan>,
+    /// When its Secret was created.
+    pub created: Option<Timestamp>,
     /// Whether the pair was made in this look.
     pub rotated: bool,
+    /// Who uses the Secret. None: it cannot be told, and what was known stays.
+    pub consumption: Option<Consumption>,
     /// What went wrong.
     pub problem: Option<Problem>,
 }
@@ -114,6 +119,7 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
         conditions: conditions::merge(&before.conditions, findings(before, view, now), generation, now),
         issuer: view.issuer.clone().or_else(|| before.issuer.clone()),
         last_rotation: last_rotation(before, view, now),
+        consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
         ..CertificateRotationStatus::default()
     };
     match &view.pair {
@@ -145,6 +151,19 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
         message: conditions::cut(&problem.message, 1024).into(),
     });
     status
+}
+
+fn consumers(consumption: &Consumption) -> Consumers {
+    const SHOWN: usize = 10;
+    let (total, stale) = (consumption.total, &consumption.stale);
+    let current = total - stale.len();
+    let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    Consumers {
+        summary: format!("{current}/{total}"),
+        total: count(total),
+        current: count(current),
+        stale: stale.iter().take(SHOWN).cloned().collect(),
+    }
 }
 
 fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Option<LastRotation> {

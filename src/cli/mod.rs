@@ -4,6 +4,7 @@
 //! reached or run.
 
 mod completion;
+mod consumers;
 mod controller;
 mod crds;
 mod rotate;
@@ -31,6 +32,7 @@ enum Command {
     Crds(crds::Arguments),
     Status(status::Arguments),
     Rotate(rotate::Arguments),
+    Consumers(consumers::Arguments),
     Completion(completion::Arguments),
 }
 
@@ -67,6 +69,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Status(arguments) => status::run(arguments).await,
         Command::Rotate(arguments) => rotate::run(arguments).await,
+        Command::Consumers(arguments) => consumers::run(arguments).await,
         Command::Completion(arguments) => {
             completion::run(&arguments);
             Ok(())

@@ -58,6 +58,9 @@ struct Row {
     renews: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<i64>,
+    /// Pods with the present value / Pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumers: Option<String>,
 }
 
 /// Below this width a timeline would leave no room for the rest.
@@ -119,6 +122,7 @@ fn of_rotation(guard: DeserializeGuard<CertificateRotation>) -> Row {
                 expires: time(status.not_after),
                 renews,
                 revision: status.revision,
+                consumers: status.consumers.map(|consumers| consumers.summary),
                 ..row("CertificateRotation", namespace, name, &status.conditions)
             }
         }
@@ -150,7 +154,7 @@ fn row(kind: &str, namespace: Option<String>, name: String, conditions: &[Condit
         || ("Unknown".to_owned(), "the operator has not looked at it yet; is it running?".to_owned()),
         |condition| (condition.reason.clone(), condition.message.clone()),
     );
-    Row { kind: kind.into(), namespace, name, ready, reason, message, expires: None, renews: None, revision: None }
+    Row { kind: kind.into(), namespace, name, ready, reason, message, expires: None, renews: None, revision: None, consumers: None }
 }
 
 fn unreadable(kind: &str, namespace: Option<String>, name: String, error: &str) -> Row {
@@ -170,7 +174,7 @@ fn show(rows: &[Row], namespace: Option<&str>, now: Timestamp) {
     let wide = table.width().is_some_and(|width| width >= WIDE);
     let horizon = rows.iter().filter_map(|row| row.expires).max().unwrap_or(now);
     let mut header = vec!["READY", "KIND", "NAMESPACE", "NAME", "EXPIRES", "NEXT"];
-    header.push(if wide { "TIMELINE" } else { "SAYS" });
+    header.extend([if wide { "TIMELINE" } else { "SAYS" }, "CONSUMERS"]);
     table.set_header(header);
     for row in rows {
         let ready = Cell::new(if row.ready { "True" } else { "False" }).fg(if row.ready { Color::Green } else { Color::Red });
@@ -191,6 +195,7 @@ fn show(rows: &[Row], namespace: Option<&str>, now: Timestamp) {
             Cell::new(expires),
             Cell::new(next),
             Cell::new(last),
+            Cell::new(row.consumers.clone().unwrap_or_else(dash)),
         ]);
     }
     print(&table.to_string());
@@ -199,7 +204,7 @@ fn show(rows: &[Row], namespace: Option<&str>, now: Timestamp) {
 }
 
 /// `in 29d`, `in 3h`, `5m ago`.
-fn span(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn span(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.duration_since(now).as_secs();
     let text = match seconds.abs() {
         seconds if seconds >= 2 * 86_400 => format!("{}d", seconds / 86_400),

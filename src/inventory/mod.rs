@@ -1,11 +1,151 @@
 //! What runs here: one watch for each built-in kind, kept as small facts; no object and no value is kept.
 //!
 //! ```text
-//!   watch (metadata) ──► fact ──► map ──► what changed ──► areas wake what depends on it
+//!   watch ──► fact ──► facts and their index ──► what changed ──► areas wake what depends on it
+//!                            │
+//!                            └──► consumers: who uses this Secret or ConfigMap, how, and in which Pods
 //! ```
 
+pub mod consumers;
+pub mod facts;
+mod intern;
 pub mod namespaces;
+pub mod permissions;
+pub mod pods;
+pub mod references;
 pub mod secrets;
+pub mod template;
 mod watch;
+pub mod workloads;
 
-pub use watch::{Facts, Key};
+use std::sync::Arc;
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Pod, ServiceAccount},
+        networking::v1::Ingress,
+    },
+};
+use kube::{Api, Client, Resource, core::DynamicObject};
+
+pub use self::{
+    facts::{Change, Facts, Key},
+    watch::Followed,
+};
+use self::{
+    facts::{Fact, Term},
+    pods::PodFact,
+    references::ReferenceFact,
+    template::Source,
+    workloads::WorkloadFact,
+};
+
+/// Who runs what, and who uses which Secret or ConfigMap; all clones see the same.
+#[derive(Clone, Default)]
+pub struct Inventory {
+    pods: Facts<PodFact>,
+    /// As many as [`workloads::KINDS`], in that order.
+    workloads: [Facts<WorkloadFact>; workloads::KINDS.len()],
+    accounts: Facts<ReferenceFact>,
+    ingresses: Facts<ReferenceFact>,
+    gateways: Facts<ReferenceFact>,
+}
+
+/// Hears that the users of something are others than they were.
+pub type Hear = Arc<dyn Fn(&str, &Source) + Send + Sync>;
+
+impl Inventory {
+    /// Follows everything, in one namespace or in all. `changed` hears the namespace and what is used, for each object that used it before or does
+    /// now. Runs until it is dropped.
+    pub async fn follow(self, client: Client, namespace: Option<String>, changed: impl Fn(&str, &Source) + Send + Sync + 'static) {
+        let place = Place { client, namespace };
+        let hear: Hear = Arc::new(changed);
+        let (pods, templates) = (pods::Reader::default(), Arc::new(workloads::Reader::default()));
+        let required = |kind| Followed { kind, optional: false };
+        let mut watches: Vec<BoxFuture<'static, ()>> = vec![
+            self.pods.follow(place.of::<Pod>(), required("Pod"), move |pod| Some(pods.read(pod)), tell(&hear)).boxed(),
+            self.accounts.follow(place.of::<ServiceAccount>(), required("ServiceAccount"), references::of_account, tell(&hear)).boxed(),
+            self.ingresses.follow(place.of::<Ingress>(), required("Ingress"), references::of_ingress, tell(&hear)).boxed(),
+            self.gateways
+                .follow(
+                    place.dynamic(&references::gateways()),
+                    Followed { kind: "Gateway", optional: true },
+                    references::of_gateway,
+                    tell(&hear),
+                )
+                .boxed(),
+        ];
+        for (kind, facts) in workloads::KINDS.iter().zip(self.workloads) {
+            let templates = templates.clone();
+            let what = Followed { kind: kind.kind, optional: kind.optional };
+            let read = move |object: &DynamicObject| templates.read(kind, object);
+            watches.push(facts.follow(place.dynamic(&kind.resource()), what, read, tell(&hear)).boxed());
+        }
+        select_all(watches).await;
+    }
+
+    /// Returns when everything was listed, as far as it is there.
+    pub async fn filled(&self) {
+        futures::join!(self.pods.filled(), self.accounts.filled(), self.ingresses.filled(), self.gateways.filled());
+        for facts in &self.workloads {
+            facts.filled().await;
+        }
+    }
+
+    /// Every image that a Pod runs: the Pod, and what its containers run. Pods that have ended are left out.
+    pub fn for_each_image(&self, mut visit: impl FnMut(&Key, &pods::Image)) {
+        self.pods.for_each(|key, pod| {
+            if !pod.over {
+                pod.images.iter().for_each(|image| visit(key, image));
+            }
+        });
+    }
+}
+
+/// One namespace, or all.
+struct Place {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Place {
+    fn of<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn dynamic(&self, resource: &kube::core::ApiResource) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+}
+
+/// Tells of each source that was used before a change or is used after it.
+fn tell<F: Fact>(hear: &Hear) -> impl Fn(&Change<F>) + Send + Sync + use<F> {
+    let hear = hear.clone();
+    move |change| {
+        let mut sources: Vec<Source> = [&change.before, &change.after]
+            .into_iter()
+            .flatten()
+            .flat_map(Fact::terms)
+            .filter_map(|term| match term {
+                Term::Uses(source) => Some(source),
+                _ => None,
+            })
+            .collect();
+        sources.sort();
+        sources.dedup();
+        for source in sources {
+            hear(&change.key.0, &source);
+        }
+    }
+}

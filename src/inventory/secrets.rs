@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 
+use super::facts::Fact;
+
 /// What is kept of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFact {
@@ -10,7 +12,11 @@ pub struct SecretFact {
     pub resource_version: Box<str>,
 }
 
-/// The fact about `object`.
-pub fn fact(object: &PartialObjectMeta<Secret>) -> SecretFact {
-    SecretFact { resource_version: object.metadata.resource_version.as_deref().unwrap_or_default().into() }
+impl Fact for SecretFact {}
+
+impl SecretFact {
+    /// Of `object`.
+    pub fn of(object: &PartialObjectMeta<Secret>) -> Self {
+        Self { resource_version: object.metadata.resource_version.as_deref().unwrap_or_default().into() }
+    }
 }

@@ -65,6 +65,11 @@ struct ReadyLabel {
     ready: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// What is true of all certificates together, for the gauges.
@@ -76,6 +81,10 @@ pub struct Certificates {
     pub not_ready: i64,
     /// How many end within 30 days although the time to renew them has passed.
     pub overdue: i64,
+    /// Pods that have the present value.
+    pub consumers_current: i64,
+    /// Pods that may still have the one before.
+    pub consumers_stale: i64,
     /// Seconds until the first one ends; negative if it has.
     pub nearest_expiry: Option<f64>,
     /// Seconds until the next renewal.
@@ -93,6 +102,7 @@ pub struct Metrics {
     failures: Family<KindReason, Counter>,
     certificates: Family<ReadyLabel, Gauge>,
     overdue: Gauge,
+    consumers: Family<StateLabel, Gauge>,
     nearest_expiry: Seconds,
     nearest_renewal: Seconds,
     queue_depth: Family<Kind, Gauge>,
@@ -122,6 +132,7 @@ impl Metrics {
             failures: Family::default(),
             certificates: Family::default(),
             overdue: Gauge::default(),
+            consumers: Family::default(),
             nearest_expiry: Seconds::default(),
             nearest_renewal: Seconds::default(),
             queue_depth: Family::default(),
@@ -137,6 +148,11 @@ impl Metrics {
         r.register("rotation_failures", "Failed attempts by kind and reason", metrics.failures.clone());
         r.register("certificates", "CertificateRotations by readiness", metrics.certificates.clone());
         r.register("certificates_overdue", "Certificates that end within 30 days although their renewal is due", metrics.overdue.clone());
+        r.register(
+            "consumers",
+            "Pods that use a managed Secret, with its present value or possibly with the one before",
+            metrics.consumers.clone(),
+        );
         r.register_with_unit("nearest_expiry", "Time until the first certificate expires", Unit::Seconds, metrics.nearest_expiry.clone());
         r.register_with_unit("nearest_renewal", "Time until the next renewal", Unit::Seconds, metrics.nearest_renewal.clone());
         r.register("queue_depth", "Objects that wait to be looked at", metrics.queue_depth.clone());
@@ -175,6 +191,8 @@ impl Metrics {
         self.certificates.get_or_create(&ReadyLabel { ready: "true" }).set(now.ready);
         self.certificates.get_or_create(&ReadyLabel { ready: "false" }).set(now.not_ready);
         self.overdue.set(now.overdue);
+        self.consumers.get_or_create(&StateLabel { state: "current" }).set(now.consumers_current);
+        self.consumers.get_or_create(&StateLabel { state: "stale" }).set(now.consumers_stale);
         self.nearest_expiry.set(now.nearest_expiry.unwrap_or(f64::INFINITY));
         self.nearest_renewal.set(now.nearest_renewal.unwrap_or(f64::INFINITY));
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{ControlPlane, Operator, try_command};
 
 /// Runs it against a cluster; exit code, standard output and error together.
-fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
+pub fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
     let output =
         std::process::Command::new(env!("CARGO_BIN_EXE_seaworthy")).args(arguments).env("KUBECONFIG", kubeconfig).output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())

@@ -11,5 +11,6 @@ mod election;
 mod examples;
 mod faults;
 mod hostile;
+mod inventory;
 mod lifecycle;
 mod refusals;

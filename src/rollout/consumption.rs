@@ -1,0 +1,96 @@
+//! Which Pods run the value that is in a Secret now, and which still run the one before. Pure.
+
+use jiff::Timestamp;
+
+use crate::inventory::{consumers::Consumer, pods::PodFact};
+
+/// When the data of a Secret became what it is, by the API server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// With the Secret itself.
+    Created(Timestamp),
+    /// Later.
+    At(Timestamp),
+}
+
+impl Changed {
+    /// Whether `pod` may still run what was there before: it is not younger than the change. Times are whole seconds, so one of the same second
+    /// counts as older. A Pod that waited for the Secret to be created has not started before it.
+    pub fn is_missed_by(self, pod: &PodFact) -> bool {
+        match self {
+            Self::At(time) => pod.created <= time,
+            Self::Created(time) => pod.started.is_some_and(|started| started < time),
+        }
+    }
+}
+
+/// Counts of Pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consumption {
+    /// That use it.
+    pub total: usize,
+    /// Names of those that may still run what was before, in order.
+    pub stale: Vec<String>,
+}
+
+impl Consumption {
+    /// Of all Pods of `consumers`.
+    pub fn of(consumers: &[Consumer], changed: Changed) -> Self {
+        let pods = || consumers.iter().flat_map(|consumer| &consumer.pods);
+        let mut stale: Vec<String> = pods().filter(|(_, pod)| changed.is_missed_by(pod)).map(|(name, _)| name.to_string()).collect();
+        stale.sort();
+        Self { total: pods().count(), stale }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::inventory::pods::Owner;
+
+    fn time(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pod(created: i64, started: Option<i64>) -> PodFact {
+        PodFact {
+            created: time(created),
+            started: started.map(time),
+            ready: true,
+            over: false,
+            owner: None,
+            uses: [].into(),
+            images: [].into(),
+        }
+    }
+
+    #[test]
+    fn older_than_the_change() {
+        for (changed, created, started, missed) in [
+            (Changed::At(time(100)), 99, Some(99), true),
+            (Changed::At(time(100)), 100, Some(101), true),
+            (Changed::At(time(100)), 101, Some(101), false),
+            (Changed::At(time(100)), 99, None, true),
+            (Changed::Created(time(100)), 50, Some(101), false),
+            (Changed::Created(time(100)), 50, Some(100), false),
+            (Changed::Created(time(100)), 50, Some(99), true),
+            (Changed::Created(time(100)), 50, None, false),
+        ] {
+            assert_eq!(changed.is_missed_by(&pod(created, started)), missed, "{changed:?} {created} {started:?}");
+        }
+    }
+
+    #[test]
+    fn pods_are_counted_over_all_consumers() {
+        let consumer = |kind: &str, pods: &[(&str, i64)]| Consumer {
+            owner: Owner { kind: kind.into(), name: "w".into() },
+            uses: Vec::new(),
+            pods: pods.iter().map(|(name, created)| ((*name).into(), pod(*created, Some(*created)))).collect(),
+        };
+        let consumers = [consumer("Deployment", &[("b", 1), ("c", 9)]), consumer("Ingress", &[]), consumer("Pod", &[("a", 5)])];
+        let counted = Consumption::of(&consumers, Changed::At(time(5)));
+        assert_eq!(counted, Consumption { total: 3, stale: vec!["a".into(), "b".into()] });
+        assert_eq!(Consumption::of(&[], Changed::At(time(5))), Consumption::default());
+    }
+}
