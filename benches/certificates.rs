@@ -2,16 +2,12 @@
 //! an idle operator. Run it with `make bench`, which starts the control plane that it needs.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends at the first error, and prints")]
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+mod support;
+
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Secret},
-    events::v1::Event,
-};
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -20,8 +16,9 @@ use kube::{
 use seaworthy::api::CertificateRotation;
 use serde_json::{Value, json};
 
+use self::support::{Operator, PARALLEL, fill, namespace};
+
 const COUNT: u16 = 500;
-const PARALLEL: usize = 16;
 
 #[tokio::main]
 async fn main() {
@@ -49,33 +46,6 @@ async fn main() {
     clear(&client, "large").await;
 }
 
-struct Operator(Child);
-
-impl Operator {
-    fn start() -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_seaworthy"))
-            .args(["controller", "--listen", "127.0.0.1:0", "--leader-elect", "false", "--log", "error", "--operator-namespace", "default"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    /// A line of /proc/PID/status, in MB.
-    fn memory(&self, line: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let value = status.lines().find_map(|row| row.strip_prefix(line)).unwrap();
-        value.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Measured {
     seconds: f64,
     peak: f64,
@@ -87,11 +57,6 @@ fn rotation(name: &str, spec: Value) -> CertificateRotation {
         json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "CertificateRotation", "metadata": {"name": name}, "spec": spec}),
     )
     .unwrap()
-}
-
-async fn namespace(client: &Client, name: &str) {
-    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-    Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
 }
 
 async fn create_all(api: &Api<CertificateRotation>) {
@@ -114,7 +79,7 @@ fn is_ready(object: &CertificateRotation) -> bool {
 /// Creates them with the operator running, and waits for the last to be Ready.
 async fn five_hundred(client: &Client) -> Measured {
     namespace(client, "bench").await;
-    let operator = Operator::start();
+    let operator = Operator::start("127.0.0.1:0");
     let api: Api<CertificateRotation> = Api::namespaced(client.clone(), "bench");
     let ca = json!({"secretName": "bench-ca", "commonName": "Bench CA", "isCA": true, "duration": "87600h", "issuer": {"selfSigned": {}}});
     api.create(&PostParams::default(), &rotation("ca", ca)).await.unwrap();
@@ -177,21 +142,9 @@ async fn bare_loop(client: &Client, name: &str) -> f64 {
 
 /// Resident memory some seconds after the start, in MB.
 async fn idle() -> f64 {
-    let operator = Operator::start();
+    let operator = Operator::start("127.0.0.1:0");
     tokio::time::sleep(Duration::from_secs(15)).await;
     operator.memory("VmRSS")
-}
-
-async fn fill(client: &Client, name: &str, count: usize, bytes: usize) {
-    namespace(client, name).await;
-    let api: Api<Secret> = Api::namespaced(client.clone(), name);
-    stream::iter(0..count)
-        .for_each_concurrent(PARALLEL, async |number| {
-            let value = k8s_openapi::ByteString(vec![b'x'; bytes]);
-            let secret: Secret = serde_json::from_value(json!({"metadata": {"name": format!("s{number}")}, "data": {"a": value}})).unwrap();
-            api.create(&PostParams::default(), &secret).await.unwrap();
-        })
-        .await;
 }
 
 async fn clear(client: &Client, name: &str) {

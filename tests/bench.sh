@@ -4,11 +4,14 @@ set -euo pipefail
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$TESTS/tools/env.sh"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-bench-XXXXXX")
-trap '"$TESTS/cluster/control-plane.sh" down "$dir"' EXIT
+trap 'for bench in "$dir"/*/; do "$TESTS/cluster/control-plane.sh" down "$bench"; done; rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
-cargo bench --no-run --bench certificates
-KUBECONFIG=$("$TESTS/cluster/control-plane.sh" up "$dir" | tail -1)
-export KUBECONFIG
-kubectl apply --server-side -f "$TESTS/../crds" > /dev/null
-kubectl wait --for=condition=Established crd --all --timeout=60s > /dev/null
-cargo bench --bench certificates
+cargo bench --no-run --bench certificates --bench inventory
+for bench in ${*:-certificates inventory}; do # each on a control plane that nothing else has filled
+  KUBECONFIG=$("$TESTS/cluster/control-plane.sh" up "$dir/$bench" | tail -1)
+  export KUBECONFIG
+  kubectl apply --server-side -f "$TESTS/../crds" > /dev/null
+  kubectl wait --for=condition=Established crd --all --timeout=60s > /dev/null
+  cargo bench --bench "$bench"
+  "$TESTS/cluster/control-plane.sh" down "$dir/$bench"
+done

@@ -53,8 +53,8 @@ use crate::telemetry::metrics::{Metrics, Outcome};
 /// An object as it came: readable as its kind or not.
 pub type Guarded<K> = DeserializeGuard<K>;
 
-/// How many objects are listed at a time. It bounds the memory of lists that come from etcd; from its own cache an API server gives all at once.
-pub const PAGE_SIZE: u32 = 250;
+/// How many objects are listed at a time; bounds the memory of a list.
+const PAGE_SIZE: u32 = 250;
 
 type Wake<K> = (ObjectRef<Guarded<K>>, Lane);
 

@@ -10,7 +10,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::facts::{Change, Fact, Facts, Key};
-use crate::cluster::run::PAGE_SIZE;
+
+/// How many objects are listed at a time: with Pods of several kilobytes, what one page takes is small beside what is kept.
+const PAGE_SIZE: u32 = 100;
 
 /// What is followed, for who reads the log.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,8 @@ impl<F: Fact> Facts<F> {
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let config = watcher::Config::default().any_semantic().page_size(PAGE_SIZE);
+        // Page by page from the newest state: a list of "any" version comes in one piece from older API servers.
+        let config = watcher::Config::default().page_size(PAGE_SIZE);
         let mut said = String::new();
         let events = watcher(api, config).default_backoff().inspect_err(move |error| {
             let text = error.to_string();
