@@ -21,6 +21,7 @@ use crate::{
         steps::Steps,
     },
     inventory::{self, Inventory},
+    rollout::budget::{Budget, Limits},
     server::{self, readiness::Readiness},
     telemetry::{
         audit::Audit,
@@ -71,6 +72,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How many objects of a kind at once.
     pub concurrency: u16,
+    /// How many workloads are restarted at a time, and how often one.
+    pub restarts: Limits,
     /// The time.
     pub clock: Clock,
     /// Where to stop, in fault tests.
@@ -90,11 +93,12 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let election = CancellationToken::new();
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
     let mut rotations = Vec::new();
+    let budget = Budget::new(settings.restarts);
     for scope in scopes(&settings) {
         let inventory = Inventory::default();
         let mut hears = Vec::new();
         if settings.areas.contains(&Area::Certificates) {
-            let parts = parts(&client, &settings, &leadership, &readiness, &metrics);
+            let parts = Parts { budget: budget.clone(), ..parts(&client, &settings, &leadership, &readiness, &metrics) };
             let running = certificates::area::run(parts, scope.as_deref(), inventory.clone(), stop.clone());
             rotations.push(running.rotations);
             hears.push(running.users_changed);
@@ -194,6 +198,7 @@ fn parts(client: &Client, settings: &Settings, leadership: &Leadership, readines
         readiness: readiness.clone(),
         operator_namespace: settings.operator_namespace.clone(),
         concurrency: settings.concurrency,
+        budget: Budget::default(),
     }
 }
 

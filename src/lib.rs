@@ -7,7 +7,7 @@
 //! | [`api`] | the custom resources: data only, one file per kind |
 //! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
-//! | [`rollout`] | who consumes a value, and whether they have the one that is there now |
+//! | [`rollout`] | who consumes a value, whether they have the one that is there now, and who is restarted so that they do |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
 //! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use super::x509::{Algorithm, Encoding, NameConstraintItem, NameConstraints, PrivateKey, RotationPolicy, Subject, Usage};
-use super::{Duration, schedule::Window};
+use super::{Duration, restart::Restart, schedule::Window};
 use crate::certificates::issuers::IssuerSpec;
 
 /// A certificate that is kept valid in a Secret of the same namespace.
@@ -133,6 +133,9 @@ pub struct CertificateRotationSpec {
     /// Whether the Secret goes when this object goes.
     #[serde(default)]
     pub creation_policy: CreationPolicy,
+    /// Who is restarted when the certificate has changed. Default: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Leave everything as it is until this is false again.
     #[serde(default)]
     pub suspend: bool,

@@ -29,6 +29,11 @@ impl Duration {
         Self(SignedDuration::from_hours(hours as i64))
     }
 
+    /// `minutes` full minutes.
+    pub const fn minutes(minutes: u32) -> Self {
+        Self(SignedDuration::from_mins(minutes as i64))
+    }
+
     /// The same length as jiff's type, which time arithmetic uses.
     pub const fn signed(self) -> SignedDuration {
         self.0

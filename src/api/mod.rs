@@ -7,6 +7,7 @@
 pub mod certificate_issuer;
 pub mod certificate_rotation;
 pub mod duration;
+pub mod restart;
 pub mod schedule;
 pub mod x509;
 

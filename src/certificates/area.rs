@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     contest::Contest,
-    controller::{self, ClusterIssuers, Failures},
+    controller::{self, Failures},
     index::{Index, Key, Shared},
     issuer::Issuer,
     issuer_controller,
+    resolve::ClusterIssuers,
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
@@ -37,6 +38,7 @@ use crate::{
         secrets::SecretFact,
         template::Source,
     },
+    rollout::{act::Restarter, budget::Budget},
     server::readiness::Readiness,
     telemetry::{audit::Audit, metrics::Metrics},
 };
@@ -67,6 +69,8 @@ pub struct Parts {
     pub operator_namespace: String,
     /// How many objects at once.
     pub concurrency: u16,
+    /// How many workloads are restarted at a time, whoever asks.
+    pub budget: Budget,
 }
 
 /// The caches of one scope, for who counts and shows.
@@ -222,6 +226,7 @@ fn rotation_context(
         failures: Failures::default(),
         races: Failures::default(),
         inventory,
+        restarter: Restarter::new(parts.client.clone(), parts.leadership.clone(), &parts.operator_namespace, parts.budget.clone()),
         secrets,
         contest: Contest::default(),
     }

@@ -8,40 +8,36 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{PartialObjectMeta, SelectorExt},
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
     contest::Contest,
     decide::{Action, Observed, Pair, Times, decide, renewal_time, retry_after},
     index::Shared,
-    issuer::{Issuer, IssuerError, OpenIssuer},
-    issuers::IssuerSpec,
+    issuer::{IssuerError, OpenIssuer},
     memory::Memory,
     outputs::{self, Material},
     reason::Reason,
     request,
+    resolve::{self, ClusterIssuers},
+    restart,
     rotate::{self, Found, Looks, Order, Rotated, Stored},
     status::{self, Halt, Problem, View},
 };
 use crate::{
-    api::{CertificateIssuer, CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
+    api::{CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
         conditions::{self, READY, RECONCILING, STALLED},
         error::message,
         events::{Events, Note},
-        references::NamespaceSecrets,
         run::{Done, Guarded},
         steps::Steps,
         unreadable,
     },
-    inventory::{Facts, Inventory, namespaces::NamespaceLabels, secrets::SecretFact, template::Source},
-    rollout::consumption::Consumption,
+    inventory::{Facts, Inventory, secrets::SecretFact, template::Source},
+    rollout::{act::Restarter, consumption::Consumption},
     schedule::jitter,
     telemetry::{
         audit::Audit,
@@ -84,20 +80,12 @@ pub struct Context {
     pub races: Failures,
     /// Who uses which Secret.
     pub inventory: Inventory,
+    /// Restarts them.
+    pub restarter: Restarter,
     /// Which Secrets are there.
     pub secrets: Facts<SecretFact>,
     /// Who undoes what is written.
     pub contest: Contest,
-}
-
-/// What is needed to follow an `issuerRef`.
-pub struct ClusterIssuers {
-    /// The CertificateIssuers.
-    pub store: Store<Guarded<CertificateIssuer>>,
-    /// The labels of the Namespaces.
-    pub namespaces: Facts<NamespaceLabels>,
-    /// Where the Secrets of cluster-scoped issuers lie.
-    pub operator_namespace: String,
 }
 
 /// Counts failures in a row, by uid, for the backoff. Another cause, or another spec, begins anew.
@@ -228,7 +216,9 @@ async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<Vie
         Err(Halt::Problem(problem)) => view.problem = Some(problem),
         Err(Halt::Superseded(error)) => return Err(error),
     }
-    view.consumption = consumption(context, rotation, &view);
+    if view.consumption.is_none() {
+        view.consumption = consumption(context, rotation, &view);
+    }
     Ok(view)
 }
 
@@ -266,7 +256,7 @@ fn created(meta: &ObjectMeta) -> Option<Timestamp> {
 fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -> Option<Consumption> {
     let changed = view.memory.changed.since(view.created)?;
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
-    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), changed))
+    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), changed, None))
 }
 
 /// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
@@ -295,12 +285,12 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         return Err(Problem::new(Reason::InvalidSpec, invalid).into());
     }
     let times = Times::parse(spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
-    let (issuer, identity) = resolve(context, rotation)?;
+    let (issuer, identity) = resolve::resolve(context.issuers.as_ref(), rotation)?;
     view.issuer = Some(identity.clone());
     let opened = if spec.suspend {
         Err(IssuerError::Unavailable("suspended".into()))
     } else {
-        context.steps.run("open-issuer", open(context, rotation, &issuer, now)).await
+        context.steps.run("open-issuer", resolve::open(context, rotation, &issuer, now)).await
     };
     let request = request::hash(spec);
     let requested = rotation.annotations().get(ROTATE_ANNOTATION).map(String::as_str).unwrap_or_default();
@@ -314,9 +304,13 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
     match plan.action {
         Action::Rest => Ok(()),
         // What the Secret looks like does not wait; the chain does, as it may already be another issuer's.
-        Action::WaitUntil(_) => keep(context, rotation, stored, None, &mut view.memory).await,
+        Action::WaitUntil(_) => {
+            let material = keep(context, rotation, stored, None, &mut view.memory).await?;
+            restart(context, rotation, (material.as_ref(), &times), view).await
+        }
         Action::Keep => {
-            keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
+            let material = keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
+            restart(context, rotation, (material.as_ref(), &times), view).await?;
             opened.map(|_| ()).map_err(Halt::from)
         }
         Action::Rotate => {
@@ -335,12 +329,12 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
                 context.contest.put_right(&uid, now);
             }
             told(context, rotation, &memory, &material, plan.reason).await;
-            let mut chain = material.chain.into_iter();
+            let mut chain = material.chain.iter().cloned();
             let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
             let plan = judge(&pair, &memory);
             (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
             (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
-            Ok(())
+            restart(context, rotation, (Some(&material), &times), view).await
         }
     }
 }
@@ -352,14 +346,14 @@ async fn keep(
     stored: &Stored,
     issuer: Option<&dyn OpenIssuer>,
     memory: &mut Memory,
-) -> Result<(), Halt> {
-    let Some(mut material) = Material::stored(&stored.data) else { return Ok(()) };
+) -> Result<Option<Material>, Halt> {
+    let Some(mut material) = Material::stored(&stored.data) else { return Ok(None) };
     if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
         material.surround(bundle);
     }
     let looks = rotate::looks(rotation, stored, &material)?;
     if looks == Looks::Right {
-        return Ok(());
+        return Ok(Some(material));
     }
     is_current(context, rotation).await?;
     let now = context.clock.now();
@@ -372,6 +366,24 @@ async fn keep(
     if looks == Looks::Altered {
         context.contest.put_right(&rotation.uid().unwrap_or_default(), now);
     }
+    Ok(Some(material))
+}
+
+/// The pair is where it belongs: who uses it gets it.
+async fn restart(
+    context: &Context,
+    rotation: &CertificateRotation,
+    (material, times): (Option<&Material>, &Times),
+    view: &mut View,
+) -> Result<(), Halt> {
+    let (Some(restart), Some(material), Some(changed)) = (&rotation.spec.restart, material, view.memory.changed.since(view.created)) else {
+        return Ok(());
+    };
+    let data = rotate::render(rotation, material)?;
+    let now = context.clock.now();
+    let value = restart::Value { data: &data, changed, opens: times.opens(now) };
+    let (rollout, consumption) = restart::roll(context, rotation, restart, &value, now).await?;
+    (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
     Ok(())
 }
 
@@ -387,70 +399,6 @@ fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Sto
         );
         Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
     })
-}
-
-/// Which issuer is meant, and what it is called. `issuerRef` is followed only where the issuer allows the namespace.
-fn resolve(context: &Context, rotation: &CertificateRotation) -> Result<(IssuerSpec, String), Problem> {
-    let spec = &rotation.spec;
-    let (issuer, identity) = match (&spec.issuer, &spec.issuer_ref) {
-        (Some(issuer), None) => (issuer.clone(), issuer.identity()),
-        (None, Some(reference)) => {
-            (named(context, &reference.name, &rotation.namespace().unwrap_or_default())?, format!("CertificateIssuer/{}", reference.name))
-        }
-        _ => return Err(Problem::new(Reason::InvalidSpec, "spec: set exactly one of issuer and issuerRef")),
-    };
-    issuer.validate()?;
-    Ok((issuer, identity))
-}
-
-fn named(context: &Context, name: &str, namespace: &str) -> Result<IssuerSpec, Problem> {
-    let Some(issuers) = &context.issuers else {
-        let message = format!(
-            "spec.issuerRef: CertificateIssuer {name} cannot be used: this operator is limited to namespaces (--namespaces); use spec.issuer"
-        );
-        return Err(Problem::new(Reason::InvalidSpec, message));
-    };
-    let found = issuers.store.get(&ObjectRef::new(name));
-    let issuer = match found.as_deref() {
-        None => {
-            return Err(Problem::new(
-                Reason::IssuerNotFound,
-                format!("CertificateIssuer {name} is not there; create it, or correct spec.issuerRef.name"),
-            ));
-        }
-        Some(Guarded { 0: Err(invalid) }) => {
-            return Err(Problem::new(Reason::IssuerInvalid, format!("CertificateIssuer {name} cannot be read: {}", invalid.error)));
-        }
-        Some(Guarded { 0: Ok(issuer) }) => issuer,
-    };
-    let denied = |why: String| {
-        Problem::new(Reason::IssuerDenied, format!("CertificateIssuer {name} does not allow the namespace {namespace}: {why}"))
-    };
-    let Some(allowed) = &issuer.spec.allowed_namespaces else {
-        return Err(denied("its spec.allowedNamespaces is absent, which allows none".into()));
-    };
-    let selector: kube::core::Selector =
-        allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
-    let labels = issuers.namespaces.get("", namespace).unwrap_or_default();
-    if !selector.matches(&labels) {
-        return Err(denied("the namespace's labels do not match its spec.allowedNamespaces".into()));
-    }
-    Ok(issuer.spec.issuer.clone())
-}
-
-/// Reads what the issuer needs: from the own namespace, or for a CertificateIssuer from the operator's.
-async fn open(
-    context: &Context,
-    rotation: &CertificateRotation,
-    issuer: &IssuerSpec,
-    now: Timestamp,
-) -> Result<Box<dyn OpenIssuer>, IssuerError> {
-    let namespace = match (&rotation.spec.issuer_ref, &context.issuers) {
-        (Some(_), Some(issuers)) => issuers.operator_namespace.clone(),
-        _ => rotation.namespace().unwrap_or_default(),
-    };
-    let secrets = NamespaceSecrets::new(context.client.clone(), &namespace);
-    rotate::open(issuer.open(&secrets, now)).await
 }
 
 /// A rotation is done: the event and the count.
@@ -485,6 +433,13 @@ async fn report(
             context.audit.record("issue", &resource, why.as_str(), reason, None);
             context.events.send(object, Note { warning: true, reason, action: "Issue", text: &problem.message }).await;
         }
+    } else if let Some(why) = view.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref())
+        && status::is_news(&before.conditions, &after.conditions, STALLED)
+    {
+        let reason = Reason::RestartFailed.as_str();
+        tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
+        context.metrics.failed(KIND, reason);
+        context.events.send(object, Note { warning: true, reason, action: "Restart", text: why }).await;
     } else if status::is_news(&before.conditions, &after.conditions, READY) {
         tracing::debug!(object = object.name_any(), namespace = object.namespace(), "status changed");
     }

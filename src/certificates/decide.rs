@@ -94,6 +94,11 @@ impl Times {
             spec.window.as_ref().map(|window| Window::parse(window, zone, now)).transpose().map_err(|error| ("spec.window", error))?;
         Ok(Self { schedule, window })
     }
+
+    /// When the window opens, if it is closed now.
+    pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
+        self.window.as_ref().filter(|window| !window.is_open(now)).and_then(|window| window.next_open(now))
+    }
 }
 
 /// Decides. The order of the checks is the order of the reasons in the docs.

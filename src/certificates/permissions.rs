@@ -19,6 +19,14 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: &["secrets"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
+    // Restarts: our annotations on a Pod template. The key of the marks lies in the operator's namespace.
+    Permission {
+        scope: Scope::Namespaces,
+        api_groups: &["apps"],
+        resources: &["deployments", "statefulsets", "daemonsets"],
+        verbs: &["get", "patch"],
+    },
+    Permission { scope: Scope::Operator, api_groups: &[""], resources: &["secrets"], verbs: &["get", "create"] },
     Permission {
         scope: Scope::Cluster,
         api_groups: &["seaworthy.dev"],

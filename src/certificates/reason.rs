@@ -77,6 +77,10 @@ reasons! {
     IssuerUnavailable,
     /// The issuer returned something else than was asked.
     IssuerBadResponse,
+    /// Who uses the Secret is being restarted.
+    Restarting,
+    /// Who was restarted did not become healthy.
+    RestartFailed,
     /// No key could be made.
     KeyGenerationFailed,
     /// The API server did not accept a write, or could not be reached.

@@ -304,7 +304,8 @@ pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Materia
     })
 }
 
-fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretData, Problem> {
+/// The data of the Secret that the spec asks for.
+pub fn render(rotation: &CertificateRotation, material: &Material) -> Result<SecretData, Problem> {
     material.render(&rotation.spec).map_err(|error| Problem::new(Reason::KeyGenerationFailed, error.to_string()))
 }
 

@@ -8,6 +8,7 @@ use super::{
     issuer::IssuerError,
     memory::Memory,
     reason::Reason,
+    restart::Rollout,
 };
 use crate::{
     api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation},
@@ -96,6 +97,8 @@ pub struct View {
     pub created: Option<Timestamp>,
     /// Whether the pair was made in this look.
     pub rotated: bool,
+    /// How far the restarts are; None: nobody is to be restarted.
+    pub rollout: Option<Rollout>,
     /// Who uses the Secret. None: it cannot be told, and what was known stays.
     pub consumption: Option<Consumption>,
     /// What went wrong.
@@ -140,15 +143,17 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
             status.renewal_time.clone_from(&before.renewal_time);
         }
     }
-    status.last_failure = view.problem.as_ref().map(|problem| LastFailure {
+    let restart = view.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref()).map(|why| (Reason::RestartFailed, why));
+    let failure = view.problem.as_ref().map(|problem| (problem.reason, &problem.message)).or(restart);
+    status.last_failure = failure.map(|(reason, message)| LastFailure {
         // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
         time: before
             .last_failure
             .as_ref()
-            .filter(|last| last.reason == problem.reason.as_str() && last.message == problem.message)
+            .filter(|last| last.reason == reason.as_str() && last.message == *message)
             .map_or_else(|| seconds(now), |last| last.time.clone()),
-        reason: problem.reason.to_string(),
-        message: conditions::cut(&problem.message, 1024).into(),
+        reason: reason.to_string(),
+        message: conditions::cut(message, 1024).into(),
     });
     status
 }
@@ -179,6 +184,18 @@ fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp
 fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Vec<Finding> {
     let ready = ready(before, view, now);
     let mut findings = vec![ready];
+    if view.problem.is_none()
+        && let Some(rollout) = &view.rollout
+    {
+        let finding = |kind, reason: Reason, message: &String| Finding {
+            kind,
+            status: true,
+            reason: reason.as_str().into(),
+            message: message.clone(),
+        };
+        findings.extend(rollout.failed.as_ref().map(|why| finding(STALLED, Reason::RestartFailed, why)));
+        findings.extend(rollout.going.as_ref().map(|what| finding(RECONCILING, Reason::Restarting, what)));
+    }
     if let Some(problem) = &view.problem {
         if problem.reason.needs_a_person() {
             let message = problem.message.clone();
@@ -233,6 +250,8 @@ fn ready(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Fin
         Some(Plan { renewal_time: Some(renewal), .. }) => format!("valid until {until}; renewal at {}", seconds(renewal).0),
         _ => format!("valid until {until}"),
     };
+    let skipped = view.rollout.iter().flat_map(|rollout| &rollout.skipped);
+    let message = skipped.fold(message, |message, left| format!("{message}; {left}"));
     Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
 }
 
@@ -257,7 +276,8 @@ fn as_before(before: &CertificateRotationStatus, view: &View, now: Timestamp) ->
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let end = view.not_after();
     let planned = view.plan.and_then(|plan| plan.next);
-    [planned, end].into_iter().flatten().filter(|time| *time > now).min()
+    let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
+    [planned, rollout, end].into_iter().flatten().filter(|time| *time > now).min()
 }
 
 /// Whether the condition `kind` has come or its reason has changed: then it is worth an event.

@@ -9,6 +9,7 @@ use crate::{
     app::{self, Area},
     clock::Clock,
     ids,
+    rollout::budget::Limits,
     telemetry::logging::{self, Format},
 };
 
@@ -41,6 +42,15 @@ pub(super) struct Arguments {
     /// How many objects of a kind are looked at at the same time.
     #[arg(long, env = "SEAWORTHY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// How many workloads are restarted at a time in the whole cluster.
+    #[arg(long, env = "SEAWORTHY_MAX_RESTARTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    max_restarts: u16,
+    /// How many workloads are restarted at a time in one namespace.
+    #[arg(long, env = "SEAWORTHY_MAX_RESTARTS_PER_NAMESPACE", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    max_restarts_per_namespace: u16,
+    /// The time between two restarts of one workload, at least.
+    #[arg(long, env = "SEAWORTHY_RESTART_INTERVAL", default_value = "60s")]
+    restart_interval: crate::api::Duration,
     /// The form of log lines.
     #[arg(long, env = "SEAWORTHY_LOG_FORMAT", value_enum, default_value_t)]
     log_format: Format,
@@ -68,6 +78,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         lease_name: arguments.lease_name,
         listen: arguments.listen,
         concurrency: arguments.concurrency,
+        restarts: Limits {
+            cluster: arguments.max_restarts.into(),
+            namespace: arguments.max_restarts_per_namespace.into(),
+            interval: arguments.restart_interval.signed(),
+        },
         clock: Clock::default(),
         #[cfg(feature = "testing")]
         failpoint: None,

@@ -11,7 +11,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::PartialObjectMeta,
+    core::{DynamicObject, PartialObjectMeta},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -180,6 +180,19 @@ impl Writer {
             self.wrote(&meta);
         }
         Ok(meta)
+    }
+
+    /// Applies a part of an object that is somebody else's: fields that nobody else sets. `body` names uid and resourceVersion of what was read.
+    pub async fn apply_part(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &str,
+        described: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), WriteError> {
+        self.leadership.check()?;
+        let params = PatchParams::apply(self.manager).force();
+        api.patch(name, &params, &Patch::Apply(body)).await.map(|_| ()).map_err(|error| explain(described, error))
     }
 
     /// What we created is listed as an Update of ours; applied to as it is, keys that are left out later would stay for ever.

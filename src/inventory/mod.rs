@@ -97,6 +97,12 @@ impl Inventory {
         }
     }
 
+    /// The fact about a workload.
+    pub fn workload(&self, namespace: &str, owner: &pods::Owner) -> Option<WorkloadFact> {
+        let (_, facts) = workloads::KINDS.iter().zip(&self.workloads).find(|(kind, _)| *kind.kind == *owner.kind)?;
+        facts.get(namespace, &owner.name)
+    }
+
     /// Every image that a Pod runs: the Pod, and what its containers run. Pods that have ended are left out.
     pub fn for_each_image(&self, mut visit: impl FnMut(&Key, &pods::Image)) {
         self.pods.for_each(|key, pod| {

@@ -12,7 +12,9 @@ use super::{
     facts::{Fact, Term},
     intern::Interned,
     template::{Use, uses},
+    workloads::PREFIX,
 };
+use crate::cluster::conditions::cut;
 
 /// Who controls an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +61,10 @@ pub struct PodFact {
     pub uses: Arc<[Use]>,
     /// What it runs.
     pub images: Arc<[Image]>,
+    /// Our annotations: those of the template that it was made of.
+    pub marks: Arc<[(Box<str>, Box<str>)]>,
+    /// Why one of its containers does not run, in its node's words.
+    pub trouble: Option<Box<str>>,
 }
 
 impl Fact for PodFact {
@@ -75,6 +81,7 @@ impl Fact for PodFact {
 pub struct Reader {
     uses: Interned<Use>,
     images: Interned<Image>,
+    marks: Interned<(Box<str>, Box<str>)>,
 }
 
 impl Reader {
@@ -92,8 +99,45 @@ impl Reader {
             owner: Owner::of(&pod.metadata),
             uses: self.uses.of(pod.spec.as_ref().map(uses).unwrap_or_default()),
             images: self.images.of(images(pod)),
+            marks: self.marks.of(marks(pod)),
+            trouble: trouble(pod).map(|text| cut(&text, MAX_TROUBLE).into()),
         }
     }
+}
+
+/// A message of a container may be 4 kB.
+const MAX_TROUBLE: usize = 200;
+
+fn marks(pod: &Pod) -> Vec<(Box<str>, Box<str>)> {
+    let ours = pod.metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
+    ours.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+}
+
+/// What keeps a container from running: why it waits, how it ended before, and what it left as its last words, unless these are its log.
+fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let states = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
+    let of = |container: &ContainerStatus| {
+        let state = container.state.as_ref()?;
+        let waits = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
+        let waits = waits.filter(|reason| !["ContainerCreating", "PodInitializing"].contains(&reason.as_str()));
+        let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0);
+        let before = container.last_state.as_ref().and_then(|last| last.terminated.as_ref()).filter(|_| waits.is_some());
+        let last = ended.or(before).map(|ended| {
+            let words =
+                ended.message.as_deref().filter(|_| !tells_its_log(pod, &container.name)).map(|words| format!(": {}", words.trim()));
+            format!("{}exit code {}{}", if waits.is_some() { ", " } else { "" }, ended.exit_code, words.unwrap_or_default())
+        });
+        let text = format!("{}{}", waits.unwrap_or_default(), last.unwrap_or_default());
+        (!text.is_empty()).then(|| format!("container {}: {text}", container.name))
+    };
+    states.into_iter().find_map(of)
+}
+
+fn tells_its_log(pod: &Pod, container: &str) -> bool {
+    let spec = pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let mut of = spec.filter(|known| known.name == container);
+    of.any(|container| container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"))
 }
 
 /// When the container started; of one that was started again, when it last did before.
@@ -168,6 +212,19 @@ mod tests {
         let bare = pod(|pod| pod["metadata"]["ownerReferences"] = json!(null));
         assert_eq!(bare.owner, None);
         assert!(Arc::ptr_eq(&bare.uses, &fact.uses));
+        let crash = pod(|pod| {
+            pod["metadata"]["annotations"] = json!({"restart.seaworthy.dev/secret.s": "m", "other": "x"});
+            pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+            pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] = json!("cannot read tls.key");
+        });
+        assert_eq!(crash.trouble.as_deref(), Some("container web: CrashLoopBackOff, exit code 1: cannot read tls.key"));
+        assert_eq!(*crash.marks, [("restart.seaworthy.dev/secret.s".into(), "m".into())]);
+        let log = pod(|pod| {
+            pod["spec"]["containers"][0]["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+            pod["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 2, "message": "a secret from the log"}});
+        });
+        assert_eq!(log.trouble.as_deref(), Some("container web: exit code 2"), "never its log");
+        assert_eq!(fact.trouble, None);
         let new = pod(|pod| pod["status"] = json!(null));
         assert_eq!((new.started, new.ready, new.over), (None, false, false));
     }

@@ -27,17 +27,45 @@ pub struct Kind {
     pub pod_spec: &'static str,
     /// Whether a cluster may be without it.
     pub optional: bool,
+    /// Where its template's annotations stand, if a change of them restarts its Pods; None: it is restarted by hand.
+    pub restart: Option<Restart>,
 }
 
+/// How a kind is restarted, and how it says how far it is. The fields are JSON pointers (RFC 6901).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// How many Pods there should be, and how many if nothing is said.
+    wanted: (&'static str, i64),
+    /// How many were made of the present template.
+    updated: &'static str,
+    /// How many have been ready for long enough.
+    available: &'static str,
+    /// How many there are.
+    total: &'static str,
+}
+
+const BY_REPLICAS: Option<Restart> = Some(Restart {
+    wanted: ("/spec/replicas", 1),
+    updated: "/status/updatedReplicas",
+    available: "/status/availableReplicas",
+    total: "/status/replicas",
+});
+const BY_NODES: Option<Restart> = Some(Restart {
+    wanted: ("/status/desiredNumberScheduled", 0),
+    updated: "/status/updatedNumberScheduled",
+    available: "/status/numberAvailable",
+    total: "/status/currentNumberScheduled",
+});
+
 const fn built_in(group: &'static str, kind: &'static str, plural: &'static str, pod_spec: &'static str) -> Kind {
-    Kind { group, version: "v1", kind, plural, pod_spec, optional: false }
+    Kind { group, version: "v1", kind, plural, pod_spec, optional: false, restart: None }
 }
 
 /// All of them. One that is added here is watched, found and shown like the others.
 pub const KINDS: &[Kind] = &[
-    built_in("apps", "Deployment", "deployments", "/spec/template/spec"),
-    built_in("apps", "StatefulSet", "statefulsets", "/spec/template/spec"),
-    built_in("apps", "DaemonSet", "daemonsets", "/spec/template/spec"),
+    Kind { restart: BY_REPLICAS, ..built_in("apps", "Deployment", "deployments", "/spec/template/spec") },
+    Kind { restart: BY_REPLICAS, ..built_in("apps", "StatefulSet", "statefulsets", "/spec/template/spec") },
+    Kind { restart: BY_NODES, ..built_in("apps", "DaemonSet", "daemonsets", "/spec/template/spec") },
     built_in("apps", "ReplicaSet", "replicasets", "/spec/template/spec"),
     built_in("batch", "Job", "jobs", "/spec/template/spec"),
     built_in("batch", "CronJob", "cronjobs", "/spec/jobTemplate/spec/template/spec"),
@@ -60,6 +88,59 @@ pub struct WorkloadFact {
     pub uses: Arc<[Use]>,
     /// The ServiceAccount of its Pods, if they name no pull secrets of their own and get those of the account.
     pub account: Option<Box<str>>,
+    /// How far its controller is.
+    pub progress: Progress,
+    /// Why a change of its template does not make its Pods anew.
+    pub held: Option<&'static str>,
+    /// Our annotations of its template.
+    pub marks: Annotations,
+    /// Our annotations of itself.
+    pub notes: Annotations,
+}
+
+/// Annotations of ours, with their whole names.
+pub type Annotations = Box<[(Box<str>, Box<str>)]>;
+
+/// How far a controller is with what was asked of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// metadata.generation
+    pub generation: i64,
+    /// The generation that the numbers are about.
+    pub observed: i64,
+    /// How many Pods there should be.
+    pub wanted: i64,
+    /// How many were made of the present template.
+    pub updated: i64,
+    /// How many have been ready for long enough.
+    pub available: i64,
+    /// How many there are.
+    pub total: i64,
+}
+
+impl Progress {
+    /// All Pods are of the present template, available, and there are no others.
+    pub const fn is_complete(&self) -> bool {
+        self.observed >= self.generation && self.updated >= self.wanted && self.available >= self.wanted && self.total <= self.wanted
+    }
+}
+
+/// Those of ours among the annotations at `place`.
+fn annotations(object: &serde_json::Value, place: &str) -> Annotations {
+    let all = object.pointer(place).and_then(|annotations| annotations.as_object()).into_iter().flatten();
+    all.filter(|(key, _)| key.starts_with(PREFIX)).filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into()))).collect()
+}
+
+fn held(object: &serde_json::Value) -> Option<&'static str> {
+    let text = |place: &str| object.pointer(place).and_then(|value| value.as_str());
+    if object.pointer("/spec/paused").and_then(serde_json::Value::as_bool) == Some(true) {
+        return Some("it is paused");
+    }
+    if text("/spec/updateStrategy/type") == Some("OnDelete") {
+        return Some("its updateStrategy is OnDelete; delete its Pods yourself");
+    }
+    let partition = object.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(serde_json::Value::as_i64);
+    partition.is_some_and(|partition| partition > 0).then_some("its updateStrategy has a partition; restart it yourself")
 }
 
 impl Fact for WorkloadFact {
@@ -71,6 +152,12 @@ impl Fact for WorkloadFact {
         terms
     }
 }
+
+/// Where the annotations of the template of a kind that can be restarted stand.
+pub const TEMPLATE_ANNOTATIONS: &str = "/spec/template/metadata/annotations";
+
+/// The prefix of annotations that are kept: what restarts write.
+pub const PREFIX: &str = "restart.seaworthy.dev/";
 
 /// Makes facts of workloads, equal parts kept once.
 #[derive(Debug, Default)]
@@ -85,11 +172,25 @@ impl Reader {
         let spec = <PodSpec as serde::Deserialize>::deserialize(spec).ok()?;
         let uses = uses(&spec);
         let own_pull_secrets = uses.iter().any(|found| found.how == How::PullSecret);
+        let count = |place: &str| object.data.pointer(place).and_then(serde_json::Value::as_i64);
+        let progress = kind.restart.map(|restart| Progress {
+            generation: object.metadata.generation.unwrap_or(0),
+            observed: count("/status/observedGeneration").unwrap_or(0),
+            wanted: count(restart.wanted.0).unwrap_or(restart.wanted.1),
+            updated: count(restart.updated).unwrap_or(0),
+            available: count(restart.available).unwrap_or(0),
+            total: count(restart.total).unwrap_or(0),
+        });
+        let notes = object.metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
         let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
         Some(WorkloadFact {
             owner: Owner::of(&object.metadata),
             uses: self.uses.of(uses),
             account: (!own_pull_secrets).then(|| account.into()),
+            progress: progress.unwrap_or_default(),
+            held: kind.restart.and_then(|_| held(&object.data)),
+            marks: if kind.restart.is_some() { annotations(&object.data, TEMPLATE_ANNOTATIONS) } else { Box::default() },
+            notes: notes.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
         })
     }
 }

@@ -22,6 +22,12 @@ impl Changed {
             Self::Created(time) => pod.started.is_some_and(|started| started < time),
         }
     }
+
+    /// The same, but a Pod that carries the mark of the present value has it.
+    pub fn is_stale(self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
+        let carries = |(annotation, mark): (&str, &str)| pod.marks.iter().any(|(key, value)| **key == *annotation && **value == *mark);
+        self.is_missed_by(pod) && !carried.is_some_and(carries)
+    }
 }
 
 /// Counts of Pods.
@@ -34,10 +40,10 @@ pub struct Consumption {
 }
 
 impl Consumption {
-    /// Of all Pods of `consumers`.
-    pub fn of(consumers: &[Consumer], changed: Changed) -> Self {
+    /// Of all Pods of `consumers`. `carried`: the annotation and the mark that only Pods with the present value have.
+    pub fn of(consumers: &[Consumer], changed: Changed, carried: Option<(&str, &str)>) -> Self {
         let pods = || consumers.iter().flat_map(|consumer| &consumer.pods);
-        let mut stale: Vec<String> = pods().filter(|(_, pod)| changed.is_missed_by(pod)).map(|(name, _)| name.to_string()).collect();
+        let mut stale: Vec<String> = pods().filter(|(_, pod)| changed.is_stale(pod, carried)).map(|(name, _)| name.to_string()).collect();
         stale.sort();
         Self { total: pods().count(), stale }
     }
@@ -62,6 +68,8 @@ mod tests {
             owner: None,
             uses: [].into(),
             images: [].into(),
+            marks: [("a".into(), "m".into())].into(),
+            trouble: None,
         }
     }
 
@@ -89,8 +97,10 @@ mod tests {
             pods: pods.iter().map(|(name, created)| ((*name).into(), pod(*created, Some(*created)))).collect(),
         };
         let consumers = [consumer("Deployment", &[("b", 1), ("c", 9)]), consumer("Ingress", &[]), consumer("Pod", &[("a", 5)])];
-        let counted = Consumption::of(&consumers, Changed::At(time(5)));
+        let counted = Consumption::of(&consumers, Changed::At(time(5)), None);
         assert_eq!(counted, Consumption { total: 3, stale: vec!["a".into(), "b".into()] });
-        assert_eq!(Consumption::of(&[], Changed::At(time(5))), Consumption::default());
+        assert_eq!(Consumption::of(&consumers, Changed::At(time(5)), Some(("a", "other"))), counted);
+        assert_eq!(Consumption::of(&consumers, Changed::At(time(5)), Some(("a", "m"))), Consumption { total: 3, stale: Vec::new() });
+        assert_eq!(Consumption::of(&[], Changed::At(time(5)), None), Consumption::default());
     }
 }

@@ -1,3 +1,14 @@
-//! Who consumes a value, and whether they have the one that is there now.
+//! Who consumes a value, whether they have the one that is there now, and who is restarted so that they do.
+//!
+//! ```text
+//!   inventory ──► consumption: how many Pods are older than the value
+//!        └──────► decide: whom to restart next ──► budget ──► act: a mark on the Pod template
+//!                    ▲                                              │
+//!                    └── what stands on the workloads themselves ◄──┘   (a new leader finds everything there)
+//! ```
 
+pub mod act;
+pub mod budget;
 pub mod consumption;
+pub mod decide;
+pub mod mark;

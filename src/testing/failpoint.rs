@@ -22,6 +22,12 @@ impl Failpoint {
         *self.0.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, done, first));
     }
 
+    /// Stops nothing any more; one that has stopped already goes on.
+    pub fn disarm(&self) {
+        *self.0.armed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.released.notify_one();
+    }
+
     /// Returns when an operation has stopped there.
     pub async fn reached(&self) {
         self.0.reached.notified().await;

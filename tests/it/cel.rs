@@ -28,6 +28,8 @@ async fn accepted() {
         json!({"outputs": {"combinedPem": {}, "files": {"certificate": "cert.pem"}}}),
         json!({"secretTemplate": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}),
         json!({"history": 0, "creationPolicy": "Owner", "suspend": true}),
+        json!({"restart": {"discover": true}}),
+        json!({"restart": {"workloads": [{"kind": "DaemonSet", "name": "a"}], "strategy": "AllAtOnce", "timeout": "5m"}}),
         json!({"subject": {"organizations": ["A", "B"], "countries": ["DE"], "serialNumber": "1"}}),
     ];
     for (number, spec) in rows.into_iter().enumerate() {
@@ -43,6 +45,9 @@ async fn refused() {
     let namespace = cluster.namespace("refuse").await;
     let long = "a".repeat(64);
     let rows: Vec<(Value, &str)> = vec![
+        (json!({"restart": {}}), "say discover: true, or name workloads"),
+        (json!({"restart": {"workloads": [{"kind": "Pod", "name": "a"}]}}), "spec.restart.workloads[0].kind"),
+        (json!({"restart": {"discover": true, "strategy": "Randomly"}}), "spec.restart.strategy"),
         (json!({"issuer": null}), "set exactly one of issuer and issuerRef"),
         (json!({"issuerRef": {"name": "x"}}), "set exactly one of issuer and issuerRef"),
         (json!({"issuer": {}}), "issuer"),

@@ -14,3 +14,4 @@ mod hostile;
 mod inventory;
 mod lifecycle;
 mod refusals;
+mod restarts;

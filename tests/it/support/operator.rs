@@ -6,6 +6,7 @@ use kube::Client;
 use seaworthy::{
     app::{self, Area, Settings},
     clock::Clock,
+    rollout::budget::Limits,
     testing::failpoint::Failpoint,
 };
 use tokio::task::JoinHandle;
@@ -37,6 +38,7 @@ impl Operator {
             lease_name: "seaworthy".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
+            restarts: Limits::default(),
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),
         };

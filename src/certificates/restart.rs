@@ -1,0 +1,189 @@
+//! Who uses the Secret is restarted, in order: what `spec.restart` asks for.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{controller::Context, issuer::SecretData, rotate::described, status::Halt};
+use crate::{
+    api::{CertificateRotation, restart::Restart},
+    cluster::{conditions::seconds, events::Note as Event},
+    inventory::{consumers::Consumer, pods::Owner, template::Source, workloads::KINDS},
+    rollout::{
+        consumption::{Changed, Consumption},
+        decide::{Plan, State, Terms, Workload, decide},
+        mark::{Note, annotation, mark},
+    },
+};
+
+/// How far it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// What goes on or is waited for.
+    pub going: Option<String>,
+    /// What failed, so that nobody else is restarted.
+    pub failed: Option<String>,
+    /// Who is left alone, and why.
+    pub skipped: Vec<String>,
+    /// When to look again.
+    pub next: Option<Timestamp>,
+}
+
+/// What the restarts are about.
+pub struct Value<'a> {
+    /// The Secret's data.
+    pub data: &'a SecretData,
+    /// When it became that.
+    pub changed: Changed,
+    /// Not before then: the window is closed.
+    pub opens: Option<Timestamp>,
+}
+
+/// While something goes on that no event tells of, it is looked at so often.
+const AGAIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// Restarts who is next, and counts who has the value.
+pub async fn roll(
+    context: &Context,
+    rotation: &CertificateRotation,
+    restart: &Restart,
+    value: &Value<'_>,
+    now: Timestamp,
+) -> Result<(Rollout, Consumption), Halt> {
+    let (namespace, secret) = (rotation.namespace().unwrap_or_default(), rotation.spec.secret_name.as_str());
+    let consumers = context.inventory.consumers(&namespace, &Source::Secret(secret.into()));
+    let key = context.restarter.key().await?;
+    let (annotation, mark) = (annotation(secret), mark(&key, value.data));
+    let carried = Some((annotation.as_str(), mark.as_str()));
+    let workloads = workloads(context, &namespace, restart, &consumers, (value.changed, carried));
+    let terms =
+        Terms { mark: &mark, strategy: restart.strategy, timeout: restart.timeout, interval: context.restarter.budget.limits().interval };
+    let (states, plan) = decide(&workloads, &terms, now);
+    settle(context, &namespace, &workloads, &states);
+    let mut rollout = Rollout { skipped: skipped(&workloads, &states, &consumers, value, carried), ..Rollout::default() };
+    let named = |place: usize| workloads.get(place).map_or_else(String::new, |workload| name(&workload.owner));
+    match plan {
+        Plan::Done => {}
+        Plan::Failed(place, why) => rollout.failed = Some(format!("{} was restarted for the present certificate: {why}", named(place))),
+        Plan::Wait(until) => {
+            rollout.going = Some(progress(&workloads, &states));
+            rollout.next = Some(until.min(now + AGAIN));
+        }
+        Plan::Restart(_) if value.opens.is_some_and(|opens| opens > now) => {
+            rollout.next = value.opens;
+            rollout.skipped.push(format!("restarts wait for the window, until {}", seconds(value.opens.unwrap_or(now)).0));
+        }
+        Plan::Restart(places) => {
+            let until = now + restart.timeout.signed();
+            for workload in places.into_iter().filter_map(|place| workloads.get(place)) {
+                if context.restarter.budget.take(&namespace, &workload.owner, until, now) {
+                    let note = Note { mark: mark.clone(), at: seconds(now).0 };
+                    begin(context, rotation, &workload.owner, &note).await?;
+                }
+            }
+            rollout.going = Some(progress(&workloads, &states));
+            rollout.next = Some(now + SignedDuration::from_secs(1));
+        }
+    }
+    Ok((rollout, Consumption::of(&consumers, value.changed, carried)))
+}
+
+/// Those under `workloads`, then those that are found, by name.
+fn workloads(
+    context: &Context,
+    namespace: &str,
+    restart: &Restart,
+    consumers: &[Consumer],
+    (changed, carried): (Changed, Option<(&str, &str)>),
+) -> Vec<Workload> {
+    let mut owners: Vec<Owner> = restart
+        .workloads
+        .iter()
+        .map(|workload| Owner { kind: workload.kind.as_str().into(), name: workload.name.as_str().into() })
+        .collect();
+    if restart.discover {
+        let mut found: Vec<Owner> = consumers.iter().map(|consumer| consumer.owner.clone()).filter(can_restart).collect();
+        found.sort_by(|left, right| (&left.name, &left.kind).cmp(&(&right.name, &right.kind)));
+        owners.extend(found.into_iter().filter(|owner| !restart.workloads.iter().any(|named| is(owner, named))));
+    }
+    let workload = |owner: Owner| {
+        let fact = context.inventory.workload(namespace, &owner);
+        let pods = context.inventory.pods_of(namespace, &owner);
+        let pods = pods.iter().filter(|(_, pod)| !pod.over);
+        let find = |annotations: &[(Box<str>, Box<str>)]| {
+            annotations.iter().find(|(key, _)| carried.is_some_and(|(annotation, _)| **key == *annotation)).map(|(_, value)| value.clone())
+        };
+        let notes = || fact.iter().flat_map(|fact| &fact.notes);
+        Workload {
+            held: fact.as_ref().map_or(Some("it is not there"), |fact| fact.held),
+            mark: fact.as_ref().and_then(|fact| find(&fact.marks)),
+            note: fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(|text| Note::read(&text)),
+            restarted: notes().filter_map(|(_, text)| Note::read(text)).map(|note| note.at).max(),
+            progress: fact.as_ref().map(|fact| fact.progress).unwrap_or_default(),
+            stale: pods.clone().filter(|(_, pod)| changed.is_stale(pod, carried)).count(),
+            trouble: pods.clone().find_map(|(name, pod)| pod.trouble.as_ref().map(|trouble| format!("Pod {name}, {trouble}"))),
+            owner,
+        }
+    };
+    owners.into_iter().map(workload).collect()
+}
+
+fn is(owner: &Owner, named: &crate::api::restart::WorkloadRef) -> bool {
+    *owner.kind == *named.kind.as_str() && *owner.name == *named.name
+}
+
+fn can_restart(owner: &Owner) -> bool {
+    KINDS.iter().any(|kind| *kind.kind == *owner.kind && kind.restart.is_some())
+}
+
+/// Places in the budget for what goes on, and none for what does not.
+fn settle(context: &Context, namespace: &str, workloads: &[Workload], states: &[State]) {
+    for (workload, state) in workloads.iter().zip(states) {
+        match state {
+            State::Rolling(until) => context.restarter.budget.hold(namespace, &workload.owner, *until),
+            State::Due(_) => {}
+            State::Current | State::Skipped(_) | State::Failed(_) => context.restarter.budget.give_back(namespace, &workload.owner),
+        }
+    }
+}
+
+/// Who still has the value before and is not restarted.
+fn skipped(
+    workloads: &[Workload],
+    states: &[State],
+    consumers: &[Consumer],
+    value: &Value<'_>,
+    carried: Option<(&str, &str)>,
+) -> Vec<String> {
+    let left = workloads.iter().zip(states).filter_map(|(workload, state)| match state {
+        State::Skipped(why) => Some(format!("{}: {why}", name(&workload.owner))),
+        _ => None,
+    });
+    let others = consumers.iter().filter(|consumer| !can_restart(&consumer.owner));
+    let others = others.filter(|consumer| consumer.pods.iter().any(|(_, pod)| value.changed.is_stale(pod, carried)));
+    left.chain(others.map(|consumer| format!("{}: restart it yourself", name(&consumer.owner)))).collect()
+}
+
+fn progress(workloads: &[Workload], states: &[State]) -> String {
+    let count = |wanted: fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count();
+    let rolling = workloads.iter().zip(states).find(|(_, state)| matches!(state, State::Rolling(_)));
+    let what = rolling.map_or_else(|| "restarts begin".to_owned(), |(workload, _)| format!("{} is being restarted", name(&workload.owner)));
+    let open = count(|state| matches!(state, State::Due(_) | State::Rolling(_)));
+    format!("{what}; {open} of {} workloads do not have the present certificate yet", workloads.len())
+}
+
+async fn begin(context: &Context, rotation: &CertificateRotation, workload: &Owner, note: &Note) -> Result<(), Halt> {
+    let (namespace, secret) = (rotation.namespace().unwrap_or_default(), rotation.spec.secret_name.as_str());
+    context.steps.run("restart", context.restarter.restart(&namespace, workload, secret, note)).await?;
+    let text = format!("{} is restarted, as the content of Secret {secret} has changed", name(workload));
+    tracing::info!(object = rotation.name_any(), namespace, workload = name(workload), "restarted");
+    context.audit.record("restart", &described(rotation), super::reason::Reason::Restarting.as_str(), "success", None);
+    context
+        .events
+        .send(rotation, Event { warning: false, reason: super::reason::Reason::Restarting.as_str(), action: "Restart", text: &text })
+        .await;
+    Ok(())
+}
+
+fn name(owner: &Owner) -> String {
+    format!("{} {}", owner.kind, owner.name)
+}

@@ -1,0 +1,252 @@
+//! Given the workloads that use a value and how they are: whom to restart next. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::mark::Note;
+use crate::{
+    api::{Duration, restart::Strategy},
+    inventory::{pods::Owner, workloads::Progress},
+};
+
+/// A workload that uses the value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its kind and name.
+    pub owner: Owner,
+    /// Why it cannot be restarted by its Pod template.
+    pub held: Option<&'static str>,
+    /// What its template carries for this Secret.
+    pub mark: Option<Box<str>>,
+    /// What was noted on it for this Secret.
+    pub note: Option<Note>,
+    /// When it was restarted last, for whatever Secret.
+    pub restarted: Option<Timestamp>,
+    /// How far its controller is.
+    pub progress: Progress,
+    /// How many of its Pods may still run the value before.
+    pub stale: usize,
+    /// What one of its Pods says that does not run.
+    pub trouble: Option<String>,
+}
+
+/// How a workload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has the value.
+    Current,
+    /// It is left alone, for this reason.
+    Skipped(String),
+    /// It has to be restarted, at this time at the earliest.
+    Due(Timestamp),
+    /// It is being restarted; by then it has to be healthy.
+    Rolling(Timestamp),
+    /// It has not become healthy in time, or cannot.
+    Failed(String),
+}
+
+/// How workloads are restarted.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The mark of the value.
+    pub mark: &'a str,
+    /// The order.
+    pub strategy: Strategy,
+    /// How long each may take.
+    pub timeout: Duration,
+    /// Between two restarts of one workload.
+    pub interval: SignedDuration,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// All of them have the value, or are left alone.
+    Done,
+    /// Restart these (places in the list), as far as the budget allows.
+    Restart(Vec<usize>),
+    /// Wait for what goes on, at most until then.
+    Wait(Timestamp),
+    /// This one failed; no other is begun.
+    Failed(usize, String),
+}
+
+/// How one workload stands.
+pub fn state(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
+    let ours = workload.note.as_ref().filter(|note| note.mark == terms.mark);
+    if let Some(note) = ours {
+        if workload.mark.as_deref() != Some(terms.mark) {
+            return if workload.stale == 0 { State::Current } else { State::Skipped("its restart was undone by somebody".into()) };
+        }
+        if workload.progress.is_complete() && workload.stale == 0 {
+            return State::Current;
+        }
+        let until = note.at + terms.timeout.signed();
+        let trouble = workload.trouble.clone();
+        return match trouble {
+            // What is stopped in the middle is not waited for in vain.
+            _ if workload.held.is_some() => State::Skipped(workload.held.unwrap_or_default().into()),
+            trouble if now >= until => {
+                let Progress { available, wanted, .. } = workload.progress;
+                let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
+                let why = trouble.unwrap_or_else(counts);
+                State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
+            }
+            _ => State::Rolling(until),
+        };
+    }
+    match workload.held {
+        _ if workload.stale == 0 => State::Current,
+        Some(why) => State::Skipped(why.into()),
+        None => State::Due(workload.restarted.map_or(now, |last| (last + terms.interval).max(now))),
+    }
+}
+
+/// Whom to restart next.
+pub fn decide(workloads: &[Workload], terms: &Terms<'_>, now: Timestamp) -> (Vec<State>, Plan) {
+    let states: Vec<State> = workloads.iter().map(|workload| state(workload, terms, now)).collect();
+    let failed = states.iter().enumerate().find_map(|(place, state)| match state {
+        State::Failed(why) => Some((place, why.clone())),
+        _ => None,
+    });
+    let plan = match failed {
+        Some((place, why)) => Plan::Failed(place, why),
+        None => next(&states, terms.strategy, now),
+    };
+    (states, plan)
+}
+
+fn next(states: &[State], strategy: Strategy, now: Timestamp) -> Plan {
+    let open = states.iter().enumerate().filter(|(_, state)| matches!(state, State::Due(_) | State::Rolling(_)));
+    let most = if strategy == Strategy::RollingInOrder { 1 } else { usize::MAX };
+    let (mut due, mut until) = (Vec::new(), None::<Timestamp>);
+    for (place, state) in open.take(most) {
+        match state {
+            State::Due(time) if *time <= now => due.push(place),
+            State::Due(time) | State::Rolling(time) => until = Some(until.map_or(*time, |until| until.min(*time))),
+            _ => {}
+        }
+    }
+    match (due.is_empty(), until) {
+        (false, _) => Plan::Restart(due),
+        (true, Some(until)) => Plan::Wait(until),
+        (true, None) => Plan::Done,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 10_000;
+    const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(NOW + seconds).unwrap()
+    }
+
+    fn terms(strategy: Strategy) -> Terms<'static> {
+        Terms { mark: "new", strategy, timeout: Duration::minutes(10), interval: MINUTE }
+    }
+
+    /// Two old Pods, never restarted.
+    fn workload() -> Workload {
+        Workload {
+            owner: Owner { kind: "Deployment".into(), name: "web".into() },
+            held: None,
+            mark: None,
+            note: None,
+            restarted: None,
+            progress: Progress { generation: 1, observed: 1, wanted: 2, updated: 2, available: 2, total: 2 },
+            stale: 2,
+            trouble: None,
+        }
+    }
+
+    fn marked(mut workload: Workload, seconds: i64) -> Workload {
+        workload.mark = Some("new".into());
+        workload.note = Some(Note { mark: "new".into(), at: at(seconds) });
+        workload.restarted = Some(at(seconds));
+        workload
+    }
+
+    type Change = fn(Workload) -> Workload;
+
+    #[test]
+    fn how_a_workload_stands() {
+        let rows: &[(&str, Change, State)] = &[
+            ("old Pods", |w| w, State::Due(at(0))),
+            ("only new Pods", |w| Workload { stale: 0, ..w }, State::Current),
+            ("no Pods at all", |w| Workload { stale: 0, progress: Progress::default(), ..w }, State::Current),
+            ("paused by somebody", |w| Workload { held: Some("it is paused"), ..w }, State::Skipped("it is paused".into())),
+            ("paused, and nothing to do", |w| Workload { held: Some("it is paused"), stale: 0, ..w }, State::Current),
+            (
+                "marked for another value",
+                |w| Workload { mark: Some("old".into()), note: Some(Note { mark: "old".into(), at: at(-900) }), ..w },
+                State::Due(at(0)),
+            ),
+            ("restarted for something else just now", |w| Workload { restarted: Some(at(-20)), ..w }, State::Due(at(40))),
+            ("restarted for something else before", |w| Workload { restarted: Some(at(-61)), ..w }, State::Due(at(0))),
+            ("marked", |w| marked(w, -5), State::Rolling(at(595))),
+            (
+                "marked, Pods new, controller not done",
+                |w| marked(Workload { stale: 0, progress: Progress { updated: 1, ..w.progress }, ..w }, -5),
+                State::Rolling(at(595)),
+            ),
+            (
+                "marked, Pods new, spec not yet seen",
+                |w| marked(Workload { stale: 0, progress: Progress { generation: 2, ..w.progress }, ..w }, -5),
+                State::Rolling(at(595)),
+            ),
+            ("marked and done", |w| marked(Workload { stale: 0, ..w }, -5), State::Current),
+            (
+                "too late",
+                |w| marked(Workload { progress: Progress { available: 1, ..w.progress }, ..w }, -600),
+                State::Failed("it was not healthy within 10m: 1 of 2 Pods are available, 2 still have the value before".into()),
+            ),
+            (
+                "too late, and a Pod says why",
+                |w| marked(Workload { trouble: Some("CrashLoopBackOff".into()), ..w }, -600),
+                State::Failed("it was not healthy within 10m: CrashLoopBackOff".into()),
+            ),
+            (
+                "in trouble, and there is time",
+                |w| marked(Workload { trouble: Some("CrashLoopBackOff".into()), ..w }, -5),
+                State::Rolling(at(595)),
+            ),
+            (
+                "undone",
+                |w| Workload { mark: Some("old".into()), ..marked(w, -5) },
+                State::Skipped("its restart was undone by somebody".into()),
+            ),
+            ("undone, and its Pods are new all the same", |w| Workload { mark: None, stale: 0, ..marked(w, -5) }, State::Current),
+            ("paused in the middle", |w| marked(Workload { held: Some("it is paused"), ..w }, -5), State::Skipped("it is paused".into())),
+        ];
+        for (what, change, wanted) in rows {
+            assert_eq!(state(&change(workload()), &terms(Strategy::RollingInOrder), at(0)), *wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_or_all_at_once() {
+        let (due, rolling) = (workload, || marked(workload(), -5));
+        let (done, failed) = (|| Workload { stale: 0, ..workload() }, || marked(workload(), -601));
+        let later = || Workload { restarted: Some(at(-20)), ..workload() };
+        for (workloads, in_order, at_once) in [
+            (vec![], Plan::Done, Plan::Done),
+            (vec![done(), done()], Plan::Done, Plan::Done),
+            (vec![due(), due(), due()], Plan::Restart(vec![0]), Plan::Restart(vec![0, 1, 2])),
+            (vec![done(), due()], Plan::Restart(vec![1]), Plan::Restart(vec![1])),
+            (vec![rolling(), due()], Plan::Wait(at(595)), Plan::Restart(vec![1])),
+            (vec![later(), due()], Plan::Wait(at(40)), Plan::Restart(vec![1])),
+            (vec![later(), rolling()], Plan::Wait(at(40)), Plan::Wait(at(40))),
+        ] {
+            assert_eq!(decide(&workloads, &terms(Strategy::RollingInOrder), at(0)).1, in_order);
+            assert_eq!(decide(&workloads, &terms(Strategy::AllAtOnce), at(0)).1, at_once);
+        }
+        for strategy in [Strategy::RollingInOrder, Strategy::AllAtOnce] {
+            let (_, plan) = decide(&[done(), failed(), due()], &terms(strategy), at(0));
+            assert!(matches!(plan, Plan::Failed(1, _)), "one that failed ends it: {plan:?}");
+        }
+    }
+}

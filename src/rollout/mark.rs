@@ -1,0 +1,89 @@
+//! What is written on a workload that is restarted: on its Pod template a mark of the value, so that the Pods are made anew and the same value
+//! never restarts anything twice; on the workload itself the same mark and when, so that somebody's undo is seen. Pure.
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+
+pub use crate::inventory::workloads::PREFIX;
+use crate::{cluster::references::SecretData, ids};
+
+/// The annotation for a Secret. The part behind the slash ends at 63 characters, a Secret's name at 253.
+pub fn annotation(secret: &str) -> String {
+    const ROOM: usize = 63 - "secret.".len();
+    if secret.len() <= ROOM {
+        return format!("{PREFIX}secret.{secret}");
+    }
+    let hash = ids::hash(secret.as_bytes());
+    format!("{PREFIX}secret.{}.{hash}", &secret[..secret.floor_char_boundary(ROOM - hash.len() - 1)])
+}
+
+/// The mark of a value: nobody who reads it can try out what a weak secret might be without `key`.
+pub fn mark(key: &[u8], data: &SecretData) -> String {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for (name, value) in data {
+        // Lengths first, so that no two values are written the same.
+        for part in [name.as_bytes(), value.as_slice()] {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+    }
+    ids::hash(context.sign().as_ref())
+}
+
+/// What stands on the workload itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The mark that its template was given.
+    pub mark: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Note {
+    /// `MARK TIME`.
+    pub fn text(&self) -> String {
+        format!("{} {}", self.mark, self.at)
+    }
+
+    /// Reads it; None if somebody else wrote there.
+    pub fn read(text: &str) -> Option<Self> {
+        let (mark, at) = text.split_once(' ')?;
+        Some(Self { mark: mark.into(), at: at.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn data(entries: &[(&str, &str)]) -> SecretData {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect()
+    }
+
+    #[test]
+    fn a_mark_tells_values_apart_and_needs_the_key() {
+        let of = |entries: &[(&str, &str)]| mark(b"key", &data(entries));
+        assert_eq!(of(&[("a", "b")]), of(&[("a", "b")]));
+        assert_ne!(of(&[("a", "b")]), of(&[("a", "c")]));
+        assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
+        assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")])));
+    }
+
+    #[test]
+    fn every_name_of_a_secret_gives_a_valid_annotation_of_its_own() {
+        let names: Vec<String> = (1..=253).map(|length| "x".repeat(length)).collect();
+        let annotations: std::collections::BTreeSet<String> = names.iter().map(|name| annotation(name)).collect();
+        assert_eq!(annotations.len(), names.len());
+        assert!(annotations.iter().all(|annotation| annotation.len() <= PREFIX.len() + 63));
+        assert_eq!(annotation("api-tls"), "restart.seaworthy.dev/secret.api-tls");
+    }
+
+    #[test]
+    fn notes_are_read_back() {
+        let note = Note { mark: "abc".into(), at: "2026-01-01T00:00:00Z".parse().unwrap() };
+        assert_eq!(Note::read(&note.text()), Some(note));
+        assert_eq!(Note::read("something"), None);
+        assert_eq!(Note::read("abc yesterday"), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! Who uses a certificate is restarted, in order, once, and left alone by whoever said so.
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::support::{Cluster, ControlPlane, Namespace, condition, eventually};
+
+/// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing`.
+struct Kubelet {
+    task: JoinHandle<()>,
+}
+
+impl Kubelet {
+    fn start(namespace: &Namespace, crashing: &'static str) -> Self {
+        let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        let task = tokio::spawn(async move {
+            loop {
+                for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
+                    let crashes = pod.labels().get("app").is_some_and(|app| app == crashing)
+                        && pod.annotations().keys().any(|key| key.starts_with("restart.seaworthy.dev/"));
+                    let done = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).is_some();
+                    if !done {
+                        let _ = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status(crashes))).await;
+                    }
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        });
+        Self { task }
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn status(crashes: bool) -> Value {
+    let state = if crashes {
+        json!({"waiting": {"reason": "CrashLoopBackOff"}})
+    } else {
+        json!({"running": {"startedAt": jiff::Timestamp::now().to_string()}})
+    };
+    let last = if crashes { json!({"terminated": {"exitCode": 7, "message": "cannot read tls.key"}}) } else { json!({}) };
+    json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if crashes { "False" } else { "True" }}],
+        "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": !crashes, "restartCount": 0, "state": state, "lastState": last}]}})
+}
+
+/// A Deployment of two Pods that mount the Secret `web-tls`.
+fn deployment(name: &str, image: &str) -> Deployment {
+    let labels = json!({"app": name});
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": image, "volumeMounts": [{"name": "tls", "mountPath": "/tls"}]}],
+            "volumes": [{"name": "tls", "secret": {"secretName": "web-tls"}}]}}}}))
+    .unwrap()
+}
+
+struct World {
+    namespace: Namespace,
+    deployments: Api<Deployment>,
+    _kubelet: Kubelet,
+}
+
+impl World {
+    /// A certificate, and Deployments that have it.
+    async fn new(cluster: &Cluster, restart: Value, names: &[&str], crashing: &'static str) -> Self {
+        let namespace = cluster.namespace("restarts").await;
+        let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        namespace.create("web", json!({ "restart": restart })).await;
+        let kubelet = Kubelet::start(&namespace, crashing);
+        for name in names {
+            deployments.create(&PostParams::default(), &deployment(name, "none.example/c:1")).await.unwrap();
+        }
+        Self { namespace, deployments, _kubelet: kubelet }
+    }
+
+    /// All of these Deployments are available, and the certificate knows them.
+    async fn settled(&self, summary: &str) {
+        self.namespace
+            .until("web", summary, |object| {
+                let status = object.status.clone().unwrap_or_default();
+                status.consumers.is_some_and(|consumers| consumers.summary == summary) && condition(object, "Reconciling").is_none()
+            })
+            .await;
+        eventually("they are available", || async {
+            let all = self.deployments.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let waiting = all.items.iter().find(|one| one.status.as_ref().and_then(|status| status.available_replicas) != Some(2));
+            waiting.map_or(Ok(()), |one| Err(format!("{}: {:?}", one.name_any(), one.status)))
+        })
+        .await;
+    }
+
+    /// How often its template was changed, and when we say that we did.
+    async fn restarts(&self, name: &str) -> (i64, Option<jiff::Timestamp>) {
+        let found = self.deployments.get(name).await.unwrap();
+        let note = found.annotations().get("restart.seaworthy.dev/secret.web-tls").and_then(|note| note.split_once(' ')?.1.parse().ok());
+        (found.metadata.generation.unwrap() - 1, note)
+    }
+
+    async fn rotate(&self, value: &str) {
+        self.namespace.annotate("web", "seaworthy.dev/rotate", value).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_order_of_the_list_and_each_once() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let restart = json!({"discover": true, "workloads": [{"kind": "Deployment", "name": "c"}]});
+    let world = World::new(&cluster, restart, &["a", "b", "c"], "").await;
+    let operator = cluster.operator(&world.namespace);
+    world.settled("6/6").await;
+    assert_eq!(world.restarts("a").await, (0, None), "what was there before its users restarts nobody");
+    world.rotate("1").await;
+    world.namespace.ready("web", 2).await;
+    world.settled("6/6").await;
+    let (a, b, c) = (world.restarts("a").await, world.restarts("b").await, world.restarts("c").await);
+    assert_eq!((a.0, b.0, c.0), (1, 1, 1));
+    assert!(c.1 <= a.1 && a.1 <= b.1, "{c:?} {a:?} {b:?}");
+    // Nothing has changed: nobody is restarted, also by another process.
+    operator.shut_down().await;
+    let operator = cluster.operator(&world.namespace);
+    world.namespace.change("web", json!({"secretTemplate": {"labels": {"looked": "again"}}})).await;
+    world.namespace.ready("web", 2).await;
+    world.settled("6/6").await;
+    assert_eq!(world.restarts("a").await, a);
+    // Again so soon: each workload has its rest first.
+    world.rotate("2").await;
+    let waits = world.namespace.says("web", "Reconciling", "True", "Restarting").await;
+    assert!(waits.contains("3 of 3 workloads do not have the present certificate yet"), "{waits}");
+    assert_eq!(world.restarts("c").await, c);
+    operator.clock.advance(jiff::SignedDuration::from_mins(2));
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    world.settled("6/6").await;
+    assert_eq!(world.restarts("c").await.0, 2);
+    let events = world.namespace.events().await;
+    let told = events.iter().filter(|(reason, _)| reason == "Restarting").count();
+    assert_eq!(told, 6, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_become_healthy_ends_it_and_says_why() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let world = World::new(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+    let operator = cluster.operator(&world.namespace);
+    world.settled("6/6").await;
+    world.rotate("1").await;
+    eventually("b is restarted", || async { if world.restarts("b").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } }).await;
+    let pods: Api<Pod> = Api::namespaced(world.namespace.client.clone(), &world.namespace.name);
+    eventually("a Pod of b crashes", || async {
+        let found = pods.list(&ListParams::default().labels("app=b")).await.map_err(|error| error.to_string())?;
+        let crashes = |pod: &Pod| serde_json::to_string(&pod.status).is_ok_and(|status| status.contains("CrashLoopBackOff"));
+        if found.items.iter().any(crashes) { Ok(()) } else { Err("none does".into()) }
+    })
+    .await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    let said = world.namespace.says("web", "Stalled", "True", "RestartFailed").await;
+    assert!(said.contains("Deployment b") && said.contains("CrashLoopBackOff, exit code 7: cannot read tls.key"), "{said}");
+    assert_eq!((world.restarts("a").await.0, world.restarts("c").await.0), (1, 0));
+    let object = world.namespace.rotations().get("web").await.unwrap();
+    assert_eq!(condition(&object, "Ready").unwrap().0, "True", "the certificate is valid");
+    assert_eq!(object.status.unwrap().last_failure.unwrap().reason, "RestartFailed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_pauses_undoes_or_makes_by_hand_is_left_alone() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let restart = json!({"discover": true, "workloads": [{"kind": "StatefulSet", "name": "gone"}], "strategy": "AllAtOnce"});
+    let world = World::new(&cluster, restart, &["paused", "undone"], "").await;
+    let pods: Api<Pod> = Api::namespaced(world.namespace.client.clone(), &world.namespace.name);
+    let template = serde_json::to_value(deployment("x", "none.example/c:1").spec.template.spec).unwrap();
+    let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "bare"}, "spec": template})).unwrap();
+    pods.create(&PostParams::default(), &bare).await.unwrap();
+    let operator = cluster.operator(&world.namespace);
+    world.settled("5/5").await;
+    let pause = Patch::Merge(json!({"spec": {"paused": true}}));
+    world.deployments.patch("paused", &PatchParams::default(), &pause).await.unwrap();
+    world.rotate("1").await;
+    eventually("undone is restarted", || async { if world.restarts("undone").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } })
+        .await;
+    // What `kubectl rollout undo` does: the template of before, with new Pods of it.
+    let undo = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": null, "labels": {"undone": "yes"}}}}}));
+    world.deployments.patch("undone", &PatchParams::default(), &undo).await.unwrap();
+    let object = world
+        .namespace
+        .until("web", "it says who is left alone", |object| {
+            condition(object, "Ready").is_some_and(|(_, _, said)| said.contains("Pod bare"))
+        })
+        .await;
+    let said = condition(&object, "Ready").unwrap().2;
+    for part in ["Deployment paused: it is paused", "Pod bare: restart it yourself"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(world.restarts("paused").await.0, 1, "the pause itself");
+    operator.clock.advance(jiff::SignedDuration::from_mins(5));
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    eventually("nothing goes on", || async {
+        let object = world.namespace.rotations().get("web").await.map_err(|error| error.to_string())?;
+        condition(&object, "Reconciling").map_or(Ok(()), |(_, _, said)| Err(said))
+    })
+    .await;
+    assert_eq!(world.restarts("undone").await.0, 2, "the restart and the undo");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
+    let (_own, cluster) = ControlPlane::start().await;
+    for done in [false, true] {
+        let world = World::new(&cluster, json!({"discover": true}), &["a", "b"], "").await;
+        let mut operator = cluster.operator(&world.namespace);
+        world.settled("4/4").await;
+        operator.failpoint.arm("restart", done, None);
+        world.rotate("1").await;
+        for _ in 0..2 {
+            operator.failpoint.reached().await;
+            operator.kill().await;
+            operator = cluster.operator(&world.namespace);
+            operator.failpoint.arm("restart", done, None);
+            if done {
+                continue; // each of the two is done before the process dies
+            }
+            break;
+        }
+        operator.failpoint.disarm();
+        world.namespace.ready("web", 2).await;
+        world.settled("4/4").await;
+        assert_eq!((world.restarts("a").await.0, world.restarts("b").await.0), (1, 1), "killed {}", if done { "after" } else { "before" });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_real_node() {
+    if std::env::var("SEAWORTHY_TEST_NODE").as_deref() != Ok("1") {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no node; run as root, through `make test`");
+        return;
+    }
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("node").await;
+    let _operator = cluster.operator(&namespace);
+    namespace.create("web", json!({"restart": {"discover": true}})).await;
+    namespace.ready("web", 1).await;
+    let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    deployments.create(&PostParams::default(), &deployment("web", "localhost/pause:1")).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let running = || async {
+        let list = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let ready = |pod: &Pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        let names: std::collections::BTreeSet<String> =
+            list.items.iter().filter(|pod| ready(pod) && pod.metadata.deletion_timestamp.is_none()).map(ResourceExt::name_any).collect();
+        if names.len() == 2 && list.items.len() == 2 { Ok(names) } else { Err(format!("{names:?} of {}", list.items.len())) }
+    };
+    let before = eventually("two Pods run", running).await;
+    let consumers = async |summary: &str| {
+        let says = |object: &seaworthy::api::CertificateRotation| {
+            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == summary)
+                && condition(object, "Reconciling").is_none()
+        };
+        namespace.until("web", summary, says).await
+    };
+    consumers("2/2").await;
+    namespace.annotate("web", "seaworthy.dev/rotate", "now").await;
+    namespace.ready("web", 2).await;
+    consumers("2/2").await;
+    let after = eventually("two others run", running).await;
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+    assert_eq!(deployments.get("web").await.unwrap().metadata.generation, Some(2));
+}
