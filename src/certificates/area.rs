@@ -95,7 +95,9 @@ pub fn run(parts: Parts, namespace: Option<&str>, inventory: Inventory, stop: Ca
         let index = index.clone();
         move |namespace: &str, source: &Source| {
             if let Source::Secret(name) = source {
-                wake_all(&waker, index.read(|index| index.writers_of_secret(namespace, name)));
+                for (namespace, name) in index.read(|index| index.writers_of_secret(namespace, name)) {
+                    waker.wake_soon(Some(&namespace), &name);
+                }
             }
         }
     };

@@ -56,7 +56,19 @@ pub type Guarded<K> = DeserializeGuard<K>;
 /// How many objects are listed at a time; bounds the memory of a list.
 const PAGE_SIZE: u32 = 250;
 
-type Wake<K> = (ObjectRef<Guarded<K>>, Lane);
+type Wake<K> = (ObjectRef<Guarded<K>>, When);
+
+/// When a look is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// As soon as its lane allows.
+    Now(Lane),
+    /// In [`SOON`]: what comes in swarms, as Pods that start, is looked at once.
+    Soon,
+}
+
+/// Long enough for a swarm, short enough for who waits.
+const SOON: Duration = Duration::from_millis(250);
 
 /// Asks for objects to be looked at. Before the looks begin it does nothing: then everything is looked at anyway.
 pub struct Waker<K: Resource<DynamicType = ()>> {
@@ -73,16 +85,25 @@ impl<K: Resource<DynamicType = ()>> Clone for Waker<K> {
 impl<K: Resource<DynamicType = ()>> Waker<K> {
     /// Looks at `NAMESPACE/NAME` because something that it depends on is another one.
     pub fn wake(&self, namespace: Option<&str>, name: &str) {
-        let mut object = ObjectRef::new(name);
-        object.namespace = namespace.map(ToOwned::to_owned);
-        self.send(object, Lane::Due);
+        self.send(named(namespace, name), When::Now(Lane::Due));
     }
 
-    fn send(&self, object: ObjectRef<Guarded<K>>, lane: Lane) {
+    /// The same for what changes in swarms: a quarter of a second later, once.
+    pub fn wake_soon(&self, namespace: Option<&str>, name: &str) {
+        self.send(named(namespace, name), When::Soon);
+    }
+
+    fn send(&self, object: ObjectRef<Guarded<K>>, when: When) {
         if self.begun.load(Ordering::SeqCst) {
-            let _ = self.sender.send((object, lane)); // the receiver goes with the process only
+            let _ = self.sender.send((object, when)); // the receiver goes with the process only
         }
     }
+}
+
+fn named<K: Resource<DynamicType = ()>>(namespace: Option<&str>, name: &str) -> ObjectRef<Guarded<K>> {
+    let mut object = ObjectRef::new(name);
+    object.namespace = namespace.map(ToOwned::to_owned);
+    object
 }
 
 /// One kind in one scope: its store, its watch, its wake-ups.
@@ -215,7 +236,10 @@ where
             self.start();
             self.metrics.queued(&K::kind(&()), self.lanes.len());
             tokio::select! {
-                Some((object, lane)) = wakes.recv() => self.lanes.push(object, lane),
+                Some((object, when)) = wakes.recv() => match when {
+                    When::Now(lane) => self.lanes.push(object, lane),
+                    When::Soon => self.timers.at_latest(object, SOON),
+                },
                 object = self.timers.next() => self.lanes.push(object, Lane::Due),
                 Some(ended) = self.running.join_next() => self.ended(ended),
                 () = stop.cancelled() => break,
@@ -243,7 +267,7 @@ where
         if !self.lanes.done(&object)
             && let Some(again) = again
         {
-            self.timers.set(object, again);
+            self.timers.at_latest(object, again);
         }
     }
 }
@@ -261,7 +285,12 @@ impl<T> Default for Timers<T> {
 }
 
 impl<T: Clone + Eq + Hash> Timers<T> {
-    fn set(&mut self, object: T, wait: Duration) {
+    /// Sets the timer, unless it is set to something earlier.
+    fn at_latest(&mut self, object: T, wait: Duration) {
+        let deadline = tokio::time::Instant::now() + wait;
+        if self.keys.get(&object).is_some_and(|key| self.queue.deadline(key) <= deadline) {
+            return;
+        }
         self.remove(&object);
         let key = self.queue.insert(object.clone(), wait.min(LONGEST));
         self.keys.insert(object, key);
@@ -363,11 +392,11 @@ async fn follow<K>(
         };
         noticed(&event, news);
         match &event {
-            watcher::Event::Apply(object) if news => waker.send(ObjectRef::from_obj(object), Lane::Changed),
+            watcher::Event::Apply(object) if news => waker.send(ObjectRef::from_obj(object), When::Now(Lane::Changed)),
             watcher::Event::InitApply(object) if news => fresh.push(ObjectRef::from_obj(object)),
             // Only now does the store hold what was listed. After the first list everything is looked at anyway.
             watcher::Event::InitDone if filled.send_replace(true) => {
-                fresh.drain(..).for_each(|object| waker.send(object, Lane::Changed));
+                fresh.drain(..).for_each(|object| waker.send(object, When::Now(Lane::Changed)));
             }
             _ => {}
         }

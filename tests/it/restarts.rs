@@ -234,6 +234,87 @@ async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gitops_tool_applies_again_undoes_nothing() {
+    let (own, cluster) = ControlPlane::start().await;
+    let world = World::new(&cluster, json!({"discover": true}), &[], "").await;
+    let _operator = cluster.operator(&world.namespace);
+    let manifest = |name: &str| {
+        let mut manifest = serde_json::to_value(deployment(name, "none.example/c:1")).unwrap();
+        manifest["apiVersion"] = json!("apps/v1");
+        manifest["kind"] = json!("Deployment");
+        manifest.to_string()
+    };
+    // As Argo CD and Flux do it, by server-side apply, and as `kubectl apply` does, by an update.
+    let ways: [(&str, &[&str]); 3] = [
+        ("argo", &["--server-side", "--field-manager=argocd-controller"]),
+        ("flux", &["--server-side", "--field-manager=kustomize-controller", "--force-conflicts"]),
+        ("client", &[]),
+    ];
+    let kubectl = |verb: &str, name: &str, more: &[&str]| {
+        let common = [verb, "--kubeconfig", &own.kubeconfig, "-n", &world.namespace.name, "-f", "-"];
+        crate::support::try_command("kubectl", &[&common, more].concat(), manifest(name).as_bytes())
+    };
+    for (name, how) in ways {
+        let (done, said) = kubectl("apply", name, how);
+        assert!(done, "{said}");
+    }
+    world.settled("6/6").await;
+    world.rotate("1").await;
+    world.namespace.ready("web", 2).await;
+    world.settled("6/6").await;
+    for (name, how) in ways {
+        assert_eq!(world.restarts(name).await.0, 1, "{name}");
+        let (same, diff) = kubectl("diff", name, how);
+        assert!(same, "{name}: {diff}");
+        let (done, said) = kubectl("apply", name, how);
+        assert!(done, "{said}");
+        assert_eq!(world.restarts(name).await.0, 1, "{name}: its restart is not undone");
+        let marks = world.deployments.get(name).await.unwrap().spec.template.metadata.unwrap().annotations.unwrap();
+        assert!(marks.contains_key("restart.seaworthy.dev/secret.web-tls"), "{name}: {marks:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make test-all"]
+async fn fifty_workloads_keep_to_the_budget() {
+    const COUNT: usize = 50;
+    let (_own, cluster) = ControlPlane::start().await;
+    let names: Vec<String> = (0..COUNT).map(|number| format!("w{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let world = World::new(&cluster, json!({"discover": true, "strategy": "AllAtOnce"}), &names, "").await;
+    let _operator = cluster.operator(&world.namespace);
+    world.settled("100/100").await;
+    world.rotate("1").await;
+    let changed = world.namespace.ready("web", 2).await.status.unwrap().last_rotation.unwrap().completed_at.0;
+    let (mut most, mut first) = (0, None);
+    loop {
+        let all = world.deployments.list(&ListParams::default()).await.unwrap().items;
+        let noted = |one: &Deployment| one.annotations().get("restart.seaworthy.dev/secret.web-tls").cloned();
+        let begun: Vec<&Deployment> = all.iter().filter(|one| noted(one).is_some()).collect();
+        let open = begun.iter().filter(|one| {
+            let status = one.status.clone().unwrap_or_default();
+            status.observed_generation < one.metadata.generation
+                || status.updated_replicas != Some(2)
+                || status.available_replicas != Some(2)
+                || status.replicas != Some(2)
+        });
+        most = most.max(open.count());
+        first = first.or_else(|| begun.first().and_then(|one| noted(one)?.split_once(' ')?.1.parse::<jiff::Timestamp>().ok()));
+        if begun.len() == COUNT {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(most, 1, "one at a time in a namespace");
+    let waited = first.unwrap().duration_since(changed);
+    assert!(waited <= jiff::SignedDuration::from_secs(1), "the first one was restarted {waited:#} after the change");
+    world.settled("100/100").await;
+    for name in names {
+        assert_eq!(world.restarts(name).await.0, 1, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_real_node() {
     if std::env::var("SEAWORTHY_TEST_NODE").as_deref() != Ok("1") {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no node; run as root, through `make test`");
