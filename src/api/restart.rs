@@ -7,7 +7,10 @@ use super::Duration;
 
 /// Who has to pick a new value up, and in which order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("self.discover || size(self.workloads) > 0").message("say discover: true, or name workloads"))]
+#[x_kube(
+    validation = Rule::new("self.discover || size(self.workloads) > 0").message("say discover: true, or name workloads"),
+    validation = Rule::new("duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('24h')").message("timeout must lie between 1s and 24h")
+)]
 pub struct Restart {
     /// Every Deployment, StatefulSet and DaemonSet of the namespace that uses the Secret, by name, after those under `workloads`. Default false.
     #[serde(default)]
@@ -19,7 +22,7 @@ pub struct Restart {
     /// In which order. Default RollingInOrder.
     #[serde(default)]
     pub strategy: Strategy,
-    /// How long each workload may take until it is healthy again. Default 10m.
+    /// How long each workload may take until it is healthy again, at most 24h. Default 10m.
     #[serde(default = "ten_minutes")]
     pub timeout: Duration,
 }

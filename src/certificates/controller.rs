@@ -381,7 +381,10 @@ async fn restart(
     };
     let data = rotate::render(rotation, material)?;
     let now = context.clock.now();
-    let value = restart::Value { data: &data, changed, opens: times.opens(now) };
+    // What could not wait for the window to be issued does not wait for it to be used.
+    let waits = |issued: Timestamp| times.opens(issued).is_none();
+    let opens = times.opens(now).filter(|_| view.memory.issued_at.is_none_or(waits));
+    let value = restart::Value { data: &data, changed, opens };
     let (rollout, consumption) = restart::roll(context, rotation, restart, &value, now).await?;
     (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
     Ok(())

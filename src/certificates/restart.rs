@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::{controller::Context, issuer::SecretData, rotate::described, status::Halt};
 use crate::{
-    api::{CertificateRotation, restart::Restart},
+    api::{CertificateRotation, Duration, restart::Restart},
     cluster::{conditions::seconds, events::Note as Event},
     inventory::{consumers::Consumer, pods::Owner, template::Source, workloads::KINDS},
     rollout::{
@@ -13,6 +13,7 @@ use crate::{
         decide::{Plan, State, Terms, Workload, decide},
         mark::{Note, annotation, mark},
     },
+    schedule::jitter,
 };
 
 /// How far it is.
@@ -40,6 +41,10 @@ pub struct Value<'a> {
 
 /// While something goes on that no event tells of, it is looked at so often.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// Who waits for a place, or for somebody to mend something, is looked at so often, and up to twice as seldom.
+const SEEN_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+/// The API server allows no more; an older schema might.
+const LONGEST: Duration = Duration::hours(24);
 
 /// Restarts who is next, and counts who has the value.
 pub async fn roll(
@@ -54,16 +59,28 @@ pub async fn roll(
     let key = context.restarter.key().await?;
     let (annotation, mark) = (annotation(secret), mark(&key, value.data));
     let carried = Some((annotation.as_str(), mark.as_str()));
-    let workloads = workloads(context, &namespace, restart, &consumers, (value.changed, carried));
-    let terms =
-        Terms { mark: &mark, strategy: restart.strategy, timeout: restart.timeout, interval: context.restarter.budget.limits().interval };
+    let workloads = workloads(context, &namespace, restart, &consumers, (value.changed, carried, now));
+    let limits = context.restarter.budget.limits();
+    let terms = Terms {
+        mark: &mark,
+        changed: value.changed.time(),
+        strategy: restart.strategy,
+        timeout: restart.timeout.min(LONGEST),
+        interval: limits.interval,
+    };
     let (states, plan) = decide(&workloads, &terms, now);
-    settle(context, &namespace, &workloads, &states);
+    settle(context, (&namespace, secret), &workloads, &states).await?;
     let mut rollout = Rollout { skipped: skipped(&workloads, &states, &consumers, value, carried), ..Rollout::default() };
     let named = |place: usize| workloads.get(place).map_or_else(String::new, |workload| name(&workload.owner));
+    // What is left alone or failed may be mended without an event that wakes us.
+    let later = now + SEEN_AGAIN + jitter(&rotation.uid().unwrap_or_default(), SEEN_AGAIN);
+    rollout.next = (!rollout.skipped.is_empty()).then_some(later);
     match plan {
         Plan::Done => {}
-        Plan::Failed(place, why) => rollout.failed = Some(format!("{} was restarted for the present certificate: {why}", named(place))),
+        Plan::Failed(place, why) => {
+            rollout.failed = Some(format!("{} was restarted for the present certificate: {why}", named(place)));
+            rollout.next = Some(later);
+        }
         Plan::Wait(until) => {
             rollout.going = Some(progress(&workloads, &states));
             rollout.next = Some(until.min(now + AGAIN));
@@ -73,18 +90,46 @@ pub async fn roll(
             rollout.skipped.push(format!("restarts wait for the window, until {}", seconds(value.opens.unwrap_or(now)).0));
         }
         Plan::Restart(places) => {
-            let until = now + restart.timeout.signed();
-            for workload in places.into_iter().filter_map(|place| workloads.get(place)) {
-                if context.restarter.budget.take(&namespace, &workload.owner, until, now) {
-                    let note = Note { mark: mark.clone(), at: seconds(now).0 };
-                    begin(context, rotation, &workload.owner, &note).await?;
-                }
-            }
-            rollout.going = Some(progress(&workloads, &states));
-            rollout.next = Some(now + SignedDuration::from_secs(1));
+            let next = places.into_iter().filter_map(|place| workloads.get(place));
+            let note = Note { mark: mark.clone(), at: seconds(now).0, done: false };
+            let (begun, refused) = begin_all(context, rotation, next, (&note, now + terms.timeout.signed()), now).await?;
+            rollout.failed = refused;
+            rollout.going = rollout.failed.is_none().then(|| progress(&workloads, &states));
+            rollout.next = Some(if begun { now + SignedDuration::from_secs(1) } else { later });
         }
     }
     Ok((rollout, Consumption::of(&consumers, value.changed, carried)))
+}
+
+/// Begins with as many of them as the budget has room for. Whether any was begun, and what was refused.
+async fn begin_all(
+    context: &Context,
+    rotation: &CertificateRotation,
+    workloads: impl Iterator<Item = &Workload>,
+    (note, until): (&Note, Timestamp),
+    now: Timestamp,
+) -> Result<(bool, Option<String>), Halt> {
+    let (namespace, secret) = (rotation.namespace().unwrap_or_default(), rotation.spec.secret_name.as_str());
+    let (mut begun, mut refused) = (false, None);
+    for workload in workloads {
+        let place = (namespace.as_str(), &workload.owner, secret);
+        if !context.restarter.budget.take(place, until, now) {
+            continue;
+        }
+        match begin(context, rotation, &workload.owner, note).await {
+            Ok(()) => begun = true,
+            Err(halt) => {
+                context.restarter.budget.give_back(place);
+                match halt {
+                    Halt::Problem(problem) => {
+                        refused = refused.or(Some(format!("{} cannot be restarted: {}", name(&workload.owner), problem.message)));
+                    }
+                    Halt::Superseded(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    Ok((begun, refused))
 }
 
 /// Those under `workloads`, then those that are found, by name.
@@ -93,7 +138,7 @@ fn workloads(
     namespace: &str,
     restart: &Restart,
     consumers: &[Consumer],
-    (changed, carried): (Changed, Option<(&str, &str)>),
+    (changed, carried, now): (Changed, Option<(&str, &str)>, Timestamp),
 ) -> Vec<Workload> {
     let mut owners: Vec<Owner> = restart
         .workloads
@@ -107,17 +152,26 @@ fn workloads(
     }
     let workload = |owner: Owner| {
         let fact = context.inventory.workload(namespace, &owner);
-        let pods = context.inventory.pods_of(namespace, &owner);
+        // Of what uses the Secret, the Pods that do; of what was named although it does not, as far as can be seen, all of them.
+        let used = consumers.iter().find(|consumer| consumer.owner == owner).map(|consumer| consumer.pods.clone());
+        let pods = used.unwrap_or_else(|| context.inventory.pods_of(namespace, &owner));
         let pods = pods.iter().filter(|(_, pod)| !pod.over);
         let find = |annotations: &[(Box<str>, Box<str>)]| {
             annotations.iter().find(|(key, _)| carried.is_some_and(|(annotation, _)| **key == *annotation)).map(|(_, value)| value.clone())
         };
+        // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note.
+        let ours = |note: &Note| carried.is_some_and(|(_, mark)| note.mark == mark);
+        let read = |text: Box<str>| Note::read(&text, now);
+        let note = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read).filter(ours);
+        let of_children =
+            || context.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(ours);
         let notes = || fact.iter().flat_map(|fact| &fact.notes);
         Workload {
-            held: fact.as_ref().map_or(Some("it is not there"), |fact| fact.held),
+            exists: fact.is_some(),
+            held: fact.as_ref().and_then(|fact| fact.held),
             mark: fact.as_ref().and_then(|fact| find(&fact.marks)),
-            note: fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(|text| Note::read(&text)),
-            restarted: notes().filter_map(|(_, text)| Note::read(text)).map(|note| note.at).max(),
+            note: note.or_else(of_children),
+            restarted: notes().filter_map(|(_, text)| Note::read(text, now)).map(|note| note.at).max(),
             progress: fact.as_ref().map(|fact| fact.progress).unwrap_or_default(),
             stale: pods.clone().filter(|(_, pod)| changed.is_stale(pod, carried)).count(),
             trouble: pods.clone().find_map(|(name, pod)| pod.trouble.as_ref().map(|trouble| format!("Pod {name}, {trouble}"))),
@@ -135,15 +189,22 @@ fn can_restart(owner: &Owner) -> bool {
     KINDS.iter().any(|kind| *kind.kind == *owner.kind && kind.restart.is_some())
 }
 
-/// Places in the budget for what goes on, and none for what does not.
-fn settle(context: &Context, namespace: &str, workloads: &[Workload], states: &[State]) {
+/// Places in the budget for what goes on, and none for what does not; what is finished is noted.
+async fn settle(context: &Context, (namespace, secret): (&str, &str), workloads: &[Workload], states: &[State]) -> Result<(), Halt> {
     for (workload, state) in workloads.iter().zip(states) {
-        match state {
-            State::Rolling(until) => context.restarter.budget.hold(namespace, &workload.owner, *until),
-            State::Due(_) => {}
-            State::Current | State::Skipped(_) | State::Failed(_) => context.restarter.budget.give_back(namespace, &workload.owner),
+        let place = (namespace, &workload.owner, secret);
+        match (state, &workload.note) {
+            (State::Rolling(until), Some(_)) => context.restarter.budget.hold(place, *until),
+            (State::Finished, Some(note)) => {
+                let done = Note { done: true, ..note.clone() };
+                context.restarter.restart(namespace, &workload.owner, secret, &done).await?;
+                context.restarter.budget.give_back(place);
+            }
+            (State::Due(_) | State::Rolling(_), _) => {}
+            _ => context.restarter.budget.give_back(place),
         }
     }
+    Ok(())
 }
 
 /// Who still has the value before and is not restarted.

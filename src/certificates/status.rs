@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     decide::{Action, Pair, Plan},
     issuer::IssuerError,
-    memory::Memory,
+    memory::{Changed, Memory},
     reason::Reason,
     restart::Rollout,
 };
@@ -277,7 +277,9 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let end = view.not_after();
     let planned = view.plan.and_then(|plan| plan.next);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
-    [planned, rollout, end].into_iter().flatten().filter(|time| *time > now).min()
+    // When the data changed is yet to be noted; before it is, nobody can be said to have it.
+    let unnoted = (view.memory.changed == Changed::JustNow).then(|| now + SignedDuration::from_secs(5));
+    [planned, rollout, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
 }
 
 /// Whether the condition `kind` has come or its reason has changed: then it is worth an event.

@@ -8,7 +8,7 @@ use super::{
     pods::{Owner, PodFact},
     references::ReferenceFact,
     template::{How, Source, Use},
-    workloads,
+    workloads::{self, WorkloadFact},
 };
 
 /// Who uses it.
@@ -84,6 +84,12 @@ impl Inventory {
             }
         }
         owner
+    }
+
+    /// The ReplicaSets of a Deployment and whatever else a workload controls directly.
+    pub fn controlled_by(&self, namespace: &str, workload: &Owner) -> Vec<WorkloadFact> {
+        let term = Term::Owner(workload.kind.clone(), workload.name.clone());
+        self.workloads.iter().flat_map(|facts| facts.find(namespace, term.clone())).map(|(_, fact)| fact).collect()
     }
 
     /// The Pods that a workload has, directly or through what it controls, with their names in order.

@@ -73,8 +73,8 @@ impl Restarter {
         Err(unavailable("it comes and goes".into()))
     }
 
-    /// Gives the template of `workload` the mark of `note` for `secret`, which makes its controller make its Pods anew. One that carries it is left
-    /// as it is.
+    /// Gives the template of `workload` the mark of `note` for `secret`, which makes its controller make its Pods anew, and notes it. One that
+    /// carries the mark is not restarted again, and one that is done must carry it still.
     pub async fn restart(&self, namespace: &str, workload: &Owner, secret: &str, note: &Note) -> Result<(), WriteError> {
         let described = format!("{} {namespace}/{}", workload.kind, workload.name);
         let gone = || WriteError::Superseded(described.clone());
@@ -87,8 +87,9 @@ impl Restarter {
         let key = annotation(secret);
         // All of ours: what an apply leaves out, goes.
         let mut marks = ours(object.data.pointer(TEMPLATE_ANNOTATIONS));
-        if marks.get(&key).and_then(Value::as_str) == Some(&note.mark) {
-            return Ok(());
+        let carries = marks.get(&key).and_then(Value::as_str) == Some(&note.mark);
+        if carries != note.done {
+            return Ok(()); // begun already, or undone meanwhile
         }
         let own = object.metadata.annotations.as_ref().map(|annotations| json!(annotations));
         let mut notes = ours(own.as_ref());

@@ -33,8 +33,15 @@ type Key = (Box<str>, Owner);
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     limits: Limits,
-    /// Until when each has its place at most: whoever asked may be gone.
-    taken: Arc<Mutex<HashMap<Key, Timestamp>>>,
+    taken: Arc<Mutex<HashMap<Key, Place>>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// For which Secret of the namespace: only who took a place gives it back.
+    asker: Box<str>,
+    /// Until when at most: whoever asked may be gone.
+    until: Timestamp,
 }
 
 impl Budget {
@@ -48,27 +55,35 @@ impl Budget {
         self.limits
     }
 
-    /// Takes a place until `until` at most; false: there is none now.
-    pub fn take(&self, namespace: &str, workload: &Owner, until: Timestamp, now: Timestamp) -> bool {
+    /// Takes a place for `asker` until `until` at most; false: there is none now.
+    pub fn take(&self, (namespace, workload, asker): (&str, &Owner, &str), until: Timestamp, now: Timestamp) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.retain(|_, until| *until > now);
-        let key = (namespace.into(), workload.clone());
+        taken.retain(|_, place| place.until > now);
         let here = taken.keys().filter(|(place, _)| **place == *namespace).count();
-        let free = taken.contains_key(&key) || (taken.len() < self.limits.cluster && here < self.limits.namespace);
+        let key = (namespace.into(), workload.clone());
+        let free = match taken.get(&key) {
+            Some(place) => *place.asker == *asker,
+            None => taken.len() < self.limits.cluster && here < self.limits.namespace,
+        };
         if free {
-            taken.insert(key, until);
+            taken.insert(key, Place { asker: asker.into(), until });
         }
         free
     }
 
     /// It is being restarted, whatever the limits say.
-    pub fn hold(&self, namespace: &str, workload: &Owner, until: Timestamp) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.into(), workload.clone()), until);
+    pub fn hold(&self, (namespace, workload, asker): (&str, &Owner, &str), until: Timestamp) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.entry((namespace.into(), workload.clone())).or_insert_with(|| Place { asker: asker.into(), until });
     }
 
-    /// It is not being restarted any more.
-    pub fn give_back(&self, namespace: &str, workload: &Owner) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.into(), workload.clone()));
+    /// It is not being restarted for `asker` any more.
+    pub fn give_back(&self, (namespace, workload, asker): (&str, &Owner, &str)) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.into(), workload.clone());
+        if taken.get(&key).is_some_and(|place| *place.asker == *asker) {
+            taken.remove(&key);
+        }
     }
 }
 
@@ -82,15 +97,19 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let workload = |name: &str| Owner { kind: "Deployment".into(), name: name.into() };
         let budget = Budget::new(Limits { cluster: 2, namespace: 1, interval: SignedDuration::ZERO });
-        assert!(budget.take("a", &workload("one"), at(100), at(0)));
-        assert!(budget.take("a", &workload("one"), at(100), at(0)), "it has its place already");
-        assert!(!budget.take("a", &workload("two"), at(100), at(0)), "one in a namespace");
-        assert!(budget.take("b", &workload("one"), at(50), at(0)));
-        assert!(!budget.take("c", &workload("one"), at(100), at(0)), "two in the cluster");
-        budget.give_back("a", &workload("one"));
-        assert!(budget.take("c", &workload("one"), at(100), at(0)));
-        assert!(budget.take("d", &workload("one"), at(100), at(50)), "whose time is over has no place any more");
-        budget.hold("e", &workload("one"), at(100));
-        assert!(!budget.take("f", &workload("one"), at(100), at(50)));
+        let (one, two) = (workload("one"), workload("two"));
+        assert!(budget.take(("a", &one, "s"), at(100), at(0)));
+        assert!(budget.take(("a", &one, "s"), at(100), at(0)), "it has its place already");
+        assert!(!budget.take(("a", &one, "other"), at(100), at(0)), "somebody else restarts it");
+        assert!(!budget.take(("a", &two, "s"), at(100), at(0)), "one in a namespace");
+        assert!(budget.take(("b", &one, "s"), at(50), at(0)));
+        assert!(!budget.take(("c", &one, "s"), at(100), at(0)), "two in the cluster");
+        budget.give_back(("a", &one, "other"));
+        assert!(!budget.take(("c", &one, "s"), at(100), at(0)), "it was not theirs to give back");
+        budget.give_back(("a", &one, "s"));
+        assert!(budget.take(("c", &one, "s"), at(100), at(0)));
+        assert!(budget.take(("d", &one, "s"), at(100), at(50)), "whose time is over has no place any more");
+        budget.hold(("e", &one, "s"), at(100));
+        assert!(!budget.take(("f", &one, "s"), at(100), at(50)));
     }
 }

@@ -23,7 +23,14 @@ impl Changed {
         }
     }
 
-    /// The same, but a Pod that carries the mark of the present value has it.
+    /// The time.
+    pub const fn time(self) -> Timestamp {
+        match self {
+            Self::Created(time) | Self::At(time) => time,
+        }
+    }
+
+    /// The same as [`Changed::is_missed_by`], but a Pod that carries the mark of the present value has it.
     pub fn is_stale(self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
         let carries = |(annotation, mark): (&str, &str)| pod.marks.iter().any(|(key, value)| **key == *annotation && **value == *mark);
         self.is_missed_by(pod) && !carried.is_some_and(carries)

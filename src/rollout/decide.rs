@@ -13,6 +13,8 @@ use crate::{
 pub struct Workload {
     /// Its kind and name.
     pub owner: Owner,
+    /// Whether it is there at all.
+    pub exists: bool,
     /// Why it cannot be restarted by its Pod template.
     pub held: Option<&'static str>,
     /// What its template carries for this Secret.
@@ -34,6 +36,8 @@ pub struct Workload {
 pub enum State {
     /// It has the value.
     Current,
+    /// It has the value since just now, which is to be noted.
+    Finished,
     /// It is left alone, for this reason.
     Skipped(String),
     /// It has to be restarted, at this time at the earliest.
@@ -49,6 +53,8 @@ pub enum State {
 pub struct Terms<'a> {
     /// The mark of the value.
     pub mark: &'a str,
+    /// When the value became what it is.
+    pub changed: Timestamp,
     /// The order.
     pub strategy: Strategy,
     /// How long each may take.
@@ -72,32 +78,45 @@ pub enum Plan {
 
 /// How one workload stands.
 pub fn state(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
-    let ours = workload.note.as_ref().filter(|note| note.mark == terms.mark);
-    if let Some(note) = ours {
-        if workload.mark.as_deref() != Some(terms.mark) {
-            return if workload.stale == 0 { State::Current } else { State::Skipped("its restart was undone by somebody".into()) };
-        }
-        if workload.progress.is_complete() && workload.stale == 0 {
-            return State::Current;
-        }
-        let until = note.at + terms.timeout.signed();
-        let trouble = workload.trouble.clone();
-        return match trouble {
-            // What is stopped in the middle is not waited for in vain.
-            _ if workload.held.is_some() => State::Skipped(workload.held.unwrap_or_default().into()),
-            trouble if now >= until => {
-                let Progress { available, wanted, .. } = workload.progress;
-                let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
-                let why = trouble.unwrap_or_else(counts);
-                State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
-            }
-            _ => State::Rolling(until),
-        };
+    if !workload.exists {
+        return State::Skipped("it is not there".into());
     }
-    match workload.held {
+    match workload.note.as_ref().filter(|note| note.mark == terms.mark) {
+        Some(note) => begun(workload, note, terms, now),
+        None => not_begun(workload, terms, now),
+    }
+}
+
+/// It was restarted for this value.
+fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) -> State {
+    let until = note.at + terms.timeout.signed();
+    let carries = workload.mark.as_deref() == Some(terms.mark);
+    match workload {
+        _ if workload.stale == 0 && (note.done || !carries) => State::Current,
+        _ if !carries => State::Skipped("its restart was undone by somebody".into()),
+        _ if note.done => State::Skipped("it has Pods of before its restart".into()),
+        _ if workload.stale == 0 && workload.progress.is_complete() => State::Finished,
+        // What is stopped in the middle is not waited for in vain.
+        Workload { held: Some(why), .. } => State::Skipped((*why).into()),
+        _ if now < until => State::Rolling(until),
+        _ => {
+            let Progress { available, wanted, .. } = workload.progress;
+            let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
+            let why = workload.trouble.clone().unwrap_or_else(counts);
+            State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
+        }
+    }
+}
+
+fn not_begun(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
+    match (workload.held, workload.restarted) {
         _ if workload.stale == 0 => State::Current,
-        Some(why) => State::Skipped(why.into()),
-        None => State::Due(workload.restarted.map_or(now, |last| (last + terms.interval).max(now))),
+        (Some(why), _) => State::Skipped(why.into()),
+        // A restart for something else, begun after this value was there, brings this one too.
+        (None, Some(last)) if last > terms.changed && !workload.progress.is_complete() && now < last + terms.timeout.signed() => {
+            State::Rolling(last + terms.timeout.signed())
+        }
+        (None, last) => State::Due(last.map_or(now, |last| (last + terms.interval).max(now))),
     }
 }
 
@@ -138,7 +157,7 @@ fn next(states: &[State], strategy: Strategy, now: Timestamp) -> Plan {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 10_000;
+    const NOW: i64 = 1_000_000_000;
     const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
     fn at(seconds: i64) -> Timestamp {
@@ -146,13 +165,14 @@ mod tests {
     }
 
     fn terms(strategy: Strategy) -> Terms<'static> {
-        Terms { mark: "new", strategy, timeout: Duration::minutes(10), interval: MINUTE }
+        Terms { mark: "new", changed: at(-30), strategy, timeout: Duration::minutes(10), interval: MINUTE }
     }
 
     /// Two old Pods, never restarted.
     fn workload() -> Workload {
         Workload {
             owner: Owner { kind: "Deployment".into(), name: "web".into() },
+            exists: true,
             held: None,
             mark: None,
             note: None,
@@ -165,8 +185,14 @@ mod tests {
 
     fn marked(mut workload: Workload, seconds: i64) -> Workload {
         workload.mark = Some("new".into());
-        workload.note = Some(Note { mark: "new".into(), at: at(seconds) });
+        workload.note = Some(Note { mark: "new".into(), at: at(seconds), done: false });
         workload.restarted = Some(at(seconds));
+        workload
+    }
+
+    fn done(workload: Workload) -> Workload {
+        let mut workload = marked(workload, -30_000_000);
+        workload.note.as_mut().unwrap().done = true;
         workload
     }
 
@@ -182,7 +208,7 @@ mod tests {
             ("paused, and nothing to do", |w| Workload { held: Some("it is paused"), stale: 0, ..w }, State::Current),
             (
                 "marked for another value",
-                |w| Workload { mark: Some("old".into()), note: Some(Note { mark: "old".into(), at: at(-900) }), ..w },
+                |w| Workload { mark: Some("old".into()), note: Some(Note { mark: "old".into(), at: at(-900), done: true }), ..w },
                 State::Due(at(0)),
             ),
             ("restarted for something else just now", |w| Workload { restarted: Some(at(-20)), ..w }, State::Due(at(40))),
@@ -198,7 +224,24 @@ mod tests {
                 |w| marked(Workload { stale: 0, progress: Progress { generation: 2, ..w.progress }, ..w }, -5),
                 State::Rolling(at(595)),
             ),
-            ("marked and done", |w| marked(Workload { stale: 0, ..w }, -5), State::Current),
+            ("marked and complete", |w| marked(Workload { stale: 0, ..w }, -5), State::Finished),
+            (
+                "done, and a year later in trouble",
+                |w| done(Workload { stale: 0, trouble: Some("OOMKilled".into()), progress: Progress { available: 0, ..w.progress }, ..w }),
+                State::Current,
+            ),
+            ("done, and undone later", |w| Workload { mark: None, ..done(w) }, State::Skipped("its restart was undone by somebody".into())),
+            ("not there", |w| Workload { exists: false, stale: 0, ..w }, State::Skipped("it is not there".into())),
+            (
+                "being restarted for something else since the change",
+                |w| Workload { restarted: Some(at(-20)), progress: Progress { updated: 1, ..w.progress }, ..w },
+                State::Rolling(at(580)),
+            ),
+            (
+                "was being restarted for something else before the change",
+                |w| Workload { restarted: Some(at(-31)), progress: Progress { updated: 1, ..w.progress }, ..w },
+                State::Due(at(29)),
+            ),
             (
                 "too late",
                 |w| marked(Workload { progress: Progress { available: 1, ..w.progress }, ..w }, -600),
@@ -230,13 +273,13 @@ mod tests {
     #[test]
     fn one_after_the_other_or_all_at_once() {
         let (due, rolling) = (workload, || marked(workload(), -5));
-        let (done, failed) = (|| Workload { stale: 0, ..workload() }, || marked(workload(), -601));
+        let (current, failed) = (|| Workload { stale: 0, ..workload() }, || marked(workload(), -601));
         let later = || Workload { restarted: Some(at(-20)), ..workload() };
         for (workloads, in_order, at_once) in [
             (vec![], Plan::Done, Plan::Done),
-            (vec![done(), done()], Plan::Done, Plan::Done),
+            (vec![current(), current()], Plan::Done, Plan::Done),
             (vec![due(), due(), due()], Plan::Restart(vec![0]), Plan::Restart(vec![0, 1, 2])),
-            (vec![done(), due()], Plan::Restart(vec![1]), Plan::Restart(vec![1])),
+            (vec![current(), due()], Plan::Restart(vec![1]), Plan::Restart(vec![1])),
             (vec![rolling(), due()], Plan::Wait(at(595)), Plan::Restart(vec![1])),
             (vec![later(), due()], Plan::Wait(at(40)), Plan::Restart(vec![1])),
             (vec![later(), rolling()], Plan::Wait(at(40)), Plan::Wait(at(40))),
@@ -245,7 +288,7 @@ mod tests {
             assert_eq!(decide(&workloads, &terms(Strategy::AllAtOnce), at(0)).1, at_once);
         }
         for strategy in [Strategy::RollingInOrder, Strategy::AllAtOnce] {
-            let (_, plan) = decide(&[done(), failed(), due()], &terms(strategy), at(0));
+            let (_, plan) = decide(&[current(), failed(), due()], &terms(strategy), at(0));
             assert!(matches!(plan, Plan::Failed(1, _)), "one that failed ends it: {plan:?}");
         }
     }

@@ -2,7 +2,7 @@
 //! never restarts anything twice; on the workload itself the same mark and when, so that somebody's undo is seen. Pure.
 
 use aws_lc_rs::hmac;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use crate::inventory::workloads::PREFIX;
 use crate::{cluster::references::SecretData, ids};
@@ -37,18 +37,22 @@ pub struct Note {
     pub mark: String,
     /// When.
     pub at: Timestamp,
+    /// All its Pods have been new and available since; what becomes of them later is no business of that restart.
+    pub done: bool,
 }
 
 impl Note {
-    /// `MARK TIME`.
+    /// `MARK TIME`, and `done` where it is.
     pub fn text(&self) -> String {
-        format!("{} {}", self.mark, self.at)
+        format!("{} {}{}", self.mark, self.at, if self.done { " done" } else { "" })
     }
 
-    /// Reads it; None if somebody else wrote there.
-    pub fn read(text: &str) -> Option<Self> {
-        let (mark, at) = text.split_once(' ')?;
-        Some(Self { mark: mark.into(), at: at.parse().ok()? })
+    /// Reads it; None if somebody else wrote there, which a time that is yet to come shows as well.
+    pub fn read(text: &str, now: Timestamp) -> Option<Self> {
+        const SKEW: SignedDuration = SignedDuration::from_mins(1);
+        let mut parts = text.split(' ');
+        let (mark, at, done) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
+        (at <= now + SKEW).then(|| Self { mark: mark.into(), at, done: done == Some("done") })
     }
 }
 
@@ -81,9 +85,13 @@ mod tests {
 
     #[test]
     fn notes_are_read_back() {
-        let note = Note { mark: "abc".into(), at: "2026-01-01T00:00:00Z".parse().unwrap() };
-        assert_eq!(Note::read(&note.text()), Some(note));
-        assert_eq!(Note::read("something"), None);
-        assert_eq!(Note::read("abc yesterday"), None);
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        for done in [false, true] {
+            let note = Note { mark: "abc".into(), at: now, done };
+            assert_eq!(Note::read(&note.text(), now), Some(note));
+        }
+        for text in ["something", "abc yesterday", "abc 9999-12-30T21:59:59Z", ""] {
+            assert_eq!(Note::read(text, now), None, "{text}");
+        }
     }
 }

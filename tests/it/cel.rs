@@ -45,6 +45,7 @@ async fn refused() {
     let namespace = cluster.namespace("refuse").await;
     let long = "a".repeat(64);
     let rows: Vec<(Value, &str)> = vec![
+        (json!({"restart": {"discover": true, "timeout": "25h"}}), "timeout must lie between 1s and 24h"),
         (json!({"restart": {}}), "say discover: true, or name workloads"),
         (json!({"restart": {"workloads": [{"kind": "Pod", "name": "a"}]}}), "spec.restart.workloads[0].kind"),
         (json!({"restart": {"discover": true, "strategy": "Randomly"}}), "spec.restart.strategy"),
