@@ -15,6 +15,7 @@ const REASON: &str = "seaworthy.dev/rotation-reason";
 const ISSUED_AT: &str = "seaworthy.dev/issued-at";
 const HANDLED: &str = "seaworthy.dev/handled-rotate";
 const CHANGED: &str = "seaworthy.dev/data-changed-at";
+const FINGERPRINT: &str = "seaworthy.dev/fingerprint";
 const SHAPE: &str = "seaworthy.dev/shape-hash";
 
 /// What is remembered. Absent values were lost or never written.
@@ -38,6 +39,8 @@ pub struct Memory {
     pub handled: Option<String>,
     /// When the Secret's data became what it is.
     pub changed: Changed,
+    /// SHA-256 fingerprint of the certificate; another one in the Secret was put there by somebody else.
+    pub fingerprint: Option<String>,
     /// Hash of what the Secret should look like beside the pair: labels, annotations, names of keys, owner.
     pub shape: Option<String>,
 }
@@ -60,7 +63,11 @@ impl Changed {
         match self {
             Self::AtCreation => created.map(consumption::Changed::Created),
             Self::JustNow => None,
-            Self::At(time) => Some(consumption::Changed::At(time)),
+            // A Secret that was made again, out of a backup, is not older than itself.
+            Self::At(time) => Some(match created.filter(|created| *created > time) {
+                Some(created) => consumption::Changed::Created(created),
+                None => consumption::Changed::At(time),
+            }),
         }
     }
 
@@ -95,6 +102,7 @@ impl Memory {
             issued_at: get(ISSUED_AT).and_then(|time| time.parse().ok()),
             handled: get(HANDLED),
             changed: Changed::read(annotations.and_then(|annotations| annotations.get(CHANGED))),
+            fingerprint: get(FINGERPRINT),
             shape: get(SHAPE),
         }
     }
@@ -113,6 +121,7 @@ impl Memory {
             (ISSUED_AT, issued_at),
             (HANDLED, self.handled.clone()),
             (CHANGED, self.changed.text()),
+            (FINGERPRINT, self.fingerprint.clone()),
             (SHAPE, self.shape.clone()),
         ]
         .into_iter()
@@ -137,6 +146,7 @@ mod tests {
             issued_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             handled: Some(String::new()),
             changed: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()),
+            fingerprint: Some("AB:CD".into()),
             shape: Some("s".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
@@ -144,6 +154,20 @@ mod tests {
         assert_eq!(Memory::read(Some(&just_now.annotations().collect())), just_now);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());
         assert_eq!(Memory::read(None), Memory::default());
+    }
+
+    #[test]
+    fn data_is_not_older_than_its_secret() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (changed, created, since) in [
+            (Changed::AtCreation, Some(at(5)), Some(consumption::Changed::Created(at(5)))),
+            (Changed::AtCreation, None, None),
+            (Changed::JustNow, Some(at(5)), None),
+            (Changed::At(at(9)), Some(at(5)), Some(consumption::Changed::At(at(9)))),
+            (Changed::At(at(3)), Some(at(5)), Some(consumption::Changed::Created(at(5)))),
+        ] {
+            assert_eq!(changed.since(created), since, "{changed:?} {created:?}");
+        }
     }
 
     #[test]

@@ -234,7 +234,10 @@ fn progress(workloads: &[Workload], states: &[State]) -> String {
 
 async fn begin(context: &Context, rotation: &CertificateRotation, workload: &Owner, note: &Note) -> Result<(), Halt> {
     let (namespace, secret) = (rotation.namespace().unwrap_or_default(), rotation.spec.secret_name.as_str());
-    context.steps.run("restart", context.restarter.restart(&namespace, workload, secret, note)).await?;
+    let written = context.steps.run("restart", context.restarter.restart(&namespace, workload, secret, note)).await?;
+    if !written {
+        return Ok(()); // the inventory does not know it yet
+    }
     let text = format!("{} is restarted, as the content of Secret {secret} has changed", name(workload));
     tracing::info!(object = rotation.name_any(), namespace, workload = name(workload), "restarted");
     context.audit.record("restart", &described(rotation), super::reason::Reason::Restarting.as_str(), "success", None);

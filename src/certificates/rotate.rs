@@ -27,6 +27,7 @@ use super::{
     reason::Reason,
     request::Request,
     status::{Halt, Problem},
+    x509::Certificate,
 };
 use crate::{
     api::{
@@ -102,6 +103,7 @@ pub async fn rotate(
         issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled: Some(order.requested.into()),
         changed: stored.memory.changed,
+        fingerprint: None,
         shape: None,
     };
     steps
@@ -228,6 +230,9 @@ pub async fn store(
 ) -> Result<ObjectMeta, Halt> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
+    let fingerprint = material.chain.first().map(Certificate::fingerprint);
+    let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
+    memory.fingerprint = fingerprint;
     let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, &data, memory, true);
     let Some(read) = &stored.meta else {
         memory.changed = Changed::AtCreation;
@@ -250,7 +255,10 @@ pub async fn store(
             }
         });
     }
-    if memory.changed == Changed::JustNow {
+    if swapped {
+        // The data is right as it stands, and it was somebody else who made it so.
+        memory.changed = last_written(&read).map_or(memory.changed, Changed::At);
+    } else if memory.changed == Changed::JustNow {
         memory.changed = written_at(&read).map_or(Changed::JustNow, Changed::At);
     }
     Ok(context.writer.apply(with(memory), &read).await?)
@@ -260,6 +268,11 @@ pub async fn store(
 fn written_at(meta: &ObjectMeta) -> Option<Timestamp> {
     let entries = meta.managed_fields.as_deref().unwrap_or_default().iter();
     entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER)).filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+}
+
+/// When anybody wrote last.
+fn last_written(meta: &ObjectMeta) -> Option<Timestamp> {
+    meta.managed_fields.iter().flatten().filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
 }
 
 /// Who else wrote to the Secret since we did, as the API server noted it.
@@ -285,7 +298,8 @@ pub enum Looks {
 pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<Looks, Problem> {
     let data = render(rotation, material)?;
     let meta = stored.meta.clone().unwrap_or_default();
-    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || stored.memory.changed == Changed::JustNow {
+    let swapped = stored.memory.fingerprint != material.chain.first().map(Certificate::fingerprint);
+    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || stored.memory.changed == Changed::JustNow || swapped {
         return Ok(Looks::Outdated);
     }
     let wanted = secret(rotation, &rotation.spec.secret_name, &SecretData::new(), &stored.memory, true).metadata;

@@ -74,8 +74,8 @@ impl Restarter {
     }
 
     /// Gives the template of `workload` the mark of `note` for `secret`, which makes its controller make its Pods anew, and notes it. One that
-    /// carries the mark is not restarted again, and one that is done must carry it still.
-    pub async fn restart(&self, namespace: &str, workload: &Owner, secret: &str, note: &Note) -> Result<(), WriteError> {
+    /// carries the mark is not restarted again, and one that is done must carry it still. Whether anything was written.
+    pub async fn restart(&self, namespace: &str, workload: &Owner, secret: &str, note: &Note) -> Result<bool, WriteError> {
         let described = format!("{} {namespace}/{}", workload.kind, workload.name);
         let gone = || WriteError::Superseded(described.clone());
         let kind = KINDS.iter().find(|kind| *kind.kind == *workload.kind && kind.restart.is_some()).ok_or_else(gone)?;
@@ -89,7 +89,7 @@ impl Restarter {
         let mut marks = ours(object.data.pointer(TEMPLATE_ANNOTATIONS));
         let carries = marks.get(&key).and_then(Value::as_str) == Some(&note.mark);
         if carries != note.done {
-            return Ok(()); // begun already, or undone meanwhile
+            return Ok(false); // begun already, or undone meanwhile
         }
         let own = object.metadata.annotations.as_ref().map(|annotations| json!(annotations));
         let mut notes = ours(own.as_ref());
@@ -101,7 +101,8 @@ impl Restarter {
             "metadata": {"name": workload.name, "uid": object.metadata.uid, "resourceVersion": object.metadata.resource_version, "annotations": notes},
             "spec": {"template": {"metadata": {"annotations": marks}}},
         });
-        self.writer.apply_part(&api, &workload.name, &described, &body).await
+        self.writer.apply_part(&api, &workload.name, &described, &body).await?;
+        Ok(true)
     }
 }
 

@@ -177,7 +177,17 @@ async fn what_somebody_breaks_is_mended() {
     .await;
     assert_eq!(namespace.text("web-tls", "mine").await, "kept");
     namespace.ready("web", 3).await;
-    drop(foreign);
+    // Another valid pair is left where it is, and its users are counted from then on.
+    let before = jiff::Timestamp::now() - SignedDuration::from_secs(1);
+    patch(json!({"tls.crt": namespace.text("other-tls", "tls.crt").await, "tls.key": namespace.text("other-tls", "tls.key").await})).await;
+    let fingerprint = foreign.status.unwrap().fingerprint.unwrap();
+    crate::support::eventually("it is noted that the pair is another one", || async {
+        let annotations = namespace.secrets().get("web-tls").await.unwrap().metadata.annotations.unwrap();
+        let noted = annotations.get("seaworthy.dev/fingerprint") == Some(&fingerprint);
+        if noted { Ok(()) } else { Err(format!("{annotations:?}")) }
+    })
+    .await;
+    assert!(changed_at(&namespace).await.unwrap() >= before);
 }
 
 #[tokio::test]
