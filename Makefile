@@ -20,9 +20,6 @@ demo: ## the operator doing its work on a real cluster; ONCE=1 ends by itself, C
 test: test-fast test-cluster test-chart ## everything; sets up what it needs
 	@echo "all tests passed"
 
-test-all: test ## and what takes minutes
-	tests/with-cluster.sh cargo test --test it -- --ignored
-
 test-fast: lint ## what needs no cluster
 	cargo test --lib --bins --test docs --test generated --test layering
 
@@ -51,4 +48,4 @@ image: ## an OCI archive of the operator: $(TARGET)/release/seaworthy-image.tar
 	cargo build --release --locked --bin seaworthy
 	image/build.sh $(TARGET)/release/seaworthy $(or $(IMAGE),seaworthy:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)) $(TARGET)/release/seaworthy-image.tar
 
-.PHONY: help demo test test-all test-fast test-cluster test-chart lint generate bench tools image
+.PHONY: help demo test test-fast test-cluster test-chart lint generate bench tools image

@@ -57,6 +57,12 @@ pub enum Changed {
     At(Timestamp),
 }
 
+/// A time that can be calculated with: whoever may write the Secret may write any time, and arithmetic at the ends of the calendar panics.
+fn time(text: &str) -> Option<Timestamp> {
+    const LAST: i64 = 221_845_392_000; // the year 9000
+    text.parse().ok().filter(|time: &Timestamp| (0..LAST).contains(&time.as_second()))
+}
+
 impl Changed {
     /// For those who count consumers; `created` is when the Secret was. None: not known yet.
     pub fn since(self, created: Option<Timestamp>) -> Option<consumption::Changed> {
@@ -72,10 +78,10 @@ impl Changed {
     }
 
     fn read(text: Option<&String>) -> Self {
-        match text.map(|text| text.parse()) {
+        match text.map(|text| time(text)) {
             None => Self::AtCreation,
-            Some(Ok(time)) => Self::At(time),
-            Some(Err(_)) => Self::JustNow,
+            Some(Some(time)) => Self::At(time),
+            Some(None) => Self::JustNow,
         }
     }
 
@@ -99,7 +105,7 @@ impl Memory {
             revision: get(REVISION).and_then(|revision| revision.parse().ok()).unwrap_or(0),
             rotation: get(ROTATION),
             reason: get(REASON),
-            issued_at: get(ISSUED_AT).and_then(|time| time.parse().ok()),
+            issued_at: get(ISSUED_AT).and_then(|text| time(&text)),
             handled: get(HANDLED),
             changed: Changed::read(annotations.and_then(|annotations| annotations.get(CHANGED))),
             fingerprint: get(FINGERPRINT),
@@ -172,9 +178,11 @@ mod tests {
 
     #[test]
     fn what_somebody_else_wrote_there_is_forgotten() {
-        let annotations = [(REVISION, "many"), (ISSUED_AT, "yesterday")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(Memory::read(Some(&annotations.into())), Memory::default());
-        let annotations = [(CHANGED.to_owned(), "yesterday".to_owned())];
-        assert_eq!(Memory::read(Some(&annotations.into())).changed, Changed::JustNow, "rather too late than too early");
+        for time in ["yesterday", "-009999-01-02T01:59:59Z", "9999-12-30T21:59:59Z", ""] {
+            let annotations = [(REVISION, "many"), (ISSUED_AT, time)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert_eq!(Memory::read(Some(&annotations.into())), Memory::default(), "{time}");
+            let annotations = [(CHANGED.to_owned(), time.to_owned())];
+            assert_eq!(Memory::read(Some(&annotations.into())).changed, Changed::JustNow, "{time}: rather too late than too early");
+        }
     }
 }

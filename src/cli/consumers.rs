@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Failure, client, print, status::span};
+use super::{Failure, Output, client, print, status::span};
 use crate::{
     inventory::{
         Inventory,
@@ -32,13 +32,6 @@ pub(super) struct Arguments {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
 }
 
 /// A cluster that has not told by then what it runs does not let us see it.
@@ -85,12 +78,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     let consumers = inventory.consumers(&namespace, &source);
-    match arguments.output {
-        Output::Table => show(&consumers, &arguments.resource, &namespace),
-        Output::Json => {
-            let rows: Vec<Row> = consumers.iter().map(row).collect();
-            print(&serde_json::to_string_pretty(&rows).map_err(|error| Failure::Unreachable(error.to_string()))?);
-        }
+    let rows: Vec<Row> = consumers.iter().map(row).collect();
+    if !arguments.output.print(&rows)? {
+        show(&consumers, &arguments.resource, &namespace);
     }
     Ok(())
 }

@@ -62,6 +62,28 @@ impl From<kube::Error> for Failure {
     }
 }
 
+/// The form of what is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+impl Output {
+    /// Prints `value` for machines; false: a table is wanted, which the caller makes.
+    fn print(self, value: &impl serde::Serialize) -> Result<bool, Failure> {
+        let unprintable = |error: &dyn std::fmt::Display| Failure::Unreachable(error.to_string());
+        match self {
+            Self::Table => return Ok(false),
+            Self::Json => print(&serde_json::to_string_pretty(value).map_err(|error| unprintable(&error))?),
+            Self::Yaml => print(serde_saphyr::to_string(value).map_err(|error| unprintable(&error))?.trim_end()),
+        }
+        Ok(true)
+    }
+}
+
 /// Runs the command; its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {

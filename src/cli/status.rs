@@ -10,7 +10,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Failure, client, print};
+use super::{Failure, Output, client, print};
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
     cluster::conditions::{READY, STALLED, is_true},
@@ -31,14 +31,6 @@ pub(super) struct Arguments {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
-    Yaml,
 }
 
 /// One managed object, as `-o json` shows it.
@@ -77,11 +69,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         rows.extend(issuers(client).await?);
     }
     rows.sort_by_key(|row| (row.ready, row.renews.or(row.expires).unwrap_or(Timestamp::MAX), row.namespace.clone(), row.name.clone()));
-    let unreachable = |error: &dyn std::fmt::Display| Failure::Unreachable(error.to_string());
-    match arguments.output {
-        Output::Table => show(&rows, namespace.as_deref(), Timestamp::now()),
-        Output::Json => print(&serde_json::to_string_pretty(&rows).map_err(|error| unreachable(&error))?),
-        Output::Yaml => print(serde_saphyr::to_string(&rows).map_err(|error| unreachable(&error))?.trim_end()),
+    if !arguments.output.print(&rows)? {
+        show(&rows, namespace.as_deref(), Timestamp::now());
     }
     if rows.iter().all(|row| row.ready) { Ok(()) } else { Err(Failure::Wrong) }
 }

@@ -27,13 +27,13 @@ pub struct Kind {
     pub pod_spec: &'static str,
     /// Whether a cluster may be without it.
     pub optional: bool,
-    /// Where its template's annotations stand, if a change of them restarts its Pods; None: it is restarted by hand.
-    pub restart: Option<Restart>,
+    /// How it says how far a restart is; None: a change of its template restarts nothing, it is restarted by hand.
+    pub restart: Option<ProgressFields>,
 }
 
-/// How a kind is restarted, and how it says how far it is. The fields are JSON pointers (RFC 6901).
+/// Where a kind says how far its controller is, as JSON pointers (RFC 6901).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restart {
+pub struct ProgressFields {
     /// How many Pods there should be, and how many if nothing is said.
     wanted: (&'static str, i64),
     /// How many were made of the present template.
@@ -44,13 +44,13 @@ pub struct Restart {
     total: &'static str,
 }
 
-const BY_REPLICAS: Option<Restart> = Some(Restart {
+const BY_REPLICAS: Option<ProgressFields> = Some(ProgressFields {
     wanted: ("/spec/replicas", 1),
     updated: "/status/updatedReplicas",
     available: "/status/availableReplicas",
     total: "/status/replicas",
 });
-const BY_NODES: Option<Restart> = Some(Restart {
+const BY_NODES: Option<ProgressFields> = Some(ProgressFields {
     wanted: ("/status/desiredNumberScheduled", 0),
     updated: "/status/updatedNumberScheduled",
     available: "/status/numberAvailable",

@@ -52,7 +52,7 @@ impl Note {
         const SKEW: SignedDuration = SignedDuration::from_mins(1);
         let mut parts = text.split(' ');
         let (mark, at, done) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
-        (at <= now + SKEW).then(|| Self { mark: mark.into(), at, done: done == Some("done") })
+        (Timestamp::UNIX_EPOCH <= at && at <= now + SKEW).then(|| Self { mark: mark.into(), at, done: done == Some("done") })
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
             let note = Note { mark: "abc".into(), at: now, done };
             assert_eq!(Note::read(&note.text(), now), Some(note));
         }
-        for text in ["something", "abc yesterday", "abc 9999-12-30T21:59:59Z", ""] {
+        for text in ["something", "abc yesterday", "abc 9999-12-30T21:59:59Z", "abc -009999-01-02T01:59:59Z", ""] {
             assert_eq!(Note::read(text, now), None, "{text}");
         }
     }

@@ -278,7 +278,13 @@ async fn who_uses_the_certificate_and_since_when() {
     assert_eq!((old.total, old.current, old.stale.len()), (3, 0, 3));
     assert!(old.stale.contains(&"bare".to_owned()), "{:?}", old.stale);
     // One that is made again is younger, as soon as the second is over in which the value changed.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let annotations = namespace.secrets().get("web-tls").await.unwrap().metadata.annotations.unwrap();
+    let changed: jiff::Timestamp = annotations["seaworthy.dev/data-changed-at"].parse().unwrap();
+    eventually("the second is over", || async {
+        let now = jiff::Timestamp::now();
+        if now.as_second() > changed.as_second() { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
     act(&cluster, &namespace.name, Act { kind: "Pod", name: "bare".into(), what: What::Delete }).await;
     eventually("the Pod is gone", || async {
         let pods: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &namespace.name, &resource("Pod"));

@@ -280,7 +280,6 @@ async fn what_a_gitops_tool_applies_again_undoes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: make test-all"]
 async fn fifty_workloads_keep_to_the_budget() {
     const COUNT: usize = 50;
     let (_own, cluster) = ControlPlane::start().await;
@@ -289,9 +288,11 @@ async fn fifty_workloads_keep_to_the_budget() {
     let (world, _operator) = World::new(&cluster, json!({"discover": true, "strategy": "AllAtOnce"}), &names, "").await;
     world.settled("100/100").await;
     world.rotate("1").await;
-    let changed = world.namespace.ready("web", 2).await.status.unwrap().last_rotation.unwrap().completed_at.0;
-    let (mut most, mut first) = (0, None);
+    world.namespace.ready("web", 2).await;
+    let mut most = 0;
+    let deadline = tokio::time::Instant::now() + 3 * crate::support::PATIENCE;
     loop {
+        assert!(tokio::time::Instant::now() < deadline, "not all were begun");
         let all = world.deployments.list(&ListParams::default()).await.unwrap().items;
         let noted = |one: &Deployment| one.annotations().get("restart.seaworthy.dev/secret.web-tls").cloned();
         let begun: Vec<&Deployment> = all.iter().filter(|one| noted(one).is_some()).collect();
@@ -303,15 +304,12 @@ async fn fifty_workloads_keep_to_the_budget() {
                 || status.replicas != Some(2)
         });
         most = most.max(open.count());
-        first = first.or_else(|| begun.first().and_then(|one| noted(one)?.split(' ').nth(1)?.parse::<jiff::Timestamp>().ok()));
         if begun.len() == COUNT {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(most, 1, "one at a time in a namespace");
-    let waited = first.unwrap().duration_since(changed);
-    assert!(waited <= jiff::SignedDuration::from_secs(1), "the first one was restarted {waited:#} after the change");
     world.settled("100/100").await;
     for name in names {
         assert_eq!(world.restarts(name).await.0, 1, "{name}");
