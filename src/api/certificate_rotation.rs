@@ -267,7 +267,7 @@ pub struct CertificateRotationStatus {
     /// The Pods that use the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
-    /// The last rotation that was completed.
+    /// The last rotation: under way, completed, or taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation: Option<LastRotation>,
     /// The last attempt that failed; goes with the next success.
@@ -289,7 +289,7 @@ pub struct Consumers {
     pub stale: Vec<String>,
 }
 
-/// A completed rotation.
+/// A rotation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRotation {
@@ -300,8 +300,36 @@ pub struct LastRotation {
     /// When it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the Secret was written.
-    pub completed_at: Time,
+    /// When the Secret was written and, with `restart` or `verify`, who uses it has the new pair. Absent while it is under way, or taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// What was done, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RotationStep>,
+}
+
+/// A step of a rotation that was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct RotationStep {
+    /// What.
+    pub name: RotationStepName,
+    /// When.
+    pub time: Time,
+}
+
+/// The steps of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RotationStepName {
+    /// The issuer has signed.
+    Issued,
+    /// The Secret was written.
+    Stored,
+    /// Who uses it was restarted, or needed no restart.
+    Restarted,
+    /// Its endpoints serve it.
+    Verified,
+    /// The pair of before was put back.
+    RolledBack,
 }
 
 /// A failed attempt.

@@ -7,6 +7,7 @@ use super::Duration;
 
 /// Who has to pick a new value up, and in which order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.discover || size(self.workloads) > 0").message("say discover: true, or name workloads"),
     validation = Rule::new("duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('24h')").message("timeout must lie between 1s and 24h")
@@ -25,6 +26,9 @@ pub struct Restart {
     /// How long each workload may take until it is healthy again, at most 24h. Default 10m.
     #[serde(default = "ten_minutes")]
     pub timeout: Duration,
+    /// What becomes of the new value when a workload does not become healthy with it. Default Rollback.
+    #[serde(default)]
+    pub on_failure: OnFailure,
 }
 
 fn ten_minutes() -> Duration {
@@ -71,4 +75,14 @@ pub enum Strategy {
     RollingInOrder,
     /// As many at a time as the budget allows.
     AllAtOnce,
+}
+
+/// What becomes of a value that a workload cannot live with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum OnFailure {
+    /// The previous value is put back, and who had moved is restarted with it.
+    #[default]
+    Rollback,
+    /// It stays, and nobody else is restarted.
+    Pause,
 }

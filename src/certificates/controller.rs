@@ -12,15 +12,15 @@ use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
     contest::Contest,
-    decide::{Action, Observed, Pair, Times, decide, renewal_time, retry_after},
+    decide::{Action, Observed, Pair, Times, decide, next_renewal, retry_after},
+    deliver::{Delivered, deliver},
     index::Shared,
     issuer::{IssuerError, OpenIssuer},
-    memory::Memory,
+    memory::{Memory, Stage},
     outputs::{self, Material},
     reason::Reason,
     request,
     resolve::{self, ClusterIssuers},
-    restart,
     rotate::{self, Found, Looks, Order, Rotated, Stored},
     status::{self, Halt, Problem, View},
 };
@@ -241,28 +241,29 @@ async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut V
     let Some(secret) = secret else { return Ok(Stored::default()) };
     let Found { meta, data } = Found::read(rotation, name, secret)?;
     let pair = outputs::read(&data);
+    let memory = Memory::read(meta.annotations.as_ref());
     if let Pair::Good(certificate, _) = &pair {
-        view.renewal_time = Some(renewal_time(&rotation.spec, certificate, &rotation.uid().unwrap_or_default()));
+        view.renewal_time = next_renewal(&rotation.spec, certificate, &memory, &rotation.uid().unwrap_or_default());
     }
-    (view.pair, view.memory, view.created) = (Some(pair), Memory::read(meta.annotations.as_ref()), created(&meta));
+    (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
     Ok(Stored { meta: Some(meta), data, memory: view.memory.clone() })
 }
 
-fn created(meta: &ObjectMeta) -> Option<Timestamp> {
+pub(super) fn created(meta: &ObjectMeta) -> Option<Timestamp> {
     meta.creation_timestamp.as_ref().map(|time| time.0)
 }
 
 /// Who uses the Secret, and who of them has what is in it now.
 fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -> Option<Consumption> {
-    let changed = view.memory.changed.since(view.created)?;
+    let changed = view.memory.since(view.created)?;
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
-    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), changed, None))
+    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
 
 /// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
 ///
 /// It is asked after the Secret was read: who changes the resource later than this, and acts on it, changes the Secret, whose version fences the write.
-async fn is_current(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
+pub(super) async fn is_current(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
     let name = rotation.name_any();
     let api: Api<CertificateRotation> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
     let unavailable = |error| Problem::new(Reason::WriteFailed, format!("the resource could not be read again: {}", message(&error)));
@@ -294,10 +295,14 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
     };
     let request = request::hash(spec);
     let requested = rotation.annotations().get(ROTATE_ANNOTATION).map(String::as_str).unwrap_or_default();
-    let uid = rotation.uid().unwrap_or_default();
+    let (uid, generation) = (rotation.uid().unwrap_or_default(), rotation.metadata.generation);
     let authority = opened.as_ref().ok().map(|opened| opened.authority());
     let judge = |pair: &Pair, memory: &Memory| {
-        decide(&Observed { uid: &uid, spec, request: &request, requested, issuer: &identity, authority, pair, memory }, &times, now)
+        decide(
+            &Observed { uid: &uid, spec, generation, request: &request, requested, issuer: &identity, authority, pair, memory },
+            &times,
+            now,
+        )
     };
     let plan = judge(view.pair.as_ref().unwrap_or(&Pair::Missing), &view.memory);
     view.plan = Some(plan);
@@ -305,12 +310,12 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         Action::Rest => Ok(()),
         // What the Secret looks like does not wait; the chain does, as it may already be another issuer's.
         Action::WaitUntil(_) => {
-            let material = keep(context, rotation, stored, None, &mut view.memory).await?;
-            restart(context, rotation, (material.as_ref(), &times), view).await
+            let delivered = keep(context, rotation, stored, None, &mut view.memory).await?;
+            deliver(context, rotation, delivered.as_ref(), &times, view).await
         }
         Action::Keep => {
-            let material = keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
-            restart(context, rotation, (material.as_ref(), &times), view).await?;
+            let delivered = keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
+            deliver(context, rotation, delivered.as_ref(), &times, view).await?;
             opened.map(|_| ()).map_err(Halt::from)
         }
         Action::Rotate => {
@@ -334,7 +339,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
             let plan = judge(&pair, &memory);
             (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
             (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
-            restart(context, rotation, (Some(&material), &times), view).await
+            deliver(context, rotation, Some(&Delivered { material, meta }), &times, view).await
         }
     }
 }
@@ -346,14 +351,16 @@ async fn keep(
     stored: &Stored,
     issuer: Option<&dyn OpenIssuer>,
     memory: &mut Memory,
-) -> Result<Option<Material>, Halt> {
-    let Some(mut material) = Material::stored(&stored.data) else { return Ok(None) };
+) -> Result<Option<Delivered>, Halt> {
+    let (Some(mut material), Some(meta)) = (Material::stored(&stored.data), &stored.meta) else { return Ok(None) };
+    // What was put back keeps the chain that it had.
+    let issuer = issuer.filter(|_| !matches!(memory.stage, Stage::RolledBack { .. }));
     if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
         material.surround(bundle);
     }
     let looks = rotate::looks(rotation, stored, &material)?;
     if looks == Looks::Right {
-        return Ok(Some(material));
+        return Ok(Some(Delivered { material, meta: meta.clone() }));
     }
     is_current(context, rotation).await?;
     let now = context.clock.now();
@@ -362,32 +369,11 @@ async fn keep(
     }
     // First, because what the Secret is to look like is known to be done by what is written with it.
     rotate::dress_previous(context, rotation).await?;
-    rotate::store(context, rotation, stored, &material, memory).await?;
+    let meta = rotate::store(context, rotation, stored, &material, memory).await?;
     if looks == Looks::Altered {
         context.contest.put_right(&rotation.uid().unwrap_or_default(), now);
     }
-    Ok(Some(material))
-}
-
-/// The pair is where it belongs: who uses it gets it.
-async fn restart(
-    context: &Context,
-    rotation: &CertificateRotation,
-    (material, times): (Option<&Material>, &Times),
-    view: &mut View,
-) -> Result<(), Halt> {
-    let (Some(restart), Some(material), Some(changed)) = (&rotation.spec.restart, material, view.memory.changed.since(view.created)) else {
-        return Ok(());
-    };
-    let data = rotate::render(rotation, material)?;
-    let now = context.clock.now();
-    // What could not wait for the window to be issued does not wait for it to be used.
-    let waits = |issued: Timestamp| times.opens(issued).is_none();
-    let opens = times.opens(now).filter(|_| view.memory.issued_at.is_none_or(waits));
-    let value = restart::Value { data: &data, changed, opens };
-    let (rollout, consumption) = restart::roll(context, rotation, restart, &value, now).await?;
-    (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
-    Ok(())
+    Ok(Some(Delivered { material, meta }))
 }
 
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.
@@ -436,13 +422,13 @@ async fn report(
             context.audit.record("issue", &resource, why.as_str(), reason, None);
             context.events.send(object, Note { warning: true, reason, action: "Issue", text: &problem.message }).await;
         }
-    } else if let Some(why) = view.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref())
+    } else if let Some((reason, why)) = view.undelivered()
         && status::is_news(&before.conditions, &after.conditions, STALLED)
     {
-        let reason = Reason::RestartFailed.as_str();
+        let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
-        context.events.send(object, Note { warning: true, reason, action: "Restart", text: why }).await;
+        context.events.send(object, Note { warning: true, reason, action: "Restart", text: &why }).await;
     } else if status::is_news(&before.conditions, &after.conditions, READY) {
         tracing::debug!(object = object.name_any(), namespace = object.namespace(), "status changed");
     }

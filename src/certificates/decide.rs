@@ -4,7 +4,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{issuer::Authority, memory::Memory, reason::Reason, x509::Certificate};
+use super::{
+    issuer::Authority,
+    memory::{Memory, Stage},
+    reason::Reason,
+    x509::Certificate,
+};
 use crate::{
     api::certificate_rotation::CertificateRotationSpec,
     schedule::{Schedule, ScheduleError, Window, jitter},
@@ -31,6 +36,8 @@ pub struct Observed<'a> {
     pub uid: &'a str,
     /// What is asked for.
     pub spec: &'a CertificateRotationSpec,
+    /// The resource's generation.
+    pub generation: Option<i64>,
     /// [`super::request::hash`] of it.
     pub request: &'a str,
     /// The value of the `rotate` annotation, empty if there is none.
@@ -107,7 +114,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         Pair::Good(certificate, _) => Some(certificate.as_ref()),
         _ => None,
     };
-    let renewal_time = certificate.map(|certificate| renewal_time(observed.spec, certificate, observed.uid));
+    let renewal_time = certificate.and_then(|certificate| next_renewal(observed.spec, certificate, observed.memory, observed.uid));
     if observed.spec.suspend {
         return Plan {
             action: Action::Rest,
@@ -155,7 +162,11 @@ const CHECKS: &[Check] = &[
         Pair::Mismatch => Some(Reason::KeyMismatch),
         Pair::Good(..) => None,
     },
-    |observed, _| (observed.memory.request.as_deref() != Some(observed.request)).then_some(Reason::SpecChanged),
+    |observed, _| {
+        // After a failure every other spec is worth a try: it may be about the restarts.
+        let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
+        (retried || observed.memory.request.as_deref() != Some(observed.request)).then_some(Reason::SpecChanged)
+    },
     |observed, _| (observed.memory.issuer.as_deref() != Some(observed.issuer)).then_some(Reason::IssuerChanged),
     |observed, _| {
         let fingerprint = observed.authority?.fingerprint();
@@ -187,15 +198,28 @@ fn has_rested(observed: &Observed<'_>, now: Timestamp) -> bool {
 /// The CA is the one that is written down, and yet did not sign: the Secret was changed by somebody else.
 fn is_not_trusted(observed: &Observed<'_>) -> bool {
     let (Some(certificate), Some(authority)) = (certificate(observed), observed.authority) else { return false };
+    // One that we put back may be from a CA of before.
+    let ours = || observed.memory.fingerprint.as_deref() == Some(certificate.fingerprint().as_str());
+    if matches!(observed.memory.stage, Stage::RolledBack { .. }) && ours() {
+        return false;
+    }
     match &authority.ca {
         Some(ca) => !certificate.is_signed_by(ca),
         None => !certificate.is_signed_by(certificate),
     }
 }
 
+/// When what is stored is to be renewed, as things stand. None: it is not, until it has expired.
+pub fn next_renewal(spec: &CertificateRotationSpec, certificate: &Certificate, memory: &Memory, uid: &str) -> Option<Timestamp> {
+    match memory.stage {
+        Stage::RolledBack { .. } => last_try(certificate, memory),
+        _ => Some(renewal_time(spec, certificate, uid)),
+    }
+}
+
 /// When `certificate` is to be renewed: `renewBefore` (or the percentage, or a third of its life) before its end, and a little earlier by a
 /// jitter of at most a hundredth of its life or a day, so that certificates that were made together are not renewed together.
-pub fn renewal_time(spec: &CertificateRotationSpec, certificate: &Certificate, uid: &str) -> Timestamp {
+fn renewal_time(spec: &CertificateRotationSpec, certificate: &Certificate, uid: &str) -> Timestamp {
     let life = certificate.not_after.duration_since(certificate.not_before);
     let third = life / 3;
     let before = match (spec.renew_before, spec.renew_before_percentage) {
@@ -208,15 +232,25 @@ pub fn renewal_time(spec: &CertificateRotationSpec, certificate: &Certificate, u
     (certificate.not_after - before - early).max(certificate.not_before)
 }
 
-/// Until when what is not urgent waits; None: it does not. The window's next opening, but never so late that the certificate would expire:
-/// an hour before, or a twentieth of its life if that is less, is kept for trying.
+/// Of a pair that was put back: when it is replaced even so, once more before its end. None: that was tried, too.
+fn last_try(certificate: &Certificate, memory: &Memory) -> Option<Timestamp> {
+    let last = last_moment(certificate);
+    memory.issued_at.is_none_or(|tried| tried < last).then_some(last)
+}
+
+/// An hour before the end, or a twentieth of its life if that is less: what is kept for trying.
+fn last_moment(certificate: &Certificate) -> Timestamp {
+    let life = certificate.not_after.duration_since(certificate.not_before);
+    certificate.not_after - (life / 20).min(SignedDuration::from_hours(1))
+}
+
+/// Until when what is not urgent waits; None: it does not. The window's next opening, but never so late that the certificate would expire.
 fn waits_until(window: Option<&Window>, certificate: Option<&Certificate>, now: Timestamp) -> Option<Timestamp> {
     let (window, certificate) = (window?, certificate?);
     if window.is_open(now) {
         return None;
     }
-    let life = certificate.not_after.duration_since(certificate.not_before);
-    let latest = certificate.not_after - (life / 20).min(SignedDuration::from_hours(1));
+    let latest = last_moment(certificate);
     let opens = window.next_open(now).unwrap_or(latest);
     Some(opens.min(latest)).filter(|time| *time > now)
 }
@@ -296,6 +330,7 @@ mod tests {
             let observed = Observed {
                 uid: "3d0c7a4e",
                 spec: &self.spec,
+                generation: Some(1),
                 request: &self.request,
                 requested: &self.requested,
                 issuer: &self.issuer,
@@ -477,6 +512,66 @@ mod tests {
             assert_eq!(plan.action, expected, "{name}");
             assert_eq!(plan.next.is_some(), *reason == Reason::Current, "{name}: what is kept is looked at again");
             assert!(plan.next.is_none_or(|next| next > world.now), "{name}");
+        }
+    }
+
+    /// As after a rotation on day 70 that its users could not live with.
+    fn rolled_back(world: &mut World) {
+        world.memory.stage = Stage::RolledBack { generation: 1, why: "no".into() };
+        world.memory.issued_at = Some(world.now + DAY * 69);
+        world.memory.fingerprint = match &world.pair {
+            Pair::Good(certificate, _) => Some(certificate.fingerprint()),
+            _ => None,
+        };
+        world.now += DAY * 70;
+    }
+
+    #[test]
+    fn what_failed_is_not_tried_again_for_the_same_cause() {
+        let rows: &[(&str, Change, Reason)] = &[
+            ("it was due", |_| {}, Reason::Current),
+            ("another generation", |w| w.memory.stage = Stage::RolledBack { generation: 0, why: String::new() }, Reason::SpecChanged),
+            ("another request", |w| w.request = "other".into(), Reason::SpecChanged),
+            ("another issuer", |w| w.issuer = "ca/other".into(), Reason::IssuerChanged),
+            (
+                "it is from a CA of before",
+                |w| {
+                    let ca = ca("x").1;
+                    w.memory.authority = Some(ca.fingerprint());
+                    w.authority = Some(Authority { ca: Some(ca), ..Authority::default() });
+                },
+                Reason::Current,
+            ),
+            (
+                "it is from a CA of before, and not the one that was put back",
+                |w| {
+                    let ca = ca("x").1;
+                    w.memory.authority = Some(ca.fingerprint());
+                    w.memory.fingerprint = Some("other".into());
+                    w.authority = Some(Authority { ca: Some(ca), ..Authority::default() });
+                },
+                Reason::NotTrusted,
+            ),
+            ("a person asks", |w| w.requested = "again".into(), Reason::Requested),
+            ("the schedule says so", |w| w.spec.schedule = Some("0 12 12 * *".into()), Reason::ScheduleDue),
+            ("the schedule said so before", |w| w.spec.schedule = Some("0 2 1 * *".into()), Reason::Current),
+            ("two hours before its end", |w| w.now = w.end() - SignedDuration::from_hours(2), Reason::Current),
+            ("an hour before its end", |w| w.now = w.end() - SignedDuration::from_hours(1), Reason::RenewalDue),
+            (
+                "tried in its last hour as well",
+                |w| {
+                    w.now = w.end() - SignedDuration::from_mins(10);
+                    w.memory.issued_at = Some(w.now - SignedDuration::from_mins(40));
+                },
+                Reason::Current,
+            ),
+            ("over", |w| w.now = w.end(), Reason::Expired),
+        ];
+        for (name, change, reason) in rows {
+            let mut world = World::new();
+            rolled_back(&mut world);
+            change(&mut world);
+            assert_eq!(world.plan().reason, *reason, "{name}");
         }
     }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::rollout::consumption;
+use crate::{
+    cluster::conditions::cut,
+    rollout::consumption::{self, Interlude, Since},
+};
 
 const REQUEST: &str = "seaworthy.dev/request-hash";
 const ISSUER: &str = "seaworthy.dev/issuer";
@@ -15,6 +18,8 @@ const REASON: &str = "seaworthy.dev/rotation-reason";
 const ISSUED_AT: &str = "seaworthy.dev/issued-at";
 const HANDLED: &str = "seaworthy.dev/handled-rotate";
 const CHANGED: &str = "seaworthy.dev/data-changed-at";
+const TAKEN_BACK: &str = "seaworthy.dev/taken-back";
+const STAGE: &str = "seaworthy.dev/rotation-stage";
 const FINGERPRINT: &str = "seaworthy.dev/fingerprint";
 const SHAPE: &str = "seaworthy.dev/shape-hash";
 
@@ -39,6 +44,10 @@ pub struct Memory {
     pub handled: Option<String>,
     /// When the Secret's data became what it is.
     pub changed: Changed,
+    /// When it was another value, which was taken back; the end of the last one may not be noted yet.
+    pub interludes: Vec<(Timestamp, Option<Timestamp>)>,
+    /// How far the rotation is.
+    pub stage: Stage,
     /// SHA-256 fingerprint of the certificate; another one in the Secret was put there by somebody else.
     pub fingerprint: Option<String>,
     /// Hash of what the Secret should look like beside the pair: labels, annotations, names of keys, owner.
@@ -57,6 +66,53 @@ pub enum Changed {
     At(Timestamp),
 }
 
+/// How far a rotation is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Who has to have the pair has it, or nobody was to be asked.
+    #[default]
+    Complete,
+    /// It is stored, and on its way to who uses it.
+    Open {
+        /// The revision of the last pair that was complete: `-previous` holds it. None: there is nothing to go back to.
+        base: Option<i64>,
+        /// When that pair was replaced, if there were others between it and the present one.
+        from: Option<Timestamp>,
+    },
+    /// The pair of before is back.
+    RolledBack {
+        /// The generation of the resource that asked for what was taken back.
+        generation: i64,
+        /// What failed.
+        why: String,
+    },
+}
+
+impl Stage {
+    const MAX_WHY: usize = 700;
+
+    fn read(text: Option<&String>) -> Self {
+        let Some(text) = text else { return Self::Complete };
+        let mut parts = text.splitn(3, ' ');
+        let (word, number, rest) = (parts.next(), parts.next().and_then(|text| text.parse().ok()), parts.next());
+        match (word, number) {
+            (Some("Open"), base) => Self::Open { base, from: rest.and_then(time) },
+            (Some("RolledBack"), Some(generation)) => Self::RolledBack { generation, why: rest.unwrap_or_default().into() },
+            _ => Self::Complete,
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Complete => None,
+            Self::Open { base: None, .. } => Some("Open".into()),
+            Self::Open { base: Some(base), from: None } => Some(format!("Open {base}")),
+            Self::Open { base: Some(base), from: Some(from) } => Some(format!("Open {base} {from}")),
+            Self::RolledBack { generation, why } => Some(format!("RolledBack {generation} {}", cut(why, Self::MAX_WHY))),
+        }
+    }
+}
+
 /// A time that can be calculated with: whoever may write the Secret may write any time, and arithmetic at the ends of the calendar panics.
 fn time(text: &str) -> Option<Timestamp> {
     const LAST: i64 = 221_845_392_000; // the year 9000
@@ -64,19 +120,6 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 impl Changed {
-    /// For those who count consumers; `created` is when the Secret was. None: not known yet.
-    pub fn since(self, created: Option<Timestamp>) -> Option<consumption::Changed> {
-        match self {
-            Self::AtCreation => created.map(consumption::Changed::Created),
-            Self::JustNow => None,
-            // A Secret that was made again, out of a backup, is not older than itself.
-            Self::At(time) => Some(match created.filter(|created| *created > time) {
-                Some(created) => consumption::Changed::Created(created),
-                None => consumption::Changed::At(time),
-            }),
-        }
-    }
-
     fn read(text: Option<&String>) -> Self {
         match text.map(|text| time(text)) {
             None => Self::AtCreation,
@@ -95,6 +138,49 @@ impl Changed {
 }
 
 impl Memory {
+    /// More than anybody tries in vain; older ones are forgotten.
+    const MOST_INTERLUDES: usize = 8;
+
+    /// When the data became what it is, for those who count consumers; `created` is when the Secret was. None: not known yet.
+    pub fn since(&self, created: Option<Timestamp>) -> Option<consumption::Changed> {
+        let since = match self.changed {
+            Changed::AtCreation => Since::Created(created?),
+            Changed::JustNow => return None,
+            // A Secret that was made again, out of a backup, is not older than itself.
+            Changed::At(time) => created.filter(|created| *created > time).map_or(Since::At(time), Since::Created),
+        };
+        let interludes = self.interludes.iter().map(|(from, to)| to.map(|to| Interlude { from: *from, to })).collect::<Option<_>>()?;
+        Some(consumption::Changed { since, interludes })
+    }
+
+    /// Whether it is known since when the data is what it is.
+    pub fn is_noted(&self) -> bool {
+        self.changed != Changed::JustNow && self.interludes.iter().all(|(_, to)| to.is_some())
+    }
+
+    /// What was just written was written then.
+    pub fn note(&mut self, written: Timestamp) {
+        if self.changed == Changed::JustNow {
+            self.changed = Changed::At(written);
+        }
+        for (_, to) in &mut self.interludes {
+            to.get_or_insert(written);
+        }
+    }
+
+    /// The data becomes something that it never was; how far its rotation is, is said by who makes it so.
+    pub fn becomes_new(&mut self, changed: Changed) {
+        self.changed = changed;
+        self.interludes.clear();
+    }
+
+    /// What was there before comes back, after another value since `from`.
+    pub fn comes_back(&mut self, from: Timestamp) {
+        self.interludes.push((from, None));
+        let surplus = self.interludes.len().saturating_sub(Self::MOST_INTERLUDES);
+        self.interludes.drain(..surplus);
+    }
+
     /// Out of the annotations of a Secret.
     pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Self {
         let get = |key: &str| annotations.and_then(|annotations| annotations.get(key)).cloned();
@@ -108,6 +194,8 @@ impl Memory {
             issued_at: get(ISSUED_AT).and_then(|text| time(&text)),
             handled: get(HANDLED),
             changed: Changed::read(annotations.and_then(|annotations| annotations.get(CHANGED))),
+            interludes: interludes(get(TAKEN_BACK).as_deref().unwrap_or_default()),
+            stage: Stage::read(get(STAGE).as_ref()),
             fingerprint: get(FINGERPRINT),
             shape: get(SHAPE),
         }
@@ -127,12 +215,28 @@ impl Memory {
             (ISSUED_AT, issued_at),
             (HANDLED, self.handled.clone()),
             (CHANGED, self.changed.text()),
+            (TAKEN_BACK, text_of(&self.interludes)),
+            (STAGE, self.stage.text()),
             (FINGERPRINT, self.fingerprint.clone()),
             (SHAPE, self.shape.clone()),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
     }
+}
+
+/// `FROM/TO`, the last without its end where that is not noted yet, with spaces between.
+fn interludes(text: &str) -> Vec<(Timestamp, Option<Timestamp>)> {
+    let one = |text: &str| {
+        let (from, to) = text.split_once('/')?;
+        Some((time(from)?, time(to)))
+    };
+    text.split(' ').filter_map(one).collect()
+}
+
+fn text_of(interludes: &[(Timestamp, Option<Timestamp>)]) -> Option<String> {
+    let one = |(from, to): &(Timestamp, Option<Timestamp>)| format!("{from}/{}", to.map(|to| to.to_string()).unwrap_or_default());
+    (!interludes.is_empty()).then(|| interludes.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
@@ -152,10 +256,20 @@ mod tests {
             issued_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             handled: Some(String::new()),
             changed: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()),
+            interludes: vec![
+                ("2026-01-02T00:00:01Z".parse().unwrap(), Some("2026-01-02T00:00:09Z".parse().unwrap())),
+                ("2026-01-03T00:00:01Z".parse().unwrap(), None),
+            ],
+            stage: Stage::RolledBack { generation: 3, why: "Deployment web: it did not work".into() },
             fingerprint: Some("AB:CD".into()),
             shape: Some("s".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
+        let at = Some("2026-01-02T00:00:01Z".parse().unwrap());
+        for (base, from) in [(None, None), (Some(4), None), (Some(4), at)] {
+            let open = Memory { stage: Stage::Open { base, from }, ..Memory::default() };
+            assert_eq!(Memory::read(Some(&open.annotations().collect())), open);
+        }
         let just_now = Memory { changed: Changed::JustNow, ..Memory::default() };
         assert_eq!(Memory::read(Some(&just_now.annotations().collect())), just_now);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());
@@ -166,14 +280,34 @@ mod tests {
     fn data_is_not_older_than_its_secret() {
         let at = |second| Timestamp::from_second(second).unwrap();
         for (changed, created, since) in [
-            (Changed::AtCreation, Some(at(5)), Some(consumption::Changed::Created(at(5)))),
+            (Changed::AtCreation, Some(at(5)), Some(Since::Created(at(5)))),
             (Changed::AtCreation, None, None),
             (Changed::JustNow, Some(at(5)), None),
-            (Changed::At(at(9)), Some(at(5)), Some(consumption::Changed::At(at(9)))),
-            (Changed::At(at(3)), Some(at(5)), Some(consumption::Changed::Created(at(5)))),
+            (Changed::At(at(9)), Some(at(5)), Some(Since::At(at(9)))),
+            (Changed::At(at(3)), Some(at(5)), Some(Since::Created(at(5)))),
         ] {
-            assert_eq!(changed.since(created), since, "{changed:?} {created:?}");
+            let memory = Memory { changed, ..Memory::default() };
+            assert_eq!(memory.since(created).map(|changed| changed.since), since, "{changed:?} {created:?}");
         }
+    }
+
+    #[test]
+    fn what_comes_back_was_gone_for_a_while() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut memory = Memory { changed: Changed::At(at(1)), ..Memory::default() };
+        memory.comes_back(at(5));
+        assert_eq!((memory.is_noted(), memory.since(Some(at(0)))), (false, None));
+        memory.note(at(9));
+        let changed = memory.since(Some(at(0))).unwrap();
+        assert_eq!((changed.since, changed.interludes), (Since::At(at(1)), vec![Interlude { from: at(5), to: at(9) }]));
+        for second in 10..30 {
+            memory.comes_back(at(second));
+        }
+        assert_eq!(memory.interludes.len(), Memory::MOST_INTERLUDES);
+        assert_eq!(memory.interludes.last(), Some(&(at(29), None)));
+        memory.becomes_new(Changed::JustNow);
+        memory.note(at(40));
+        assert_eq!((memory.changed, memory.interludes.len()), (Changed::At(at(40)), 0));
     }
 
     #[test]

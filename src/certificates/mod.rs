@@ -5,7 +5,7 @@
 //!   CertificateIssuer ────┤   controller ── observe ──► Observed
 //!   Secret (metadata) ────┘        │                       │
 //!                                  │◄────── Plan ── decide (pure)
-//!                                  ├─ act: issuer ─► key, certificate ─► <secretName>-previous ─► <secretName>
+//!                                  ├─ act: issuer ─► key, certificate ─► <secretName>-previous ─► <secretName> ─► deliver
 //!                                  └─ report: conditions, events, metrics, audit line
 //! ```
 
@@ -14,6 +14,7 @@ pub mod constraints;
 pub mod contest;
 pub mod controller;
 pub mod decide;
+pub mod deliver;
 pub mod index;
 pub mod issuer;
 pub mod issuer_controller;

@@ -81,6 +81,8 @@ reasons! {
     Restarting,
     /// Who was restarted did not become healthy.
     RestartFailed,
+    /// The pair of before was put back, because who uses the Secret could not live with the new one.
+    RolledBack,
     /// No key could be made.
     KeyGenerationFailed,
     /// The API server did not accept a write, or could not be reached.

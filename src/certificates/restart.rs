@@ -23,6 +23,10 @@ pub struct Rollout {
     pub going: Option<String>,
     /// What failed, so that nobody else is restarted.
     pub failed: Option<String>,
+    /// What failed is a workload that cannot live with the value.
+    pub rejected: bool,
+    /// All have it, but for those who are left alone.
+    pub over: bool,
     /// Who is left alone, and why.
     pub skipped: Vec<String>,
     /// When to look again.
@@ -35,6 +39,8 @@ pub struct Value<'a> {
     pub data: &'a SecretData,
     /// When it became that.
     pub changed: Changed,
+    /// How many pairs there were, this one included.
+    pub revision: i64,
     /// Not before then: the window is closed.
     pub opens: Option<Timestamp>,
 }
@@ -57,9 +63,9 @@ pub async fn roll(
     let (namespace, secret) = (rotation.namespace().unwrap_or_default(), rotation.spec.secret_name.as_str());
     let consumers = context.inventory.consumers(&namespace, &Source::Secret(secret.into()));
     let key = context.restarter.key().await?;
-    let (annotation, mark) = (annotation(secret), mark(&key, value.data));
+    let (annotation, mark) = (annotation(secret), mark(&key, value.data, &value.changed.epoch()));
     let carried = Some((annotation.as_str(), mark.as_str()));
-    let workloads = workloads(context, &namespace, restart, &consumers, (value.changed, carried, now));
+    let workloads = workloads(context, &namespace, restart, &consumers, (&value.changed, carried, now));
     let limits = context.restarter.budget.limits();
     let terms = Terms {
         mark: &mark,
@@ -76,9 +82,10 @@ pub async fn roll(
     let later = now + SEEN_AGAIN + jitter(&rotation.uid().unwrap_or_default(), SEEN_AGAIN);
     rollout.next = (!rollout.skipped.is_empty()).then_some(later);
     match plan {
-        Plan::Done => {}
+        Plan::Done => rollout.over = true,
         Plan::Failed(place, why) => {
-            rollout.failed = Some(format!("{} was restarted for the present certificate: {why}", named(place)));
+            rollout.rejected = true;
+            rollout.failed = Some(format!("{} was restarted with certificate {}: {why}", named(place), value.revision));
             rollout.next = Some(later);
         }
         Plan::Wait(until) => {
@@ -98,7 +105,7 @@ pub async fn roll(
             rollout.next = Some(if begun { now + SignedDuration::from_secs(1) } else { later });
         }
     }
-    Ok((rollout, Consumption::of(&consumers, value.changed, carried)))
+    Ok((rollout, Consumption::of(&consumers, &value.changed, carried)))
 }
 
 /// Begins with as many of them as the budget has room for. Whether any was begun, and what was refused.
@@ -138,7 +145,7 @@ fn workloads(
     namespace: &str,
     restart: &Restart,
     consumers: &[Consumer],
-    (changed, carried, now): (Changed, Option<(&str, &str)>, Timestamp),
+    (changed, carried, now): (&Changed, Option<(&str, &str)>, Timestamp),
 ) -> Vec<Workload> {
     let mut owners: Vec<Owner> = restart
         .workloads

@@ -19,10 +19,11 @@ use kube::{Api, Resource, ResourceExt};
 use super::{
     area::MANAGER,
     controller::Context,
+    decide::Pair,
     index::PREVIOUS,
     issuer::{IssuerError, OpenIssuer, SecretData},
     keys::{Key, KeyError},
-    memory::{Changed, Memory},
+    memory::{Changed, Memory, Stage},
     outputs::{Material, to_api},
     reason::Reason,
     request::Request,
@@ -103,18 +104,34 @@ pub async fn rotate(
         issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled: Some(order.requested.into()),
         changed: stored.memory.changed,
+        interludes: Vec::new(),
+        stage: Stage::Complete,
         fingerprint: None,
         shape: None,
     };
-    steps
+    let base = steps
         .run("keep-previous", async {
             would_store(context, rotation, stored, &material, &memory).await?;
             keep_previous(context, rotation, stored, order.reason).await
         })
         .await?;
+    if rotation.spec.restart.is_some() {
+        memory.stage = Stage::Open { base, from: base.and_then(|base| replaced_at(stored, base)) };
+    }
     let meta = steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
     context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
     Ok(Rotated { material, memory, meta })
+}
+
+/// When the pair `base` was replaced, if what is stored is one that came after it.
+fn replaced_at(stored: &Stored, base: i64) -> Option<Timestamp> {
+    match (&stored.memory.stage, stored.memory.changed) {
+        (Stage::Open { base: Some(known), from }, changed) if *known == base => from.or(match changed {
+            Changed::At(time) => Some(time),
+            Changed::AtCreation | Changed::JustNow => stored.memory.issued_at,
+        }),
+        _ => None,
+    }
 }
 
 /// A key and a certificate for it, verified.
@@ -153,36 +170,47 @@ pub async fn get(context: &Context, namespace: &str, name: &str) -> Result<Optio
 }
 
 /// The Secret with the previous pair: its name, and it if it is there.
-async fn previous(context: &Context, rotation: &CertificateRotation) -> Result<(String, Option<Found>), Problem> {
+pub async fn previous(context: &Context, rotation: &CertificateRotation) -> Result<(String, Option<Found>), Problem> {
     let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
     let there = get(context, &rotation.namespace().unwrap_or_default(), &name).await?;
     let there = there.map(|secret| Found::read(rotation, &name, secret)).transpose()?;
     Ok((name, there))
 }
 
-/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there.
-async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<(), Halt> {
+/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there. Returns the revision of what can
+/// be gone back to.
+async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<Option<i64>, Halt> {
     if rotation.spec.history == 0 {
-        return drop_previous(context, rotation, reason).await;
-    }
-    // A pair that the issuer did not sign is somebody else's: the one before it is still the previous one.
-    if reason == Reason::NotTrusted || !matches!(super::outputs::read(&stored.data), super::decide::Pair::Good(..)) {
-        return Ok(());
+        drop_previous(context, rotation, reason).await?;
+        return Ok(None);
     }
     let (name, there) = previous(context, rotation).await?;
+    // What its users did not all get does not take the place of what they had.
+    if let (Stage::Open { base: Some(base), .. }, Some(there)) = (&stored.memory.stage, &there)
+        && Memory::read(there.meta.annotations.as_ref()).revision == *base
+        && matches!(super::outputs::read(&there.data), Pair::Good(certificate, _) if certificate.not_after > context.clock.now())
+    {
+        return Ok(Some(*base));
+    }
+    // A pair that the issuer did not sign is somebody else's: the one before it is still the previous one.
+    if reason == Reason::NotTrusted || !matches!(super::outputs::read(&stored.data), Pair::Good(..)) {
+        return Ok(None);
+    }
     let mut data = SecretData::new();
     for key in [super::outputs::CERTIFICATE, super::outputs::KEY, super::outputs::CA] {
         data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
     }
-    let memory = Memory { shape: None, ..stored.memory.clone() };
+    let memory = Memory { shape: None, stage: Stage::Complete, ..stored.memory.clone() };
+    let base = Ok(Some(memory.revision));
     let secret = || secret(rotation, &name, &data, &memory, false);
     match there {
-        Some(there) if there.data == data => return Ok(()), // an earlier attempt got this far
+        // An earlier attempt got this far.
+        Some(there) if there.data == data && Memory::read(there.meta.annotations.as_ref()) == memory => return base,
         Some(there) => context.writer.apply(secret(), &there.meta).await?,
         None => context.writer.create(secret()).await?,
     };
     context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", Some(stored.memory.revision));
-    Ok(())
+    base
 }
 
 async fn drop_previous(context: &Context, rotation: &CertificateRotation, reason: Reason) -> Result<(), Halt> {
@@ -220,7 +248,7 @@ async fn would_store(
     Ok(())
 }
 
-/// Writes the pair as the spec wants it to look, fenced by what was read; a second time where the time of the first has to be written down.
+/// Writes the pair as the spec wants it to look, fenced by what was read.
 pub async fn store(
     context: &Context,
     rotation: &CertificateRotation,
@@ -233,35 +261,51 @@ pub async fn store(
     let fingerprint = material.chain.first().map(Certificate::fingerprint);
     let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
     memory.fingerprint = fingerprint;
-    let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, &data, memory, true);
     let Some(read) = &stored.meta else {
-        memory.changed = Changed::AtCreation;
-        return Ok(context.writer.create(with(memory)).await?);
+        memory.becomes_new(Changed::AtCreation);
+        let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
+        return Ok(context.writer.create(secret).await?);
     };
-    let mut read = read.clone();
-    if data.iter().any(|(key, value)| stored.data.get(key) != Some(value)) {
-        memory.changed = Changed::JustNow;
-        read = context.writer.apply(with(memory), &read).await?;
-        let timed = Memory { changed: written_at(&read).map_or(Changed::JustNow, Changed::At), ..memory.clone() };
-        // The pair is stored. That the time could not be noted is no failure: whoever looks next notes it.
-        return Ok(match context.writer.apply(with(&timed), &read).await {
-            Ok(written) => {
-                *memory = timed;
-                written
-            }
-            Err(error) => {
-                tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later");
-                read
-            }
-        });
-    }
-    if swapped {
+    let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
+    if differs {
+        memory.becomes_new(Changed::JustNow);
+    } else if swapped {
         // The data is right as it stands, and it was somebody else who made it so.
-        memory.changed = last_written(&read).map_or(memory.changed, Changed::At);
-    } else if memory.changed == Changed::JustNow {
-        memory.changed = written_at(&read).map_or(Changed::JustNow, Changed::At);
+        memory.becomes_new(last_written(read).map_or(memory.changed, Changed::At));
+    } else if let Some(time) = written_at(read).filter(|_| !memory.is_noted()) {
+        memory.note(time);
     }
-    Ok(context.writer.apply(with(memory), &read).await?)
+    // What is put into the Secret beside a rotation cannot be taken back by going back to the pair of before.
+    if (differs || swapped) && memory.rotation == stored.memory.rotation && memory.stage != Stage::Complete {
+        memory.stage = Stage::Open { base: None, from: None };
+    }
+    write(context, rotation, read, &data, memory).await
+}
+
+/// Writes, and a second time where the time of the first has to be written down.
+pub async fn write(
+    context: &Context,
+    rotation: &CertificateRotation,
+    read: &ObjectMeta,
+    data: &SecretData,
+    memory: &mut Memory,
+) -> Result<ObjectMeta, Halt> {
+    let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, data, memory, true);
+    let written = context.writer.apply(with(memory), read).await?;
+    let Some(time) = written_at(&written).filter(|_| !memory.is_noted()) else { return Ok(written) };
+    let mut timed = memory.clone();
+    timed.note(time);
+    // It is stored. That the time could not be noted is no failure: whoever looks next notes it.
+    Ok(match context.writer.apply(with(&timed), &written).await {
+        Ok(written) => {
+            *memory = timed;
+            written
+        }
+        Err(error) => {
+            tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later");
+            written
+        }
+    })
 }
 
 /// When we wrote last, as the API server noted it.
@@ -299,7 +343,7 @@ pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Materia
     let data = render(rotation, material)?;
     let meta = stored.meta.clone().unwrap_or_default();
     let swapped = stored.memory.fingerprint != material.chain.first().map(Certificate::fingerprint);
-    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || stored.memory.changed == Changed::JustNow || swapped {
+    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || !stored.memory.is_noted() || swapped {
         return Ok(Looks::Outdated);
     }
     let wanted = secret(rotation, &rotation.spec.secret_name, &SecretData::new(), &stored.memory, true).metadata;
@@ -324,7 +368,7 @@ pub fn render(rotation: &CertificateRotation, material: &Material) -> Result<Sec
 }
 
 /// A hash of what the Secret looks like beside the values: a part that the spec no longer wants is seen by it.
-fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
+pub fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     let keys: Vec<&String> = data.keys().collect();
     let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
     let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();

@@ -6,12 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     decide::{Action, Pair, Plan},
     issuer::IssuerError,
-    memory::{Changed, Memory},
+    memory::{Memory, Stage},
     reason::Reason,
     restart::Rollout,
 };
 use crate::{
-    api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation},
+    api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation, RotationStep, RotationStepName},
     cluster::{
         apply::WriteError,
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
@@ -106,6 +106,23 @@ pub struct View {
 }
 
 impl View {
+    /// Why who uses the Secret does not have the new pair, and will not before a person does something.
+    pub fn undelivered(&self) -> Option<(Reason, String)> {
+        let failed = self.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref());
+        let back = match &self.memory.stage {
+            Stage::RolledBack { why, .. } => Some(format!(
+                "{why}; the certificate of before is back (revision {}); mend what failed, then `seaworthy rotate`, or change the spec",
+                self.memory.revision
+            )),
+            _ => None,
+        };
+        match (failed, back) {
+            (Some(why), None) => Some((Reason::RestartFailed, why.clone())),
+            (Some(why), Some(back)) => Some((Reason::RestartFailed, format!("{why}; before that: {back}"))),
+            (None, back) => Some((Reason::RolledBack, back?)),
+        }
+    }
+
     /// The end of the pair that was seen.
     pub fn not_after(&self) -> Option<Timestamp> {
         match &self.pair {
@@ -143,17 +160,16 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
             status.renewal_time.clone_from(&before.renewal_time);
         }
     }
-    let restart = view.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref()).map(|why| (Reason::RestartFailed, why));
-    let failure = view.problem.as_ref().map(|problem| (problem.reason, &problem.message)).or(restart);
+    let failure = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone())).or_else(|| view.undelivered());
     status.last_failure = failure.map(|(reason, message)| LastFailure {
         // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
         time: before
             .last_failure
             .as_ref()
-            .filter(|last| last.reason == reason.as_str() && last.message == *message)
+            .filter(|last| last.reason == reason.as_str() && last.message == conditions::cut(&message, 1024))
             .map_or_else(|| seconds(now), |last| last.time.clone()),
         reason: reason.to_string(),
-        message: conditions::cut(message, 1024).into(),
+        message: conditions::cut(&message, 1024).into(),
     });
     status
 }
@@ -176,14 +192,37 @@ fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp
     let (Some(id), Some(reason), Some(issued_at)) = (&memory.rotation, &memory.reason, memory.issued_at) else {
         return before.last_rotation.clone();
     };
-    let known = before.last_rotation.as_ref().filter(|last| last.id == *id).map(|last| last.completed_at.clone());
-    let completed_at = known.unwrap_or_else(|| seconds(if view.rotated { now } else { issued_at }));
-    Some(LastRotation { id: id.clone(), reason: reason.clone(), started_at: Some(seconds(issued_at)), completed_at })
+    let known = before.last_rotation.as_ref().filter(|last| last.id == *id);
+    let mut steps = known.map(|last| last.steps.clone()).unwrap_or_default();
+    let mut done = |name, time| {
+        if !steps.iter().any(|step: &RotationStep| step.name == name) {
+            steps.push(RotationStep { name, time: seconds(time) });
+        }
+    };
+    done(RotationStepName::Issued, issued_at);
+    done(RotationStepName::Stored, if view.rotated { now } else { issued_at });
+    if view.rollout.as_ref().is_some_and(|rollout| rollout.over) && !matches!(memory.stage, Stage::RolledBack { .. }) {
+        done(RotationStepName::Restarted, now);
+    }
+    let completed_at = match &memory.stage {
+        Stage::Complete => known.and_then(|last| last.completed_at.clone()).or_else(|| steps.last().map(|step| step.time.clone())),
+        Stage::Open { .. } => None,
+        Stage::RolledBack { .. } => {
+            done(RotationStepName::RolledBack, now);
+            None
+        }
+    };
+    Some(LastRotation { id: id.clone(), reason: reason.clone(), started_at: Some(seconds(issued_at)), completed_at, steps })
 }
 
 fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Vec<Finding> {
     let ready = ready(before, view, now);
     let mut findings = vec![ready];
+    if view.problem.is_none()
+        && let Some((reason, message)) = view.undelivered()
+    {
+        findings.push(Finding { kind: STALLED, status: true, reason: reason.as_str().into(), message });
+    }
     if view.problem.is_none()
         && let Some(rollout) = &view.rollout
     {
@@ -193,7 +232,6 @@ fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> 
             reason: reason.as_str().into(),
             message: message.clone(),
         };
-        findings.extend(rollout.failed.as_ref().map(|why| finding(STALLED, Reason::RestartFailed, why)));
         findings.extend(rollout.going.as_ref().map(|what| finding(RECONCILING, Reason::Restarting, what)));
     }
     if let Some(problem) = &view.problem {
@@ -278,7 +316,7 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let planned = view.plan.and_then(|plan| plan.next);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
-    let unnoted = (view.memory.changed == Changed::JustNow).then(|| now + SignedDuration::from_secs(5));
+    let unnoted = (!view.memory.is_noted()).then(|| now + SignedDuration::from_secs(5));
     [planned, rollout, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
 }
 

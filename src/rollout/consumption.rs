@@ -5,33 +5,57 @@ use jiff::Timestamp;
 use crate::inventory::{consumers::Consumer, pods::PodFact};
 
 /// When the data of a Secret became what it is, by the API server's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Since when it is this value, but for the interludes.
+    pub since: Since,
+    /// It was another one that was taken back.
+    pub interludes: Vec<Interlude>,
+}
+
+/// The first time of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum Since {
     /// With the Secret itself.
     Created(Timestamp),
     /// Later.
     At(Timestamp),
 }
 
+/// From a value's appearance to its end, both within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interlude {
+    /// When it appeared.
+    pub from: Timestamp,
+    /// When the one before was put back.
+    pub to: Timestamp,
+}
+
 impl Changed {
-    /// Whether `pod` may still run what was there before: it is not younger than the change. Times are whole seconds, so one of the same second
-    /// counts as older. A Pod that waited for the Secret to be created has not started before it.
-    pub fn is_missed_by(self, pod: &PodFact) -> bool {
-        match self {
-            Self::At(time) => pod.created <= time,
-            Self::Created(time) => pod.started.is_some_and(|started| started < time),
-        }
+    /// Whether `pod` may still run something else: it is not younger than the change, or it was created in an interlude. Times are whole seconds,
+    /// so one of the same second counts as older. A Pod that waited for the Secret to be created has not started before it.
+    pub fn is_missed_by(&self, pod: &PodFact) -> bool {
+        let older = match self.since {
+            Since::At(time) => pod.created <= time,
+            Since::Created(time) => pod.started.is_some_and(|started| started < time),
+        };
+        older || self.interludes.iter().any(|interlude| (interlude.from..=interlude.to).contains(&pod.created))
     }
 
-    /// The time.
-    pub const fn time(self) -> Timestamp {
-        match self {
-            Self::Created(time) | Self::At(time) => time,
-        }
+    /// When it changed last.
+    pub fn time(&self) -> Timestamp {
+        let (Since::Created(since) | Since::At(since)) = self.since;
+        self.interludes.iter().map(|interlude| interlude.to).fold(since, Timestamp::max)
+    }
+
+    /// What distinguishes a value that was put back from the same value before: what was restarted for it then is restarted for it again. Empty
+    /// for one that never was another.
+    pub fn epoch(&self) -> String {
+        self.interludes.last().map(|interlude| interlude.to.to_string()).unwrap_or_default()
     }
 
     /// The same as [`Changed::is_missed_by`], but a Pod that carries the mark of the present value has it.
-    pub fn is_stale(self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
+    pub fn is_stale(&self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
         let carries = |(annotation, mark): (&str, &str)| pod.marks.iter().any(|(key, value)| **key == *annotation && **value == *mark);
         self.is_missed_by(pod) && !carried.is_some_and(carries)
     }
@@ -48,7 +72,7 @@ pub struct Consumption {
 
 impl Consumption {
     /// Of all Pods of `consumers`. `carried`: the annotation and the mark that only Pods with the present value have.
-    pub fn of(consumers: &[Consumer], changed: Changed, carried: Option<(&str, &str)>) -> Self {
+    pub fn of(consumers: &[Consumer], changed: &Changed, carried: Option<(&str, &str)>) -> Self {
         let pods = || consumers.iter().flat_map(|consumer| &consumer.pods);
         let mut stale: Vec<String> = pods().filter(|(_, pod)| changed.is_stale(pod, carried)).map(|(name, _)| name.to_string()).collect();
         stale.sort();
@@ -82,18 +106,28 @@ mod tests {
 
     #[test]
     fn older_than_the_change() {
-        for (changed, created, started, missed) in [
-            (Changed::At(time(100)), 99, Some(99), true),
-            (Changed::At(time(100)), 100, Some(101), true),
-            (Changed::At(time(100)), 101, Some(101), false),
-            (Changed::At(time(100)), 99, None, true),
-            (Changed::Created(time(100)), 50, Some(101), false),
-            (Changed::Created(time(100)), 50, Some(100), false),
-            (Changed::Created(time(100)), 50, Some(99), true),
-            (Changed::Created(time(100)), 50, None, false),
+        let back = |from, to| vec![Interlude { from: time(from), to: time(to) }];
+        for (since, interludes, created, started, missed) in [
+            (Since::At(time(100)), vec![], 99, Some(99), true),
+            (Since::At(time(100)), vec![], 100, Some(101), true),
+            (Since::At(time(100)), vec![], 101, Some(101), false),
+            (Since::At(time(100)), vec![], 99, None, true),
+            (Since::Created(time(100)), vec![], 50, Some(101), false),
+            (Since::Created(time(100)), vec![], 50, Some(100), false),
+            (Since::Created(time(100)), vec![], 50, Some(99), true),
+            (Since::Created(time(100)), vec![], 50, None, false),
+            (Since::At(time(100)), back(200, 210), 150, Some(150), false),
+            (Since::At(time(100)), back(200, 210), 200, Some(205), true),
+            (Since::At(time(100)), back(200, 210), 210, None, true),
+            (Since::At(time(100)), back(200, 210), 211, Some(211), false),
+            (Since::At(time(100)), back(200, 210), 90, Some(90), true),
+            (Since::Created(time(100)), back(200, 210), 205, Some(206), true),
         ] {
+            let changed = Changed { since, interludes };
             assert_eq!(changed.is_missed_by(&pod(created, started)), missed, "{changed:?} {created} {started:?}");
         }
+        let twice = Changed { since: Since::At(time(100)), interludes: [back(200, 210), back(300, 310)].concat() };
+        assert_eq!((twice.time(), twice.epoch()), (time(310), time(310).to_string()));
     }
 
     #[test]
@@ -104,10 +138,11 @@ mod tests {
             pods: pods.iter().map(|(name, created)| ((*name).into(), pod(*created, Some(*created)))).collect(),
         };
         let consumers = [consumer("Deployment", &[("b", 1), ("c", 9)]), consumer("Ingress", &[]), consumer("Pod", &[("a", 5)])];
-        let counted = Consumption::of(&consumers, Changed::At(time(5)), None);
+        let changed = Changed { since: Since::At(time(5)), interludes: Vec::new() };
+        let counted = Consumption::of(&consumers, &changed, None);
         assert_eq!(counted, Consumption { total: 3, stale: vec!["a".into(), "b".into()] });
-        assert_eq!(Consumption::of(&consumers, Changed::At(time(5)), Some(("a", "other"))), counted);
-        assert_eq!(Consumption::of(&consumers, Changed::At(time(5)), Some(("a", "m"))), Consumption { total: 3, stale: Vec::new() });
-        assert_eq!(Consumption::of(&[], Changed::At(time(5)), None), Consumption::default());
+        assert_eq!(Consumption::of(&consumers, &changed, Some(("a", "other"))), counted);
+        assert_eq!(Consumption::of(&consumers, &changed, Some(("a", "m"))), Consumption { total: 3, stale: Vec::new() });
+        assert_eq!(Consumption::of(&[], &changed, None), Consumption::default());
     }
 }

@@ -17,15 +17,14 @@ pub fn annotation(secret: &str) -> String {
     format!("{PREFIX}secret.{}.{hash}", &secret[..secret.floor_char_boundary(ROOM - hash.len() - 1)])
 }
 
-/// The mark of a value: nobody who reads it can try out what a weak secret might be without `key`.
-pub fn mark(key: &[u8], data: &SecretData) -> String {
+/// The mark of a value: nobody who reads it can try out what a weak secret might be without `key`. `epoch`: [`super::consumption::Changed::epoch`].
+pub fn mark(key: &[u8], data: &SecretData, epoch: &str) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for (name, value) in data {
-        // Lengths first, so that no two values are written the same.
-        for part in [name.as_bytes(), value.as_slice()] {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part);
-        }
+    let pairs = data.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_slice()]);
+    // Lengths first, so that no two values are written the same.
+    for part in pairs.chain((!epoch.is_empty()).then_some(epoch.as_bytes())) {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
     }
     ids::hash(context.sign().as_ref())
 }
@@ -67,11 +66,12 @@ mod tests {
 
     #[test]
     fn a_mark_tells_values_apart_and_needs_the_key() {
-        let of = |entries: &[(&str, &str)]| mark(b"key", &data(entries));
+        let of = |entries: &[(&str, &str)]| mark(b"key", &data(entries), "");
         assert_eq!(of(&[("a", "b")]), of(&[("a", "b")]));
         assert_ne!(of(&[("a", "b")]), of(&[("a", "c")]));
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
-        assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")])));
+        assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")]), ""));
+        assert_ne!(of(&[("a", "b")]), mark(b"key", &data(&[("a", "b")]), "2026-01-01T00:00:00Z"), "put back");
     }
 
     #[test]

@@ -5,12 +5,13 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
+use seaworthy::{api::certificate_rotation::RotationStepName, certificates::x509::Certificate};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::support::{Cluster, ControlPlane, Namespace, Operator, condition, eventually};
 
-/// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing`.
+/// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing` that get the second certificate.
 struct Kubelet {
     task: JoinHandle<()>,
 }
@@ -18,11 +19,14 @@ struct Kubelet {
 impl Kubelet {
     fn start(namespace: &Namespace, crashing: &'static str) -> Self {
         let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        let secrets = namespace.secrets();
         let task = tokio::spawn(async move {
             loop {
+                let secret = secrets.get_metadata_opt("web-tls").await.ok().flatten();
+                let bad =
+                    secret.is_some_and(|secret| secret.annotations().get("seaworthy.dev/revision").is_some_and(|revision| revision == "2"));
                 for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
-                    let crashes = pod.labels().get("app").is_some_and(|app| app == crashing)
-                        && pod.annotations().keys().any(|key| key.starts_with("restart.seaworthy.dev/"));
+                    let crashes = bad && pod.labels().get("app").is_some_and(|app| app == crashing);
                     let done = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).is_some();
                     if !done {
                         let _ = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status(crashes))).await;
@@ -110,6 +114,33 @@ impl World {
         (revision(&found) - 1, note)
     }
 
+    /// Times of the API server are whole seconds: what is done from now on is later than all Pods that there are.
+    async fn a_second_later(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
+        let all = pods.list(&ListParams::default()).await.unwrap().items;
+        let last = all.iter().filter_map(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0)).max().unwrap();
+        eventually("a second is over", || async {
+            if jiff::Timestamp::now().as_second() > last.as_second() { Ok(()) } else { Err(String::new()) }
+        })
+        .await;
+    }
+
+    /// It was restarted, and a Pod of it crashes.
+    async fn crashes(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
+        eventually("a Pod of it crashes", || async {
+            let found = pods.list(&ListParams::default().labels(&format!("app={name}"))).await.map_err(|error| error.to_string())?;
+            let crashes = |pod: &Pod| serde_json::to_string(&pod.status).is_ok_and(|status| status.contains("CrashLoopBackOff"));
+            if found.items.iter().any(crashes) { Ok(()) } else { Err("none does".into()) }
+        })
+        .await;
+    }
+
+    async fn serial(&self) -> String {
+        let chain = Certificate::chain(self.namespace.text("web-tls", "tls.crt").await.as_bytes()).unwrap();
+        chain[0].serial.clone()
+    }
+
     async fn rotate(&self, value: &str) {
         self.namespace.annotate("web", "seaworthy.dev/rotate", value).await;
     }
@@ -155,17 +186,11 @@ async fn in_the_order_of_the_list_and_each_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_does_not_become_healthy_ends_it_and_says_why() {
     let (_own, cluster) = ControlPlane::start().await;
-    let (world, operator) = World::new(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+    let (world, operator) =
+        World::new(&cluster, json!({"discover": true, "timeout": "1h", "onFailure": "Pause"}), &["a", "b", "c"], "b").await;
     world.settled("6/6").await;
     world.rotate("1").await;
-    eventually("b is restarted", || async { if world.restarts("b").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } }).await;
-    let pods: Api<Pod> = Api::namespaced(world.namespace.client.clone(), &world.namespace.name);
-    eventually("a Pod of b crashes", || async {
-        let found = pods.list(&ListParams::default().labels("app=b")).await.map_err(|error| error.to_string())?;
-        let crashes = |pod: &Pod| serde_json::to_string(&pod.status).is_ok_and(|status| status.contains("CrashLoopBackOff"));
-        if found.items.iter().any(crashes) { Ok(()) } else { Err("none does".into()) }
-    })
-    .await;
+    world.crashes("b").await;
     operator.clock.advance(jiff::SignedDuration::from_hours(2));
     let said = world.namespace.says("web", "Stalled", "True", "RestartFailed").await;
     assert!(said.contains("Deployment b") && said.contains("CrashLoopBackOff, exit code 7: cannot read tls.key"), "{said}");
@@ -173,6 +198,89 @@ async fn one_that_does_not_become_healthy_ends_it_and_says_why() {
     let object = world.namespace.rotations().get("web").await.unwrap();
     assert_eq!(condition(&object, "Ready").unwrap().0, "True", "the certificate is valid");
     assert_eq!(object.status.unwrap().last_failure.unwrap().reason, "RestartFailed");
+}
+
+/// The certificate of before is back, everybody has it, and nothing goes on.
+async fn rolled_back(world: &World, before: &str, names: [&str; 3]) {
+    let said = world.namespace.says("web", "Stalled", "True", "RolledBack").await;
+    assert!(said.contains("Deployment b was restarted with certificate 2"), "{said}");
+    assert!(said.contains("CrashLoopBackOff, exit code 7: cannot read tls.key"), "{said}");
+    world.settled("6/6").await;
+    assert_eq!(world.serial().await, before);
+    let object = world.namespace.rotations().get("web").await.unwrap();
+    let status = object.status.clone().unwrap();
+    assert_eq!((status.revision, status.last_failure.unwrap().reason.as_str()), (Some(3), "RolledBack"));
+    assert_eq!(condition(&object, "Ready").unwrap().0, "True", "what is there is valid");
+    let last = status.last_rotation.unwrap();
+    assert_eq!((last.reason.as_str(), last.completed_at), ("Requested", None));
+    assert_eq!(last.steps.last().map(|step| step.name), Some(RotationStepName::RolledBack));
+    let [a, b, c] = names;
+    assert_eq!(
+        (world.restarts(a).await.0, world.restarts(b).await.0, world.restarts(c).await.0),
+        (2, 2, 0),
+        "who had moved, and nobody else"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_cannot_live_with_is_taken_back_from_all() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::new(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+    world.settled("6/6").await;
+    let before = world.serial().await;
+    world.a_second_later().await;
+    world.rotate("1").await;
+    world.crashes("b").await;
+    let object = world.namespace.rotations().get("web").await.unwrap();
+    assert_eq!(object.status.unwrap().last_rotation.unwrap().completed_at, None, "not before all have it");
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    rolled_back(&world, &before, ["a", "b", "c"]).await;
+    // For the same cause it is not tried again, by another process neither.
+    let clock = operator.clock.clone();
+    operator.shut_down().await;
+    let operator = cluster.operator_with(&world.namespace, clock);
+    world.namespace.annotate("web", "seaworthy.dev/look", "2").await;
+    world.settled("6/6").await;
+    rolled_back(&world, &before, ["a", "b", "c"]).await;
+    // A person has mended b and asks.
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    world.rotate("2").await;
+    let object = world.namespace.ready("web", 4).await;
+    world.settled("6/6").await;
+    assert!(condition(&object, "Stalled").is_none());
+    assert_ne!(world.serial().await, before);
+    assert_eq!((world.restarts("a").await.0, world.restarts("b").await.0, world.restarts("c").await.0), (3, 3, 1));
+    let done = world.namespace.until("web", "it is complete", |object| {
+        object.status.as_ref().and_then(|status| status.last_rotation.as_ref()).is_some_and(|last| last.completed_at.is_some())
+    });
+    let steps: Vec<RotationStepName> = done.await.status.unwrap().last_rotation.unwrap().steps.iter().map(|step| step.name).collect();
+    assert_eq!(steps, [RotationStepName::Issued, RotationStepName::Stored, RotationStepName::Restarted]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = &cluster;
+    // Of the restarts, those after the first rotation are begun before and after the roll-back.
+    let cases = [("roll-back", false), ("roll-back", true), ("restart", false), ("restart", true)];
+    futures::future::join_all(cases.map(|(step, done)| async move {
+        let (world, operator) = World::new(cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+        world.settled("6/6").await;
+        let before = world.serial().await;
+        world.a_second_later().await;
+        world.rotate("1").await;
+        world.crashes("b").await;
+        operator.failpoint.arm(step, done, (step == "restart").then_some("roll-back"));
+        operator.clock.advance(jiff::SignedDuration::from_hours(2));
+        let clock = operator.clock.clone();
+        world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+        operator.failpoint.reached().await;
+        operator.kill().await;
+        let _operator = cluster.operator_with(&world.namespace, clock);
+        rolled_back(&world, &before, ["a", "b", "c"]).await;
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,6 +88,11 @@ impl Cluster {
     pub fn operator(&self, namespace: &Namespace) -> Operator {
         Operator::start(self.operator.clone(), vec![namespace.name.clone()], &namespace.name)
     }
+
+    /// The same with a clock that has been moved already.
+    pub fn operator_with(&self, namespace: &Namespace, clock: seaworthy::clock::Clock) -> Operator {
+        Operator::start_with(self.operator.clone(), vec![namespace.name.clone()], &namespace.name, clock)
+    }
 }
 
 /// A namespace. When a test fails, what is in it is printed.

@@ -1,0 +1,152 @@
+//! The pair is in its Secret: it is brought to who uses it, and put back if they cannot live with it.
+//!
+//! ```text
+//!   restart (each in its turn) ─┬─► verify ─► complete
+//!                               └─► roll-back ─► restart (who had moved)
+//! ```
+//!
+//! How far it is stands with the pair ([`Stage`]) and on the workloads, so that whoever looks next goes on.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use super::{
+    controller::{Context, created, is_current},
+    decide::{Pair, Times},
+    issuer::SecretData,
+    memory::{Changed, Memory, Stage},
+    outputs::{self, Material},
+    reason::Reason,
+    restart,
+    rotate::{self, Rotated},
+    status::{Halt, View},
+};
+use crate::api::{CertificateRotation, restart::OnFailure};
+
+/// The steps after those of a rotation, in their order: what fault tests go through.
+pub const STEPS: &[&str] = &["restart", "roll-back", "complete"];
+
+/// A pair as it stands in its Secret.
+pub struct Delivered {
+    /// The pair.
+    pub material: Material,
+    /// The metadata of its Secret, after the last write.
+    pub meta: ObjectMeta,
+}
+
+/// Restarts who is next; when all have it, says so; when one failed, puts the pair of before back.
+pub async fn deliver(
+    context: &Context,
+    rotation: &CertificateRotation,
+    delivered: Option<&Delivered>,
+    times: &Times,
+    view: &mut View,
+) -> Result<(), Halt> {
+    let (Some(delivered), Some(changed)) = (delivered, view.memory.since(view.created)) else { return Ok(()) };
+    let now = context.clock.now();
+    let data = rotate::render(rotation, &delivered.material)?;
+    if let Some(restart) = &rotation.spec.restart {
+        let value = restart::Value { data: &data, changed, revision: view.memory.revision, opens: opens(times, &view.memory, now) };
+        let (rollout, consumption) = restart::roll(context, rotation, restart, &value, now).await?;
+        let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
+        let over = rollout.over;
+        (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
+        if let Some(why) = rejected.filter(|_| restart.on_failure == OnFailure::Rollback) {
+            return Box::pin(put_back(context, rotation, &delivered.meta, &why, view)).await;
+        }
+        if !over {
+            return Ok(());
+        }
+    }
+    complete(context, rotation, (&delivered.meta, &data), view).await
+}
+
+/// When restarts may begin, if that is later than now.
+fn opens(times: &Times, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
+    if matches!(memory.stage, Stage::RolledBack { .. }) {
+        return None; // it is urgent that they get back what they can live with
+    }
+    // What could not wait for the window to be issued does not wait for it to be used.
+    let waits = |issued: Timestamp| times.opens(issued).is_none();
+    times.opens(now).filter(|_| memory.issued_at.is_none_or(waits))
+}
+
+/// Everybody has it: what is there now is what is gone back to from the next one.
+async fn complete(
+    context: &Context,
+    rotation: &CertificateRotation,
+    (meta, data): (&ObjectMeta, &SecretData),
+    view: &mut View,
+) -> Result<(), Halt> {
+    if !matches!(view.memory.stage, Stage::Open { .. }) {
+        return Ok(());
+    }
+    let mut memory = Memory { stage: Stage::Complete, ..view.memory.clone() };
+    context.steps.run("complete", rotate::write(context, rotation, meta, data, &mut memory)).await?;
+    view.memory = memory;
+    Ok(())
+}
+
+async fn put_back(context: &Context, rotation: &CertificateRotation, meta: &ObjectMeta, why: &str, view: &mut View) -> Result<(), Halt> {
+    let rollout = view.rollout.get_or_insert_default();
+    match context.steps.run("roll-back", roll_back(context, rotation, (meta, &view.memory), why)).await? {
+        Err(obstacle) => rollout.failed = Some(format!("{why}; the pair of before is not put back: {obstacle}")),
+        Ok(Rotated { material, memory, meta }) => {
+            tracing::warn!(object = rotation.name_any(), namespace = rotation.namespace(), why, "rolled back");
+            let name = Reason::RolledBack.as_str();
+            context.audit.record("roll-back", &rotate::described(rotation), name, "success", Some(memory.revision));
+            rollout.failed = None;
+            rollout.next = Some(context.clock.now() + SignedDuration::from_secs(1));
+            let mut chain = material.chain.into_iter();
+            view.pair = Some(chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect())));
+            (view.memory, view.created) = (memory, created(&meta));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the pair of `-previous` into the Secret, if it is what was there before the rotation. Err: why it is not put back.
+async fn roll_back(
+    context: &Context,
+    rotation: &CertificateRotation,
+    (meta, memory): (&ObjectMeta, &Memory),
+    why: &str,
+) -> Result<Result<Rotated, &'static str>, Halt> {
+    let Stage::Open { base: Some(base), from } = memory.stage else {
+        return Ok(Err(match memory.stage {
+            Stage::RolledBack { .. } => "it has been",
+            Stage::Complete => "others have the present one already",
+            Stage::Open { .. } => "none is kept that this one replaced",
+        }));
+    };
+    let now = context.clock.now();
+    let (_, Some(previous)) = rotate::previous(context, rotation).await? else { return Ok(Err("its Secret is not there")) };
+    let before = Memory::read(previous.meta.annotations.as_ref());
+    let material = match outputs::read(&previous.data) {
+        _ if before.revision != base => return Ok(Err("its Secret holds another one")),
+        Pair::Good(certificate, _) if certificate.not_after <= now => return Ok(Err("it has expired")),
+        Pair::Good(..) => Material::stored(&previous.data),
+        _ => None,
+    };
+    let Some(material) = material else { return Ok(Err("its Secret does not hold a pair")) };
+    let Ok(data) = rotate::render(rotation, &material) else { return Ok(Err("it cannot be written in the form that the spec asks for")) };
+    is_current(context, rotation).await?;
+    let replaced = match (from, memory.changed) {
+        (Some(from), _) | (None, Changed::At(from)) => from,
+        (None, _) => now,
+    };
+    let mut back = Memory {
+        revision: memory.revision + 1,
+        fingerprint: material.chain.first().map(super::x509::Certificate::fingerprint),
+        // Of a time that nobody knows any more: all that is older than what replaced it.
+        changed: if before.changed == Changed::JustNow { Changed::At(replaced) } else { before.changed },
+        interludes: before.interludes,
+        stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
+        shape: Some(rotate::shape(rotation, &data)),
+        ..memory.clone()
+    };
+    back.comes_back(replaced);
+    let meta = rotate::write(context, rotation, meta, &data, &mut back).await?;
+    Ok(Ok(Rotated { material, memory: back, meta }))
+}
