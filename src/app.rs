@@ -11,6 +11,7 @@ use crate::{
     certificates::{
         self,
         area::{Parts, Rotations},
+        verify::Networks,
     },
     clock::Clock,
     cluster::{
@@ -74,6 +75,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// How many workloads are restarted at a time, and how often one.
     pub restarts: Limits,
+    /// Where handshakes may go beside the Pods of a resource's own namespace.
+    pub verify_networks: Networks,
     /// The time.
     pub clock: Clock,
     /// Where to stop, in fault tests.
@@ -199,6 +202,7 @@ fn parts(client: &Client, settings: &Settings, leadership: &Leadership, readines
         operator_namespace: settings.operator_namespace.clone(),
         concurrency: settings.concurrency,
         budget: Budget::default(),
+        verify_networks: settings.verify_networks.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use super::x509::{Algorithm, Encoding, NameConstraintItem, NameConstraints, PrivateKey, RotationPolicy, Subject, Usage};
-use super::{Duration, restart::Restart, schedule::Window};
+use super::{Duration, restart::Restart, schedule::Window, verify::Verify};
 use crate::certificates::issuers::IssuerSpec;
 
 /// A certificate that is kept valid in a Secret of the same namespace.
@@ -136,6 +136,9 @@ pub struct CertificateRotationSpec {
     /// Who is restarted when the certificate has changed. Default: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
+    /// How it is proved that the certificate is served. Ready then means served. Default: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
     /// Leave everything as it is until this is false again.
     #[serde(default)]
     pub suspend: bool,
@@ -267,6 +270,9 @@ pub struct CertificateRotationStatus {
     /// The Pods that use the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
+    /// What the operator was given when it asked for the certificate, with `verify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// The last rotation: under way, completed, or taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation: Option<LastRotation>,
@@ -287,6 +293,25 @@ pub struct Consumers {
     /// The names of those that may still run the one before, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stale: Vec<String>,
+}
+
+/// Handshakes with the endpoints that have to serve the certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// `SERVING/ASKED`.
+    pub summary: String,
+    /// The fingerprint of the certificate that they have to serve.
+    pub fingerprint: String,
+    /// How many ready Pods used the Secret then: when there are others, they are asked again.
+    #[serde(default)]
+    pub consumers: i64,
+    /// When all of them did, last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Time>,
+    /// Since when not all of them do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Time>,
 }
 
 /// A rotation.

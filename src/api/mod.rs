@@ -9,6 +9,7 @@ pub mod certificate_rotation;
 pub mod duration;
 pub mod restart;
 pub mod schedule;
+pub mod verify;
 pub mod x509;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};

@@ -21,6 +21,7 @@ use super::{
     issuer::Issuer,
     issuer_controller,
     resolve::ClusterIssuers,
+    verify::Networks,
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
@@ -71,6 +72,8 @@ pub struct Parts {
     pub concurrency: u16,
     /// How many workloads are restarted at a time, whoever asks.
     pub budget: Budget,
+    /// Where handshakes may go beside the Pods of a resource's own namespace.
+    pub verify_networks: Networks,
 }
 
 /// The caches of one scope, for who counts and shows.
@@ -230,6 +233,7 @@ fn rotation_context(
         inventory,
         restarter: Restarter::new(parts.client.clone(), parts.leadership.clone(), &parts.operator_namespace, parts.budget.clone()),
         secrets,
+        verify_networks: parts.verify_networks.clone(),
         contest: Contest::default(),
     }
 }

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 use super::{
     contest::Contest,
     decide::{Action, Observed, Pair, Times, decide, next_renewal, retry_after},
-    deliver::{Delivered, deliver},
+    deliver::{self, Delivered, deliver},
     index::Shared,
     issuer::{IssuerError, OpenIssuer},
     memory::{Memory, Stage},
@@ -23,6 +23,7 @@ use super::{
     resolve::{self, ClusterIssuers},
     rotate::{self, Found, Looks, Order, Rotated, Stored},
     status::{self, Halt, Problem, View},
+    verify::Networks,
 };
 use crate::{
     api::{CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
@@ -84,6 +85,8 @@ pub struct Context {
     pub restarter: Restarter,
     /// Which Secrets are there.
     pub secrets: Facts<SecretFact>,
+    /// Where handshakes may go beside the Pods of the resource's own namespace.
+    pub verify_networks: Networks,
     /// Who undoes what is written.
     pub contest: Contest,
 }
@@ -216,6 +219,7 @@ async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<Vie
         Err(Halt::Problem(problem)) => view.problem = Some(problem),
         Err(Halt::Superseded(error)) => return Err(error),
     }
+    deliver::recall(context, rotation, &mut view);
     if view.consumption.is_none() {
         view.consumption = consumption(context, rotation, &view);
     }

@@ -21,11 +21,13 @@ use super::{
     restart,
     rotate::{self, Rotated},
     status::{Halt, View},
+    verify::{self, Proof},
+    x509::Certificate,
 };
-use crate::api::{CertificateRotation, restart::OnFailure};
+use crate::api::{CertificateRotation, restart::OnFailure, verify::Verify};
 
 /// The steps after those of a rotation, in their order: what fault tests go through.
-pub const STEPS: &[&str] = &["restart", "roll-back", "complete"];
+pub const STEPS: &[&str] = &["restart", "roll-back", "verify", "complete"];
 
 /// A pair as it stands in its Secret.
 pub struct Delivered {
@@ -59,6 +61,14 @@ pub async fn deliver(
             return Ok(());
         }
     }
+    if let Some(verify) = &rotation.spec.verify {
+        let proof = prove(context, rotation, verify, &delivered.material, &data, now).await;
+        let verified = proof.verification.failing_since.is_none();
+        view.proof = Some(proof);
+        if !verified {
+            return Ok(());
+        }
+    }
     complete(context, rotation, (&delivered.meta, &data), view).await
 }
 
@@ -70,6 +80,37 @@ fn opens(times: &Times, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
     // What could not wait for the window to be issued does not wait for it to be used.
     let waits = |issued: Timestamp| times.opens(issued).is_none();
     times.opens(now).filter(|_| memory.issued_at.is_none_or(waits))
+}
+
+/// Asks whether the certificate is served, unless that is known.
+async fn prove(
+    context: &Context,
+    rotation: &CertificateRotation,
+    verify: &Verify,
+    material: &Material,
+    data: &SecretData,
+    now: Timestamp,
+) -> Proof {
+    let fingerprint = material.chain.first().map(Certificate::fingerprint).unwrap_or_default();
+    let (status, question) = (rotation.status.as_ref(), verify::question(context, rotation, verify, &fingerprint));
+    let before = status.and_then(|status| status.verification.as_ref());
+    let known = verify::known(before, question, now);
+    // Another spec may name other servers.
+    let same = status.and_then(|status| status.observed_generation) == rotation.metadata.generation;
+    if same && known.next.is_some() {
+        return known;
+    }
+    let seen = context.steps.run("verify", verify::see(context, rotation, verify, data, now)).await;
+    verify::judge(before, question, &seen, now)
+}
+
+/// Of what was not asked in this look, what is known stays.
+pub fn recall(context: &Context, rotation: &CertificateRotation, view: &mut View) {
+    if let (Some(verify), None, Some(Pair::Good(certificate, _))) = (&rotation.spec.verify, &view.proof, &view.pair) {
+        let before = rotation.status.as_ref().and_then(|status| status.verification.as_ref());
+        let fingerprint = certificate.fingerprint();
+        view.proof = Some(verify::known(before, verify::question(context, rotation, verify, &fingerprint), context.clock.now()));
+    }
 }
 
 /// Everybody has it: what is there now is what is gone back to from the next one.
@@ -138,7 +179,7 @@ async fn roll_back(
     };
     let mut back = Memory {
         revision: memory.revision + 1,
-        fingerprint: material.chain.first().map(super::x509::Certificate::fingerprint),
+        fingerprint: material.chain.first().map(Certificate::fingerprint),
         // Of a time that nobody knows any more: all that is older than what replaced it.
         changed: if before.changed == Changed::JustNow { Changed::At(replaced) } else { before.changed },
         interludes: before.interludes,

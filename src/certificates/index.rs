@@ -41,6 +41,12 @@ pub fn targets(rotation: &CertificateRotation) -> Vec<String> {
     vec![rotation.spec.secret_name.clone(), format!("{}{PREVIOUS}", rotation.spec.secret_name)]
 }
 
+/// The Secrets that it reads: its issuer's, and the client certificate of its handshakes.
+fn reads(rotation: &CertificateRotation) -> Vec<String> {
+    let client = rotation.spec.verify.iter().filter_map(|verify| verify.tls.as_ref()?.client_secret_name.clone());
+    rotation.spec.issuer.iter().flat_map(Issuer::secrets).chain(client).collect()
+}
+
 impl Index {
     /// Takes an object in. Returns who else may be touched by it: those who want the same Secrets as it does now or did before.
     pub fn put(&mut self, rotation: &CertificateRotation) -> BTreeSet<Key> {
@@ -50,7 +56,7 @@ impl Index {
         let entry = Entry {
             age: (meta.creation_timestamp.as_ref().map(|time| time.0), meta.uid.clone().unwrap_or_default()),
             writes: targets(rotation),
-            reads: rotation.spec.issuer.as_ref().map(Issuer::secrets).unwrap_or_default(),
+            reads: reads(rotation),
             issuer: rotation.spec.issuer_ref.as_ref().map(|reference| reference.name.clone()),
         };
         if self.entries.get(&key) == Some(&entry) {

@@ -30,4 +30,5 @@ pub mod restart;
 pub mod rotate;
 pub mod sign;
 pub mod status;
+pub mod verify;
 pub mod x509;

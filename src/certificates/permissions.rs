@@ -26,6 +26,9 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: &["deployments", "statefulsets", "daemonsets"],
         verbs: &["get", "patch"],
     },
+    // verify: which Pods stand behind a Service.
+    Permission { scope: Scope::Namespaces, api_groups: &[""], resources: &["services"], verbs: &["get"] },
+    Permission { scope: Scope::Namespaces, api_groups: &["discovery.k8s.io"], resources: &["endpointslices"], verbs: &["list"] },
     Permission { scope: Scope::Operator, api_groups: &[""], resources: &["secrets"], verbs: &["get", "create"] },
     Permission {
         scope: Scope::Cluster,

@@ -83,6 +83,10 @@ reasons! {
     RestartFailed,
     /// The pair of before was put back, because who uses the Secret could not live with the new one.
     RolledBack,
+    /// Whether servers give the certificate out is being asked.
+    Verifying,
+    /// A server does not give the certificate out.
+    NotServed,
     /// No key could be made.
     KeyGenerationFailed,
     /// The API server did not accept a write, or could not be reached.

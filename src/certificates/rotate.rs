@@ -115,7 +115,7 @@ pub async fn rotate(
             keep_previous(context, rotation, stored, order.reason).await
         })
         .await?;
-    if rotation.spec.restart.is_some() {
+    if rotation.spec.restart.is_some() || rotation.spec.verify.is_some() {
         memory.stage = Stage::Open { base, from: base.and_then(|base| replaced_at(stored, base)) };
     }
     let meta = steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;

@@ -9,6 +9,7 @@ use super::{
     memory::{Memory, Stage},
     reason::Reason,
     restart::Rollout,
+    verify::Proof,
 };
 use crate::{
     api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation, RotationStep, RotationStepName},
@@ -99,6 +100,8 @@ pub struct View {
     pub rotated: bool,
     /// How far the restarts are; None: nobody is to be restarted.
     pub rollout: Option<Rollout>,
+    /// Whether the certificate is served. None: nobody asked for that, or there is none.
+    pub proof: Option<Proof>,
     /// Who uses the Secret. None: it cannot be told, and what was known stays.
     pub consumption: Option<Consumption>,
     /// What went wrong.
@@ -119,7 +122,8 @@ impl View {
         match (failed, back) {
             (Some(why), None) => Some((Reason::RestartFailed, why.clone())),
             (Some(why), Some(back)) => Some((Reason::RestartFailed, format!("{why}; before that: {back}"))),
-            (None, back) => Some((Reason::RolledBack, back?)),
+            (None, Some(back)) => Some((Reason::RolledBack, back)),
+            (None, None) => Some((Reason::NotServed, self.proof.as_ref()?.failed.clone()?)),
         }
     }
 
@@ -139,6 +143,7 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
         conditions: conditions::merge(&before.conditions, findings(before, view, now), generation, now),
         issuer: view.issuer.clone().or_else(|| before.issuer.clone()),
         last_rotation: last_rotation(before, view, now),
+        verification: view.proof.as_ref().map(|proof| proof.verification.clone()),
         consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
         ..CertificateRotationStatus::default()
     };
@@ -204,6 +209,9 @@ fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp
     if view.rollout.as_ref().is_some_and(|rollout| rollout.over) && !matches!(memory.stage, Stage::RolledBack { .. }) {
         done(RotationStepName::Restarted, now);
     }
+    if view.proof.as_ref().is_some_and(|proof| proof.served && proof.verification.failing_since.is_none()) {
+        done(RotationStepName::Verified, now);
+    }
     let completed_at = match &memory.stage {
         Stage::Complete => known.and_then(|last| last.completed_at.clone()).or_else(|| steps.last().map(|step| step.time.clone())),
         Stage::Open { .. } => None,
@@ -223,16 +231,15 @@ fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> 
     {
         findings.push(Finding { kind: STALLED, status: true, reason: reason.as_str().into(), message });
     }
-    if view.problem.is_none()
-        && let Some(rollout) = &view.rollout
-    {
-        let finding = |kind, reason: Reason, message: &String| Finding {
-            kind,
+    if view.problem.is_none() {
+        let restarting = view.rollout.as_ref().and_then(|rollout| rollout.going.as_ref()).map(|what| (Reason::Restarting, what));
+        let verifying = view.proof.as_ref().and_then(|proof| proof.waiting.as_ref()).map(|what| (Reason::Verifying, what));
+        findings.extend(restarting.or(verifying).map(|(reason, what)| Finding {
+            kind: RECONCILING,
             status: true,
             reason: reason.as_str().into(),
-            message: message.clone(),
-        };
-        findings.extend(rollout.going.as_ref().map(|what| finding(RECONCILING, Reason::Restarting, what)));
+            message: what.clone(),
+        }));
     }
     if let Some(problem) = &view.problem {
         if problem.reason.needs_a_person() {
@@ -279,6 +286,11 @@ fn ready(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Fin
         return finding;
     }
     let Pair::Good(certificate, _) = pair else { return no(Reason::Missing, String::new()) };
+    if let Some(proof) = view.proof.as_ref().filter(|proof| !proof.served) {
+        let why = proof.failed.as_ref().or(proof.waiting.as_ref());
+        let why = why.map_or("it is on its way to who uses it; whether it is served is not known yet", String::as_str);
+        return no(Reason::NotServed, format!("the certificate is valid until {}, but not served: {why}", certificate.not_after));
+    }
     let until = certificate.not_after;
     let message = match view.plan {
         Some(Plan { action: Action::WaitUntil(time), reason, .. }) => {
@@ -317,7 +329,8 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.is_noted()).then(|| now + SignedDuration::from_secs(5));
-    [planned, rollout, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
+    let proof = view.proof.as_ref().and_then(|proof| proof.next);
+    [planned, rollout, proof, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
 }
 
 /// Whether the condition `kind` has come or its reason has changed: then it is worth an event.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, client};
 use crate::{
     app::{self, Area},
+    certificates::verify::Networks,
     clock::Clock,
     ids,
     rollout::budget::Limits,
@@ -51,6 +52,9 @@ pub(super) struct Arguments {
     /// The time between two restarts of one workload, at least.
     #[arg(long, env = "SEAWORTHY_RESTART_INTERVAL", default_value = "60s")]
     restart_interval: crate::api::Duration,
+    /// Networks (CIDR) that verify.tls.address may lead to beside the Pods of its own namespace. Default: none.
+    #[arg(long, env = "SEAWORTHY_VERIFY_NETWORKS", value_delimiter = ',')]
+    verify_networks: Vec<ipnet::IpNet>,
     /// The form of log lines.
     #[arg(long, env = "SEAWORTHY_LOG_FORMAT", value_enum, default_value_t)]
     log_format: Format,
@@ -83,6 +87,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             namespace: arguments.max_restarts_per_namespace.into(),
             interval: arguments.restart_interval.signed(),
         },
+        verify_networks: Networks::new(arguments.verify_networks),
         clock: Clock::default(),
         #[cfg(feature = "testing")]
         failpoint: None,

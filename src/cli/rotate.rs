@@ -94,12 +94,18 @@ fn rotation_of(object: &CertificateRotation) -> Option<&str> {
     object.status.as_ref()?.last_rotation.as_ref().map(|last| last.id.as_str())
 }
 
+/// It is done, with everybody who has to have it, or only a person can go on.
 fn is_over(object: &CertificateRotation, old: Option<&str>) -> bool {
-    let stalled = object
-        .status
-        .as_ref()
-        .is_some_and(|status| is_true(&status.conditions, STALLED) && status.observed_generation == object.metadata.generation);
-    stalled || (rotation_of(object).is_some() && rotation_of(object) != old)
+    let Some(status) = &object.status else { return false };
+    let begun = rotation_of(object).is_some() && rotation_of(object) != old;
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == STALLED);
+    let stalled = stalled.filter(|_| status.observed_generation == object.metadata.generation);
+    // What became of the rotation before is no answer.
+    let of_before = ["RestartFailed", "RolledBack", "NotServed"];
+    match stalled {
+        Some(condition) => begun || !of_before.contains(&condition.reason.as_str()),
+        None => begun && status.last_rotation.as_ref().is_some_and(|last| last.completed_at.is_some()),
+    }
 }
 
 fn conclude(described: &str, after: &CertificateRotation, old: Option<&str>) -> Result<(), Failure> {
@@ -111,7 +117,7 @@ fn conclude(described: &str, after: &CertificateRotation, old: Option<&str>) -> 
             .find(|condition| condition.type_ == kind)
             .map(|condition| format!("{}: {}", condition.reason, condition.message))
     };
-    if rotation_of(after) != old && is_true(&status.conditions, READY) {
+    if rotation_of(after) != old && is_true(&status.conditions, READY) && !is_true(&status.conditions, STALLED) {
         print(&format!(
             "{described}: revision {}, valid until {}",
             status.revision.unwrap_or(0),

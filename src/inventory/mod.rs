@@ -103,6 +103,11 @@ impl Inventory {
         facts.get(namespace, &owner.name)
     }
 
+    /// The fact about a Pod.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PodFact> {
+        self.pods.get(namespace, name)
+    }
+
     /// Every image that a Pod runs: the Pod, and what its containers run. Pods that have ended are left out.
     pub fn for_each_image(&self, mut visit: impl FnMut(&Key, &pods::Image)) {
         self.pods.for_each(|key, pod| {

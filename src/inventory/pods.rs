@@ -1,6 +1,6 @@
 //! Pods: since when each runs, whose it is, what it consumes, which images it really runs. Pure.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -55,6 +55,8 @@ pub struct PodFact {
     pub ready: bool,
     /// It has ended, or is being deleted: it is no consumer any more.
     pub over: bool,
+    /// Where it can be reached.
+    pub addresses: Box<[IpAddr]>,
     /// Who controls it.
     pub owner: Option<Owner>,
     /// What it consumes.
@@ -96,6 +98,7 @@ impl Reader {
             started: states.filter_map(started).min(),
             ready,
             over: ended || pod.metadata.deletion_timestamp.is_some(),
+            addresses: status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
             owner: Owner::of(&pod.metadata),
             uses: self.uses.of(pod.spec.as_ref().map(uses).unwrap_or_default()),
             images: self.images.of(images(pod)),
@@ -187,7 +190,7 @@ mod tests {
                     {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "2", "controller": true}]},
                 "spec": {"containers": [{"name": "web", "image": "web:1", "envFrom": [{"secretRef": {"name": "s"}}, {"secretRef": {"name": "s"}}]}, {"name": "late", "image": "late"}],
                          "initContainers": [{"name": "setup", "image": "web:1"}]},
-                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "none"}], "conditions": [{"type": "Ready", "status": "True"}],
                     "initContainerStatuses": [{"name": "setup", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:05Z"}}}],
                     "containerStatuses": [{"name": "web", "image": "", "imageID": "registry/web@sha256:abc", "ready": true, "restartCount": 1,
                         "state": {"running": {"startedAt": "2026-01-01T00:01:00Z"}}, "lastState": {"terminated": {"exitCode": 1, "startedAt": "2026-01-01T00:00:10Z"}}}]},
@@ -199,6 +202,7 @@ mod tests {
         assert_eq!(fact.created.to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(fact.started.unwrap().to_string(), "2026-01-01T00:00:05Z");
         assert!(fact.ready && !fact.over);
+        assert_eq!(*fact.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
         let secret = Term::Uses(super::super::template::Source::Secret("s".into()));
         assert_eq!(fact.terms(), [secret, Term::Owner("ReplicaSet".into(), "web".into())]);
         let image = |container: &str, image: &str, digest: Option<&str>| Image {

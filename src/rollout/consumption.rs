@@ -96,6 +96,7 @@ mod tests {
             started: started.map(time),
             ready: true,
             over: false,
+            addresses: [].into(),
             owner: None,
             uses: [].into(),
             images: [].into(),

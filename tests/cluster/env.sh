@@ -7,6 +7,7 @@ RUN=${TMPDIR:-/tmp}/seaworthy-$NODE_NAME             # everything that the node 
 HOST_IP=10.200.$NODE_N.254 NODE_IP=10.200.$NODE_N.1
 POD_CIDR=10.244.$NODE_N.0/24 SVC_CIDR=10.96.$NODE_N.0/24 SVC_IP=10.96.$NODE_N.1
 PAUSE_IMAGE=localhost/pause:1
+TLSSERVER_IMAGE=localhost/tlsserver:1
 export KUBECONFIG=$RUN/admin.conf
 MARKER=made-by-up.sh
 is_ours() { [ -d "$RUN" ] && [ ! -L "$RUN" ] && [ -O "$RUN" ] && [ -e "$RUN/$MARKER" ]; } # else nothing in it is touched

@@ -40,7 +40,10 @@ daemon apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --bind-addr
   --service-cluster-ip-range "$SVC_CIDR" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged
 daemon containerd containerd --config "$RUN/containerd.toml"
 until_ok ctr -a "$RUN/containerd.sock" version
-mkimage pause.tar "$PAUSE_IMAGE" /pause "$(tool_dir pause)/pause=/pause" && ctr -a "$RUN/containerd.sock" -n k8s.io images import pause.tar > log/import.log 2>&1 && touch images.done
+import() { # IMAGE PROGRAM
+  mkimage "$2.tar" "$1" "/$2" "$(tool_dir "$2")/$2=/$2" && ctr -a "$RUN/containerd.sock" -n k8s.io images import "$2.tar" >> log/import.log 2>&1
+}
+import "$PAUSE_IMAGE" pause && import "$TLSSERVER_IMAGE" tlsserver && touch images.done
 until_ok kubectl get --raw /readyz
 daemon kcm kube-controller-manager --kubeconfig kcm.conf --bind-address 127.0.0.1 --leader-elect=false --kube-api-qps 500 --kube-api-burst 1000 --enable-hostpath-provisioner \
   --use-service-account-credentials --service-account-private-key-file pki/sa.key --root-ca-file pki/ca.crt --cluster-signing-cert-file pki/ca.crt --cluster-signing-key-file pki/ca.key

@@ -74,7 +74,7 @@ if [ -e "$RUN" ] || [ -L "$RUN" ]; then
   "$CLUSTER_DIR/down.sh"
 fi
 install_packages
-"$CLUSTER_DIR/../tools/build.sh" kube containerd cni coredns pause mkimage
+"$CLUSTER_DIR/../tools/build.sh" kube containerd cni coredns pause tlsserver mkimage
 say "starting a one-node Kubernetes $KUBE_VERSION"
 mkdir -m 700 "$RUN"
 touch "$RUN/$MARKER"

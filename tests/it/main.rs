@@ -15,3 +15,4 @@ mod inventory;
 mod lifecycle;
 mod refusals;
 mod restarts;
+mod served;

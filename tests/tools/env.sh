@@ -6,5 +6,5 @@ tool_dir() { # NAME -> the folder of its pinned version
   local version=${1^^}_VERSION
   echo "$SEAWORTHY_CACHE/$1-${!version}"
 }
-for _tool in kube containerd cni coredns pause mkimage helm kubeconform promtool; do PATH=$(tool_dir "$_tool"):$PATH; done
+for _tool in kube containerd cni coredns pause tlsserver mkimage helm kubeconform promtool; do PATH=$(tool_dir "$_tool"):$PATH; done
 export PATH SEAWORTHY_CACHE

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use kube::Client;
 use seaworthy::{
     app::{self, Area, Settings},
+    certificates::verify::Networks,
     clock::Clock,
     rollout::budget::Limits,
     testing::failpoint::Failpoint,
@@ -39,6 +40,7 @@ impl Operator {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
             restarts: Limits::default(),
+            verify_networks: Networks::default(),
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),
         };
