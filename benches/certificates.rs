@@ -2,6 +2,8 @@
 //! an idle operator. Run it with `make bench`, which starts the control plane that it needs.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends at the first error, and prints")]
 
+#[path = "support/fill.rs"]
+mod fill;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -16,7 +18,10 @@ use kube::{
 use seaworthy::api::CertificateRotation;
 use serde_json::{Value, json};
 
-use self::support::{Operator, PARALLEL, fill, namespace};
+use self::{
+    fill::{fill, namespace},
+    support::{Operator, PARALLEL},
+};
 
 const COUNT: u16 = 500;
 
@@ -79,7 +84,7 @@ fn is_ready(object: &CertificateRotation) -> bool {
 /// Creates them with the operator running, and waits for the last to be Ready.
 async fn five_hundred(client: &Client) -> Measured {
     namespace(client, "bench").await;
-    let operator = Operator::start("127.0.0.1:0");
+    let operator = Operator::start("127.0.0.1:0", &[]);
     let api: Api<CertificateRotation> = Api::namespaced(client.clone(), "bench");
     let ca = json!({"secretName": "bench-ca", "commonName": "Bench CA", "isCA": true, "duration": "87600h", "issuer": {"selfSigned": {}}});
     api.create(&PostParams::default(), &rotation("ca", ca)).await.unwrap();
@@ -142,7 +147,7 @@ async fn bare_loop(client: &Client, name: &str) -> f64 {
 
 /// Resident memory some seconds after the start, in MB.
 async fn idle() -> f64 {
-    let operator = Operator::start("127.0.0.1:0");
+    let operator = Operator::start("127.0.0.1:0", &[]);
     tokio::time::sleep(Duration::from_secs(15)).await;
     operator.memory("VmRSS")
 }

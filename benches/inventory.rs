@@ -2,6 +2,8 @@
 //! takes. Run it with `make bench`, which starts the control plane that it needs.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends at the first error, and prints")]
 
+#[path = "support/fill.rs"]
+mod fill;
 mod support;
 
 use std::{
@@ -18,7 +20,10 @@ use kube::{
 use seaworthy::inventory::{Inventory, template::Source};
 use serde_json::json;
 
-use self::support::{Operator, PARALLEL, fill, namespace};
+use self::{
+    fill::{fill, namespace},
+    support::{Operator, PARALLEL},
+};
 
 const NAMESPACES: usize = 20;
 const DEPLOYMENTS: usize = 2000;
@@ -33,7 +38,7 @@ async fn main() {
     fill(&client, "inventory-many", 30_000, 200).await;
     fill(&client, "inventory-large", 300, 1_000_000).await;
     let address = "127.0.0.1:18099";
-    let (operator, started) = (Operator::start(address), Instant::now());
+    let (operator, started) = (Operator::start(address, &[]), Instant::now());
     while !is_ready(address).await {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -109,8 +109,13 @@ if [ $MODE = process ]; then
   OPERATOR_PID=$!
 fi
 
-step "applying examples/"
-kubectl apply -f examples > /dev/null
+if [ $MODE = node ]; then
+  step "applying examples/, and a server that uses one of the certificates"
+  kubectl apply -f examples -f demo/web.yaml > /dev/null
+else # no Pods of ours: what has to be served is left out
+  step "applying examples/, but for those that have to be served"
+  for file in $(grep -L '^  verify:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
+fi
 ok=1
 wait_ready() { # KIND
   kubectl wait --for=condition=Ready "$1" --all -A --timeout=120s > "$WORK/wait.log" 2>&1 || { cat "$WORK/wait.log" >&2; ok=0; }
@@ -118,8 +123,12 @@ wait_ready() { # KIND
 wait_ready certificateissuers
 wait_ready certificaterotations
 if [ $ok = 1 ]; then
-  step "all of examples/ is Ready; renewing one now"
+  step "all of them are Ready; renewing one now"
   "$BINARY" rotate certificaterotation/api -n default --wait --timeout 60s >&2 || ok=0
+  if [ $MODE = node ]; then
+    step "renewing the one that is served: its Pods are restarted, and asked what they serve"
+    "$BINARY" rotate certificaterotation/web -n default --wait --timeout 120s >&2 || ok=0
+  fi
 fi
 
 echo

@@ -1,11 +1,6 @@
-//! What the measurements share: the operator as a process of its own, and a cluster that is filled.
+//! What the measurements share: the operator as a process of its own.
 
 use std::process::{Child, Command, Stdio};
-
-use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Api, Client, api::PostParams};
-use serde_json::json;
 
 /// How many requests at a time.
 pub const PARALLEL: usize = 16;
@@ -14,9 +9,10 @@ pub const PARALLEL: usize = 16;
 pub struct Operator(Child);
 
 impl Operator {
-    pub fn start(listen: &str) -> Self {
+    pub fn start(listen: &str, more: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_seaworthy"))
             .args(["controller", "--listen", listen, "--leader-elect", "false", "--log", "error", "--operator-namespace", "default"])
+            .args(more)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -36,23 +32,4 @@ impl Drop for Operator {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Creates one.
-pub async fn namespace(client: &Client, name: &str) {
-    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-    Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-}
-
-/// Creates Secrets in a namespace of their own.
-pub async fn fill(client: &Client, name: &str, count: usize, bytes: usize) {
-    namespace(client, name).await;
-    let api: Api<Secret> = Api::namespaced(client.clone(), name);
-    stream::iter(0..count)
-        .for_each_concurrent(PARALLEL, async |number| {
-            let value = k8s_openapi::ByteString(vec![b'x'; bytes]);
-            let secret: Secret = serde_json::from_value(json!({"metadata": {"name": format!("s{number}")}, "data": {"a": value}})).unwrap();
-            api.create(&PostParams::default(), &secret).await.unwrap();
-        })
-        .await;
 }

@@ -1,5 +1,7 @@
 //! Who uses the Secret is restarted, in order: what `spec.restart` asks for.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
@@ -157,11 +159,17 @@ fn workloads(
         found.sort_by(|left, right| (&left.name, &left.kind).cmp(&(&right.name, &right.kind)));
         owners.extend(found.into_iter().filter(|owner| !restart.workloads.iter().any(|named| is(owner, named))));
     }
+    let used: HashMap<&Owner, &Vec<_>> = consumers.iter().map(|consumer| (&consumer.owner, &consumer.pods)).collect();
     let workload = |owner: Owner| {
         let fact = context.inventory.workload(namespace, &owner);
         // Of what uses the Secret, the Pods that do; of what was named although it does not, as far as can be seen, all of them.
-        let used = consumers.iter().find(|consumer| consumer.owner == owner).map(|consumer| consumer.pods.clone());
-        let pods = used.unwrap_or_else(|| context.inventory.pods_of(namespace, &owner));
+        let others;
+        let pods = if let Some(pods) = used.get(&owner) {
+            pods
+        } else {
+            others = context.inventory.pods_of(namespace, &owner);
+            &others
+        };
         let pods = pods.iter().filter(|(_, pod)| !pod.over);
         let find = |annotations: &[(Box<str>, Box<str>)]| {
             annotations.iter().find(|(key, _)| carried.is_some_and(|(annotation, _)| **key == *annotation)).map(|(_, value)| value.clone())

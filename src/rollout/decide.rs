@@ -116,8 +116,18 @@ fn not_begun(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
         (None, Some(last)) if last > terms.changed && !workload.progress.is_complete() && now < last + terms.timeout.signed() => {
             State::Rolling(last + terms.timeout.signed())
         }
-        (None, last) => State::Due(last.map_or(now, |last| (last + terms.interval).max(now))),
+        (None, last) => {
+            let rested = last.map_or(now, |last| last + terms.interval);
+            State::Due(rested.max(together(terms.changed, now)).max(now))
+        }
     }
+}
+
+/// Times of the API server are whole seconds. In the second of the change, others of the same workload's Secrets may still change; from the next one
+/// on, one restart brings them all. Clocks that differ are no reason to wait for longer.
+fn together(changed: Timestamp, now: Timestamp) -> Timestamp {
+    let next = changed + SignedDuration::from_secs(1);
+    if changed <= now && now < next { next } else { now }
 }
 
 /// Whom to restart next.
@@ -267,6 +277,14 @@ mod tests {
         ];
         for (what, change, wanted) in rows {
             assert_eq!(state(&change(workload()), &terms(Strategy::RollingInOrder), at(0)), *wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_changes_together_is_brought_by_one_restart() {
+        for (changed, due) in [(-30, 0), (-1, 0), (0, 1), (5, 0)] {
+            let terms = Terms { changed: at(changed), ..terms(Strategy::RollingInOrder) };
+            assert_eq!(state(&workload(), &terms, at(0)), State::Due(at(due)), "{changed}");
         }
     }
 

@@ -348,6 +348,90 @@ async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_what_completes_a_rotation() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = &cluster;
+    futures::future::join_all([false, true].map(|done| async move {
+        let (world, operator) = World::new(cluster, json!({"discover": true}), &["a"], "").await;
+        world.settled("2/2").await;
+        operator.failpoint.arm("complete", done, None);
+        world.rotate("1").await;
+        operator.failpoint.reached().await;
+        operator.kill().await;
+        let _operator = cluster.operator(&world.namespace);
+        let is_complete = |object: &seaworthy::api::CertificateRotation| {
+            object
+                .status
+                .as_ref()
+                .and_then(|status| status.last_rotation.as_ref())
+                .is_some_and(|last| last.reason == "Requested" && last.completed_at.is_some())
+        };
+        world.namespace.until("web", "it is complete", is_complete).await;
+        assert_eq!(world.restarts("a").await.0, 1, "killed {} it", if done { "after" } else { "before" });
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_together_is_brought_by_one_restart() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, _operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;
+    world.namespace.create("other", json!({"restart": {"discover": true}})).await;
+    world.namespace.ready("other", 1).await;
+    let mut both = deployment("both", "none.example/c:1");
+    let volumes = &mut both.spec.template.spec.as_mut().unwrap().volumes;
+    volumes.get_or_insert_default().push(serde_json::from_value(json!({"name": "other", "secret": {"secretName": "other-tls"}})).unwrap());
+    world.deployments.create(&PostParams::default(), &both).await.unwrap();
+    world.settled("2/2").await;
+    // Within one second, which is as fine as the API server's times are.
+    eventually("a second begins", || async {
+        let now = jiff::Timestamp::now();
+        if now.subsec_millisecond() < 200 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    world.rotate("1").await;
+    world.namespace.annotate("other", "seaworthy.dev/rotate", "1").await;
+    for name in ["web", "other"] {
+        world
+            .namespace
+            .until(name, "it has been brought", |object| {
+                let status = object.status.clone().unwrap_or_default();
+                status.last_rotation.is_some_and(|last| last.reason == "Requested" && last.completed_at.is_some())
+                    && status.consumers.is_some_and(|consumers| consumers.summary == "2/2")
+            })
+            .await;
+    }
+    assert_eq!(world.restarts("both").await.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_wait_for_the_window_too() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::new(&cluster, json!({"discover": true}), &["a"], "").await;
+    world.settled("2/2").await;
+    // Open when it was issued, closed an hour later, and open again a day later.
+    operator.failpoint.arm("restart", false, Some("store"));
+    world.rotate("1").await;
+    operator.failpoint.reached().await;
+    let now = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1)).to_zoned(jiff::tz::TimeZone::UTC);
+    let schedule = format!("{} {} * * *", now.minute(), now.hour());
+    world.namespace.change("web", json!({"window": {"schedule": schedule, "duration": "5m"}})).await;
+    operator.kill().await;
+    let clock = seaworthy::clock::Clock::default();
+    clock.advance(jiff::SignedDuration::from_hours(1));
+    let operator = cluster.operator_with(&world.namespace, clock);
+    let waits = world.namespace.until("web", "it waits", |object| {
+        condition(object, "Ready").is_some_and(|(_, _, said)| said.contains("restarts wait for the window, until"))
+    });
+    waits.await;
+    assert_eq!(world.restarts("a").await.0, 0);
+    operator.clock.advance(jiff::SignedDuration::from_hours(23));
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    eventually("a is restarted in the window", || async { if world.restarts("a").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_gitops_tool_applies_again_undoes_nothing() {
     let (own, cluster) = ControlPlane::start().await;
     let (world, _operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;

@@ -55,7 +55,7 @@ async fn serials(namespace: &Namespace, app: &str) -> Vec<String> {
         .filter_map(|address| {
             let (_, said) = try_command("openssl", &["s_client", "-connect", &format!("{address}:8443"), "-showcerts"], b"");
             let begin = said.find("-----BEGIN CERTIFICATE-----")?;
-            Some(Certificate::chain(said[begin..].as_bytes()).ok()?.first()?.serial.clone())
+            Some(Certificate::chain(&said.as_bytes()[begin..]).ok()?.first()?.serial.clone())
         })
         .collect()
 }
@@ -227,5 +227,5 @@ async fn an_endpoint_that_is_no_pod_of_the_namespace_is_not_dialed() {
 /// An address of this machine that an EndpointSlice may hold: not of the loopback.
 fn own_address() -> String {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("203.0.113.1:9").map(|()| socket.local_addr().unwrap().ip().to_string()).unwrap_or_else(|_| "203.0.113.1".into())
+    socket.connect("203.0.113.1:9").map_or_else(|_| "203.0.113.1".into(), |()| socket.local_addr().unwrap().ip().to_string())
 }

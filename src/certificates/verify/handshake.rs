@@ -285,10 +285,11 @@ mod tests {
         Terms { server_name: ServerName::try_from("a.example").unwrap(), start_tls, client: None }
     }
 
+    const MAIL: &[&[u8]] = &[b"220-hello\r\n220 ready\r\n", b"250-mail\r\n250-SIZE 1\r\n250 STARTTLS\r\n", b"220 go\r\n"];
+
     #[tokio::test]
     async fn the_certificate_is_shown_by_every_kind_of_server() {
         let pair = Pair::new();
-        const MAIL: &[&[u8]] = &[b"220-hello\r\n220 ready\r\n", b"250-mail\r\n250-SIZE 1\r\n250 STARTTLS\r\n", b"220 go\r\n"];
         for (version, start_tls, words) in [
             (&TLS13, StartTls::None, &[][..]),
             (&TLS12, StartTls::None, &[]),
