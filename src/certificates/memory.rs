@@ -311,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn no_stage_that_somebody_wrote_there_is_believed_blindly() {
+        let open = |base| Stage::Open { base, from: None };
+        for (text, stage) in [
+            ("", Stage::Complete),
+            ("Open", open(None)),
+            ("Open x", open(None)),
+            ("Open 3 -009999-01-02T01:59:59Z", open(Some(3))),
+            ("Open 99999999999999999999", open(None)),
+            ("RolledBack", Stage::Complete),
+            ("RolledBack 2", Stage::RolledBack { generation: 2, why: String::new() }),
+            ("Closed 2", Stage::Complete),
+        ] {
+            assert_eq!(Stage::read(Some(&text.to_owned())), stage, "{text}");
+        }
+        for text in ["x", "/", "2026-01-01T00:00:00Z", "9999-12-30T21:59:59Z/2026-01-01T00:00:00Z"] {
+            assert_eq!(interludes(text), [], "{text}");
+        }
+    }
+
+    #[test]
     fn what_somebody_else_wrote_there_is_forgotten() {
         for time in ["yesterday", "-009999-01-02T01:59:59Z", "9999-12-30T21:59:59Z", ""] {
             let annotations = [(REVISION, "many"), (ISSUED_AT, time)].map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -29,7 +29,10 @@ async fn accepted() {
         json!({"secretTemplate": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}),
         json!({"history": 0, "creationPolicy": "Owner", "suspend": true}),
         json!({"restart": {"discover": true}}),
-        json!({"restart": {"workloads": [{"kind": "DaemonSet", "name": "a"}], "strategy": "AllAtOnce", "timeout": "5m"}}),
+        json!({"restart": {"workloads": [{"kind": "DaemonSet", "name": "a"}], "strategy": "AllAtOnce", "timeout": "5m", "onFailure": "Pause"}}),
+        json!({"verify": {"discover": true}}),
+        json!({"verify": {"tls": {"address": "db.shop.svc.cluster.local:5432", "startTls": "postgres", "clientSecretName": "client", "serverName": "db"}}}),
+        json!({"verify": {"tls": {"address": "10.0.0.1:443", "timeout": "24h"}}}),
         json!({"subject": {"organizations": ["A", "B"], "countries": ["DE"], "serialNumber": "1"}}),
     ];
     for (number, spec) in rows.into_iter().enumerate() {
@@ -46,6 +49,14 @@ async fn refused() {
     let long = "a".repeat(64);
     let rows: Vec<(Value, &str)> = vec![
         (json!({"restart": {"discover": true, "timeout": "25h"}}), "timeout must lie between 1s and 24h"),
+        (json!({"restart": {"discover": true, "onFailure": "Ignore"}}), "spec.restart.onFailure"),
+        (json!({"verify": {}}), "say either tls or discover: true"),
+        (json!({"verify": {"discover": true, "tls": {"address": "a:443"}}}), "say either tls or discover: true"),
+        (json!({"verify": {"tls": {"address": "a:443", "timeout": "0s"}}}), "timeout must lie between 1s and 24h"),
+        (json!({"verify": {"tls": {"address": "https://a:443"}}}), "spec.verify.tls.address"),
+        (json!({"verify": {"tls": {"address": "a"}}}), "spec.verify.tls.address"),
+        (json!({"verify": {"tls": {"address": "a:0"}}}), "spec.verify.tls.address"),
+        (json!({"verify": {"tls": {"address": "a:443", "startTls": "imap"}}}), "spec.verify.tls.startTls"),
         (json!({"restart": {}}), "say discover: true, or name workloads"),
         (json!({"restart": {"workloads": [{"kind": "Pod", "name": "a"}]}}), "spec.restart.workloads[0].kind"),
         (json!({"restart": {"discover": true, "strategy": "Randomly"}}), "spec.restart.strategy"),
