@@ -39,7 +39,7 @@ use crate::{
         secrets::SecretFact,
         template::Source,
     },
-    rollout::{act::Restarter, budget::Budget},
+    rollout::{act::Restarter, budget::Budget, roll::Roller},
     server::readiness::Readiness,
     telemetry::{audit::Audit, metrics::Metrics},
 };
@@ -230,8 +230,11 @@ fn rotation_context(
         issuers,
         failures: Failures::default(),
         races: Failures::default(),
-        inventory,
-        restarter: Restarter::new(parts.client.clone(), parts.leadership.clone(), &parts.operator_namespace, parts.budget.clone()),
+        roller: Roller {
+            inventory,
+            restarter: Restarter::new(parts.client.clone(), parts.leadership.clone(), &parts.operator_namespace, parts.budget.clone()),
+            steps: parts.steps.clone(),
+        },
         secrets,
         verify_networks: parts.verify_networks.clone(),
         contest: Contest::default(),

@@ -37,8 +37,8 @@ use crate::{
         steps::Steps,
         unreadable,
     },
-    inventory::{Facts, Inventory, secrets::SecretFact, template::Source},
-    rollout::{act::Restarter, consumption::Consumption},
+    inventory::{Facts, secrets::SecretFact, template::Source},
+    rollout::{consumption::Consumption, roll::Roller},
     schedule::jitter,
     telemetry::{
         audit::Audit,
@@ -79,10 +79,8 @@ pub struct Context {
     pub failures: Failures,
     /// How often each object had to be decided on again in a row.
     pub races: Failures,
-    /// Who uses which Secret.
-    pub inventory: Inventory,
-    /// Restarts them.
-    pub restarter: Restarter,
+    /// Who uses which Secret; restarts them.
+    pub roller: Roller,
     /// Which Secrets are there.
     pub secrets: Facts<SecretFact>,
     /// Where handshakes may go beside the Pods of the resource's own namespace.
@@ -261,7 +259,7 @@ pub(super) fn created(meta: &ObjectMeta) -> Option<Timestamp> {
 fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -> Option<Consumption> {
     let changed = view.memory.since(view.created)?;
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
-    Some(Consumption::of(&context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
+    Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
 
 /// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.

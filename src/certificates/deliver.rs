@@ -18,13 +18,16 @@ use super::{
     memory::{Changed, Memory, Stage},
     outputs::{self, Material},
     reason::Reason,
-    restart,
     rotate::{self, Rotated},
     status::{Halt, View},
     verify::{self, Proof},
     x509::Certificate,
 };
-use crate::api::{CertificateRotation, restart::OnFailure, verify::Verify};
+use crate::{
+    api::{CertificateRotation, restart::OnFailure, verify::Verify},
+    cluster::events::Note,
+    rollout::roll::Value,
+};
 
 /// The steps after those of a rotation, in their order: what fault tests go through.
 pub const STEPS: &[&str] = &["restart", "roll-back", "verify", "complete"];
@@ -49,8 +52,17 @@ pub async fn deliver(
     let now = context.clock.now();
     let data = rotate::render(rotation, &delivered.material)?;
     if let Some(restart) = &rotation.spec.restart {
-        let value = restart::Value { data: &data, changed, revision: view.memory.revision, opens: opens(times, &view.memory, now) };
-        let (rollout, consumption) = restart::roll(context, rotation, restart, &value, now).await?;
+        let value = Value {
+            namespace: &rotation.namespace().unwrap_or_default(),
+            secret: &rotation.spec.secret_name,
+            data: &data,
+            changed,
+            named: format!("certificate {}", view.memory.revision),
+            uid: &rotation.uid().unwrap_or_default(),
+            opens: opens(times, &view.memory, now),
+        };
+        let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
+        told(context, rotation, &rollout.begun).await;
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -70,6 +82,17 @@ pub async fn deliver(
         }
     }
     complete(context, rotation, (&delivered.meta, &data), view).await
+}
+
+/// Each restart is an event and an audit line.
+async fn told(context: &Context, rotation: &CertificateRotation, begun: &[String]) {
+    let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.secret_name);
+    for workload in begun {
+        tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
+        context.audit.record("restart", &rotate::described(rotation), reason, "success", None);
+        let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
+        context.events.send(rotation, Note { warning: false, reason, action: "Restart", text: &text }).await;
+    }
 }
 
 /// When restarts may begin, if that is later than now.

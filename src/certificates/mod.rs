@@ -26,7 +26,6 @@ pub mod permissions;
 pub mod reason;
 pub mod request;
 pub mod resolve;
-pub mod restart;
 pub mod rotate;
 pub mod sign;
 pub mod status;

@@ -8,7 +8,6 @@ use super::{
     issuer::IssuerError,
     memory::{Memory, Stage},
     reason::Reason,
-    restart::Rollout,
     verify::Proof,
 };
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
         apply::WriteError,
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
     },
-    rollout::consumption::Consumption,
+    rollout::{consumption::Consumption, roll::Rollout},
 };
 
 /// What keeps something from being done.

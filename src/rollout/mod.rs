@@ -12,3 +12,4 @@ pub mod budget;
 pub mod consumption;
 pub mod decide;
 pub mod mark;
+pub mod roll;

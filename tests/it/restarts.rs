@@ -172,7 +172,7 @@ async fn in_the_order_of_the_list_and_each_once() {
     // Again so soon: each workload has its rest first.
     world.rotate("2").await;
     let waits = world.namespace.says("web", "Reconciling", "True", "Restarting").await;
-    assert!(waits.contains("3 of 3 workloads do not have the present certificate yet"), "{waits}");
+    assert!(waits.contains("3 of 3 workloads do not have certificate 3 yet"), "{waits}");
     assert_eq!(world.restarts("c").await, c);
     operator.clock.advance(jiff::SignedDuration::from_mins(2));
     world.namespace.annotate("web", "seaworthy.dev/look", "1").await;

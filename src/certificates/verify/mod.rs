@@ -77,7 +77,7 @@ pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Ver
 /// What is asked about the certificate with `fingerprint`.
 pub fn question<'a>(context: &Context, rotation: &CertificateRotation, verify: &Verify, fingerprint: &'a str) -> Question<'a> {
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
-    let consumers = context.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret);
+    let consumers = context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret);
     let ready = consumers.iter().flat_map(|consumer| &consumer.pods).filter(|(_, pod)| pod.ready).count();
     let timeout = verify.tls.as_ref().map_or_else(five_minutes, |tls| tls.timeout).min(Duration::hours(24));
     Question { fingerprint, consumers: i64::try_from(ready).unwrap_or(i64::MAX), timeout: timeout.signed() }
@@ -85,7 +85,7 @@ pub fn question<'a>(context: &Context, rotation: &CertificateRotation, verify: &
 
 async fn endpoints(context: &Context, rotation: &CertificateRotation, verify: &Verify) -> Result<Vec<Endpoint>, String> {
     let namespace = rotation.namespace().unwrap_or_default();
-    let reader = endpoints::Reader { client: &context.client, inventory: &context.inventory, namespace: &namespace };
+    let reader = endpoints::Reader { client: &context.client, inventory: &context.roller.inventory, namespace: &namespace };
     let Some(tls) = &verify.tls else { return reader.discover(&rotation.spec.secret_name).await };
     match Target::parse(&tls.address, &namespace)? {
         Target::Service { name, port } => reader.of_service(&name, port).await,
