@@ -15,7 +15,7 @@ use crate::{
     },
     clock::Clock,
     cluster::{
-        conditions::{READY, is_true},
+        conditions::{READY, STALLED, is_true},
         events::Events,
         lease::{self, Leadership},
         permissions::{self, Permission},
@@ -223,7 +223,9 @@ fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
         let (expiry, renewal) = (status.not_after.as_ref().map(left), status.renewal_time.as_ref().map(left));
         if let Some(expiry) = expiry {
             counts.nearest_expiry = earlier(counts.nearest_expiry, expiry);
-            counts.overdue += i64::from(expiry < MONTH && renewal.is_none_or(|renewal| renewal < 0.0));
+            // What was rolled back is renewed late, and only a person can do something about it.
+            let late = renewal.is_none_or(|renewal| renewal < 0.0) || is_true(&status.conditions, STALLED);
+            counts.overdue += i64::from(expiry < MONTH && late);
         }
         let consumers = status.consumers.unwrap_or_default();
         counts.consumers_current += consumers.current;

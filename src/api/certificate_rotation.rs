@@ -303,12 +303,18 @@ pub struct Verification {
     pub summary: String,
     /// The fingerprint of the certificate that they have to serve.
     pub fingerprint: String,
+    /// A hash of where and how it was asked; another question has another answer.
+    #[serde(default)]
+    pub question: String,
     /// How many ready Pods used the Secret then: when there are others, they are asked again.
     #[serde(default)]
     pub consumers: i64,
     /// When all of them did, last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
+    /// What those show that do not, the first three.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// Since when not all of them do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Time>,

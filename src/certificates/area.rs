@@ -21,7 +21,7 @@ use super::{
     issuer::Issuer,
     issuer_controller,
     resolve::ClusterIssuers,
-    verify::Networks,
+    verify::{Networks, Turns},
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
@@ -237,6 +237,7 @@ fn rotation_context(
         },
         secrets,
         verify_networks: parts.verify_networks.clone(),
+        turns: Turns::default(),
         contest: Contest::default(),
     }
 }

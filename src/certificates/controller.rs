@@ -16,14 +16,14 @@ use super::{
     deliver::{self, Delivered, deliver},
     index::Shared,
     issuer::{IssuerError, OpenIssuer},
-    memory::{Memory, Stage},
+    memory::Memory,
     outputs::{self, Material},
     reason::Reason,
     request,
     resolve::{self, ClusterIssuers},
     rotate::{self, Found, Looks, Order, Rotated, Stored},
     status::{self, Halt, Problem, View},
-    verify::Networks,
+    verify::{Networks, Turns},
 };
 use crate::{
     api::{CertificateRotation, ROTATE_ANNOTATION, certificate_rotation::CertificateRotationStatus},
@@ -85,6 +85,8 @@ pub struct Context {
     pub secrets: Facts<SecretFact>,
     /// Where handshakes may go beside the Pods of the resource's own namespace.
     pub verify_networks: Networks,
+    /// Who shakes hands.
+    pub turns: Turns,
     /// Who undoes what is written.
     pub contest: Contest,
 }
@@ -209,7 +211,13 @@ fn done(
 async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<View, WriteError> {
     let mut view = View::default();
     let end = match observe(context, rotation, &mut view).await {
-        Ok(stored) => advance(context, rotation, &stored, &mut view).await,
+        Ok(stored) => {
+            let end = advance(context, rotation, &stored, &mut view).await;
+            if let Err(Halt::Problem(_)) = &end {
+                deliver::carry_on(context, rotation, stored, &mut view).await?;
+            }
+            end
+        }
         Err(problem) => Err(problem.into()),
     };
     match end {
@@ -355,8 +363,13 @@ async fn keep(
     memory: &mut Memory,
 ) -> Result<Option<Delivered>, Halt> {
     let (Some(mut material), Some(meta)) = (Material::stored(&stored.data), &stored.meta) else { return Ok(None) };
-    // What was put back keeps the chain that it had.
-    let issuer = issuer.filter(|_| !matches!(memory.stage, Stage::RolledBack { .. }));
+    // What was put back, and is from a CA of before, keeps the chain that it had.
+    let signed = |issuer: &&dyn OpenIssuer| match (&issuer.authority().ca, material.chain.first()) {
+        (Some(ca), Some(leaf)) => leaf.is_signed_by(ca),
+        (None, Some(leaf)) => leaf.is_signed_by(leaf),
+        (_, None) => false,
+    };
+    let issuer = issuer.filter(|issuer| !memory.stage.is_rolled_back() || signed(issuer));
     if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
         material.surround(bundle);
     }
@@ -424,14 +437,16 @@ async fn report(
             context.audit.record("issue", &resource, why.as_str(), reason, None);
             context.events.send(object, Note { warning: true, reason, action: "Issue", text: &problem.message }).await;
         }
-    } else if let Some((reason, why)) = view.undelivered()
+    }
+    if let Some((reason, why)) = view.undelivered()
         && status::is_news(&before.conditions, &after.conditions, STALLED)
     {
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
         context.events.send(object, Note { warning: true, reason, action: "Restart", text: &why }).await;
-    } else if status::is_news(&before.conditions, &after.conditions, READY) {
+    }
+    if status::is_news(&before.conditions, &after.conditions, READY) {
         tracing::debug!(object = object.name_any(), namespace = object.namespace(), "status changed");
     }
     if before == after {

@@ -4,12 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    issuer::Authority,
-    memory::{Memory, Stage},
-    reason::Reason,
-    x509::Certificate,
-};
+use super::{issuer::Authority, memory::Memory, reason::Reason, stage::Stage, x509::Certificate};
 use crate::{
     api::certificate_rotation::CertificateRotationSpec,
     schedule::{Schedule, ScheduleError, Window, jitter},

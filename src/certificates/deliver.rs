@@ -13,19 +13,20 @@ use kube::ResourceExt;
 
 use super::{
     controller::{Context, created, is_current},
-    decide::{Pair, Times},
+    decide::{Action, Pair, Plan, Times},
     issuer::SecretData,
-    memory::{Changed, Memory, Stage},
-    outputs::{self, Material},
+    memory::{Changed, Memory},
+    outputs::Material,
     reason::Reason,
-    rotate::{self, Rotated},
+    rotate::{self, Found, Rotated, Stored},
+    stage::{Stage, obstacle},
     status::{Halt, View},
     verify::{self, Proof},
     x509::Certificate,
 };
 use crate::{
     api::{CertificateRotation, restart::OnFailure, verify::Verify},
-    cluster::events::Note,
+    cluster::{apply::WriteError, events::Note},
     rollout::roll::Value,
 };
 
@@ -38,6 +39,24 @@ pub struct Delivered {
     pub material: Material,
     /// The metadata of its Secret, after the last write.
     pub meta: ObjectMeta,
+}
+
+/// What cannot be done about the next pair is no reason to leave the present one half delivered, or not to take it back: it goes on with what is
+/// stored, as it is stored.
+pub async fn carry_on(context: &Context, rotation: &CertificateRotation, stored: Stored, view: &mut View) -> Result<(), WriteError> {
+    let reached = view.rollout.is_some() || view.proof.is_some() || view.rotated;
+    let Some(material) = Material::stored(&stored.data).filter(|_| !reached && !rotation.spec.suspend) else { return Ok(()) };
+    let fingerprint = material.chain.first().map(Certificate::fingerprint);
+    let ours = fingerprint == view.memory.fingerprint && matches!(view.pair, Some(Pair::Good(..)));
+    let as_wanted =
+        rotate::render(rotation, &material).is_ok_and(|data| data.iter().all(|(key, value)| stored.data.get(key) == Some(value)));
+    let Some(meta) = stored.meta.filter(|_| ours && as_wanted) else { return Ok(()) };
+    let times = Times::parse(&rotation.spec, context.clock.now()).unwrap_or_default();
+    match deliver(context, rotation, Some(&Delivered { material, meta }), &times, view).await {
+        Err(Halt::Superseded(error)) => Err(error),
+        // The first problem is the one that is told.
+        Ok(()) | Err(Halt::Problem(_)) => Ok(()),
+    }
 }
 
 /// Restarts who is next; when all have it, says so; when one failed, puts the pair of before back.
@@ -75,7 +94,7 @@ pub async fn deliver(
     }
     if let Some(verify) = &rotation.spec.verify {
         let proof = prove(context, rotation, verify, &delivered.material, &data, now).await;
-        let verified = proof.verification.failing_since.is_none();
+        let verified = proof.verification.verified_at.is_some() && proof.verification.failing_since.is_none();
         view.proof = Some(proof);
         if !verified {
             return Ok(());
@@ -97,7 +116,7 @@ async fn told(context: &Context, rotation: &CertificateRotation, begun: &[String
 
 /// When restarts may begin, if that is later than now.
 fn opens(times: &Times, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
-    if matches!(memory.stage, Stage::RolledBack { .. }) {
+    if memory.stage.is_rolled_back() {
         return None; // it is urgent that they get back what they can live with
     }
     // What could not wait for the window to be issued does not wait for it to be used.
@@ -115,24 +134,30 @@ async fn prove(
     now: Timestamp,
 ) -> Proof {
     let fingerprint = material.chain.first().map(Certificate::fingerprint).unwrap_or_default();
-    let (status, question) = (rotation.status.as_ref(), verify::question(context, rotation, verify, &fingerprint));
-    let before = status.and_then(|status| status.verification.as_ref());
-    let known = verify::known(before, question, now);
-    // Another spec may name other servers.
-    let same = status.and_then(|status| status.observed_generation) == rotation.metadata.generation;
-    if same && known.next.is_some() {
+    let question = verify::question(context, rotation, verify, fingerprint);
+    let before = rotation.status.as_ref().and_then(|status| status.verification.as_ref());
+    let known = verify::known(before, &question, now);
+    if known.next.is_some() {
         return known;
     }
-    let seen = context.steps.run("verify", verify::see(context, rotation, verify, data, now)).await;
-    verify::judge(before, question, &seen, now)
+    match context.turns.take(&rotation.uid().unwrap_or_default(), verify::interval(&known), now) {
+        Ok(_turn) => {
+            let seen = context.steps.run("verify", verify::see(context, rotation, verify, data, now)).await;
+            verify::judge(before, &question, &seen, now)
+        }
+        Err(later) => Proof { next: Some(later), ..known },
+    }
 }
 
 /// Of what was not asked in this look, what is known stays.
 pub fn recall(context: &Context, rotation: &CertificateRotation, view: &mut View) {
     if let (Some(verify), None, Some(Pair::Good(certificate, _))) = (&rotation.spec.verify, &view.proof, &view.pair) {
         let before = rotation.status.as_ref().and_then(|status| status.verification.as_ref());
-        let fingerprint = certificate.fingerprint();
-        view.proof = Some(verify::known(before, verify::question(context, rotation, verify, &fingerprint), context.clock.now()));
+        let proof = verify::known(before, &verify::question(context, rotation, verify, certificate.fingerprint()), context.clock.now());
+        // While nothing is to be done, nobody asks; that is no reason to say that it is not served.
+        let rests = matches!(view.plan, Some(Plan { action: Action::Rest, .. }));
+        let unknown = proof.verification.verified_at.is_none() && proof.verification.failing_since.is_none();
+        view.proof = (!rests || !unknown).then_some(proof);
     }
 }
 
@@ -177,28 +202,20 @@ async fn roll_back(
     (meta, memory): (&ObjectMeta, &Memory),
     why: &str,
 ) -> Result<Result<Rotated, &'static str>, Halt> {
-    let Stage::Open { base: Some(base), from } = memory.stage else {
-        return Ok(Err(match memory.stage {
-            Stage::RolledBack { .. } => "it has been",
-            Stage::Complete => "others have the present one already",
-            Stage::Open { .. } => "none is kept that this one replaced",
-        }));
-    };
     let now = context.clock.now();
-    let (_, Some(previous)) = rotate::previous(context, rotation).await? else { return Ok(Err("its Secret is not there")) };
+    let (_, previous) = rotate::previous(context, rotation).await?;
+    if let Some(obstacle) = obstacle(&memory.stage, previous.as_ref().and_then(Found::pair), now) {
+        return Ok(Err(obstacle));
+    }
+    let Some(previous) = previous else { return Ok(Err("its Secret is not there")) };
+    let Some(material) = Material::stored(&previous.data) else { return Ok(Err("it cannot be read")) };
     let before = Memory::read(previous.meta.annotations.as_ref());
-    let material = match outputs::read(&previous.data) {
-        _ if before.revision != base => return Ok(Err("its Secret holds another one")),
-        Pair::Good(certificate, _) if certificate.not_after <= now => return Ok(Err("it has expired")),
-        Pair::Good(..) => Material::stored(&previous.data),
-        _ => None,
-    };
-    let Some(material) = material else { return Ok(Err("its Secret does not hold a pair")) };
     let Ok(data) = rotate::render(rotation, &material) else { return Ok(Err("it cannot be written in the form that the spec asks for")) };
     is_current(context, rotation).await?;
-    let replaced = match (from, memory.changed) {
-        (Some(from), _) | (None, Changed::At(from)) => from,
-        (None, _) => now,
+    let replaced = match (&memory.stage, memory.changed) {
+        (Stage::Open { from: Some(from), .. }, _) => *from,
+        (_, Changed::At(from)) => from,
+        _ => now,
     };
     let mut back = Memory {
         revision: memory.revision + 1,

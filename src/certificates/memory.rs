@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::{
-    cluster::conditions::cut,
-    rollout::consumption::{self, Interlude, Since},
-};
+use super::stage::Stage;
+use crate::rollout::consumption::{self, Interlude, Since};
 
 const REQUEST: &str = "seaworthy.dev/request-hash";
 const ISSUER: &str = "seaworthy.dev/issuer";
@@ -66,55 +64,8 @@ pub enum Changed {
     At(Timestamp),
 }
 
-/// How far a rotation is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Stage {
-    /// Who has to have the pair has it, or nobody was to be asked.
-    #[default]
-    Complete,
-    /// It is stored, and on its way to who uses it.
-    Open {
-        /// The revision of the last pair that was complete: `-previous` holds it. None: there is nothing to go back to.
-        base: Option<i64>,
-        /// When that pair was replaced, if there were others between it and the present one.
-        from: Option<Timestamp>,
-    },
-    /// The pair of before is back.
-    RolledBack {
-        /// The generation of the resource that asked for what was taken back.
-        generation: i64,
-        /// What failed.
-        why: String,
-    },
-}
-
-impl Stage {
-    const MAX_WHY: usize = 700;
-
-    fn read(text: Option<&String>) -> Self {
-        let Some(text) = text else { return Self::Complete };
-        let mut parts = text.splitn(3, ' ');
-        let (word, number, rest) = (parts.next(), parts.next().and_then(|text| text.parse().ok()), parts.next());
-        match (word, number) {
-            (Some("Open"), base) => Self::Open { base, from: rest.and_then(time) },
-            (Some("RolledBack"), Some(generation)) => Self::RolledBack { generation, why: rest.unwrap_or_default().into() },
-            _ => Self::Complete,
-        }
-    }
-
-    fn text(&self) -> Option<String> {
-        match self {
-            Self::Complete => None,
-            Self::Open { base: None, .. } => Some("Open".into()),
-            Self::Open { base: Some(base), from: None } => Some(format!("Open {base}")),
-            Self::Open { base: Some(base), from: Some(from) } => Some(format!("Open {base} {from}")),
-            Self::RolledBack { generation, why } => Some(format!("RolledBack {generation} {}", cut(why, Self::MAX_WHY))),
-        }
-    }
-}
-
 /// A time that can be calculated with: whoever may write the Secret may write any time, and arithmetic at the ends of the calendar panics.
-fn time(text: &str) -> Option<Timestamp> {
+pub fn time(text: &str) -> Option<Timestamp> {
     const LAST: i64 = 221_845_392_000; // the year 9000
     text.parse().ok().filter(|time: &Timestamp| (0..LAST).contains(&time.as_second()))
 }
@@ -168,7 +119,7 @@ impl Memory {
         }
     }
 
-    /// The data becomes something that it never was; how far its rotation is, is said by who makes it so.
+    /// The data becomes something that it never was.
     pub fn becomes_new(&mut self, changed: Changed) {
         self.changed = changed;
         self.interludes.clear();
@@ -311,20 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stage_that_somebody_wrote_there_is_believed_blindly() {
-        let open = |base| Stage::Open { base, from: None };
-        for (text, stage) in [
-            ("", Stage::Complete),
-            ("Open", open(None)),
-            ("Open x", open(None)),
-            ("Open 3 -009999-01-02T01:59:59Z", open(Some(3))),
-            ("Open 99999999999999999999", open(None)),
-            ("RolledBack", Stage::Complete),
-            ("RolledBack 2", Stage::RolledBack { generation: 2, why: String::new() }),
-            ("Closed 2", Stage::Complete),
-        ] {
-            assert_eq!(Stage::read(Some(&text.to_owned())), stage, "{text}");
-        }
+    fn no_interlude_that_somebody_wrote_there_is_believed_blindly() {
         for text in ["x", "/", "2026-01-01T00:00:00Z", "9999-12-30T21:59:59Z/2026-01-01T00:00:00Z"] {
             assert_eq!(interludes(text), [], "{text}");
         }

@@ -28,6 +28,7 @@ pub mod request;
 pub mod resolve;
 pub mod rotate;
 pub mod sign;
+pub mod stage;
 pub mod status;
 pub mod verify;
 pub mod x509;

@@ -23,10 +23,11 @@ use super::{
     index::PREVIOUS,
     issuer::{IssuerError, OpenIssuer, SecretData},
     keys::{Key, KeyError},
-    memory::{Changed, Memory, Stage},
+    memory::{Changed, Memory},
     outputs::{Material, to_api},
     reason::Reason,
     request::Request,
+    stage::{Base, Keep, Previous, Stage, keep},
     status::{Halt, Problem},
     x509::Certificate,
 };
@@ -116,21 +117,22 @@ pub async fn rotate(
         })
         .await?;
     if rotation.spec.restart.is_some() || rotation.spec.verify.is_some() {
-        memory.stage = Stage::Open { base, from: base.and_then(|base| replaced_at(stored, base)) };
+        let from = match &stored.memory.stage {
+            Stage::Open { from, .. } => from.or(replaced_at(stored)),
+            _ => None,
+        };
+        memory.stage = Stage::Open { base, from: from.filter(|_| base.is_some()) };
     }
     let meta = steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
     context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
     Ok(Rotated { material, memory, meta })
 }
 
-/// When the pair `base` was replaced, if what is stored is one that came after it.
-fn replaced_at(stored: &Stored, base: i64) -> Option<Timestamp> {
-    match (&stored.memory.stage, stored.memory.changed) {
-        (Stage::Open { base: Some(known), from }, changed) if *known == base => from.or(match changed {
-            Changed::At(time) => Some(time),
-            Changed::AtCreation | Changed::JustNow => stored.memory.issued_at,
-        }),
-        _ => None,
+/// Since when the stored data is what it is.
+const fn replaced_at(stored: &Stored) -> Option<Timestamp> {
+    match stored.memory.changed {
+        Changed::At(time) => Some(time),
+        Changed::AtCreation | Changed::JustNow => stored.memory.issued_at,
     }
 }
 
@@ -177,40 +179,34 @@ pub async fn previous(context: &Context, rotation: &CertificateRotation) -> Resu
     Ok((name, there))
 }
 
-/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there. Returns the revision of what can
-/// be gone back to.
-async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<Option<i64>, Halt> {
+/// Puts the stored pair into `<secretName>-previous`, or, with `history: 0`, removes an older one of ours from there. Returns what can be gone back to.
+async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored: &Stored, reason: Reason) -> Result<Base, Halt> {
     if rotation.spec.history == 0 {
         drop_previous(context, rotation, reason).await?;
         return Ok(None);
     }
     let (name, there) = previous(context, rotation).await?;
-    // What its users did not all get does not take the place of what they had.
-    if let (Stage::Open { base: Some(base), .. }, Some(there)) = (&stored.memory.stage, &there)
-        && Memory::read(there.meta.annotations.as_ref()).revision == *base
-        && matches!(super::outputs::read(&there.data), Pair::Good(certificate, _) if certificate.not_after > context.clock.now())
-    {
-        return Ok(Some(*base));
-    }
     // A pair that the issuer did not sign is somebody else's: the one before it is still the previous one.
-    if reason == Reason::NotTrusted || !matches!(super::outputs::read(&stored.data), Pair::Good(..)) {
-        return Ok(None);
-    }
+    let ours = reason != Reason::NotTrusted && matches!(super::outputs::read(&stored.data), Pair::Good(..));
+    let revision = ours.then_some(stored.memory.revision);
+    let base = match keep(&stored.memory.stage, revision, there.as_ref().and_then(Found::pair), context.clock.now()) {
+        Keep::Leave(base) => return Ok(base),
+        Keep::Replace(base) => base,
+    };
     let mut data = SecretData::new();
     for key in [super::outputs::CERTIFICATE, super::outputs::KEY, super::outputs::CA] {
         data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
     }
     let memory = Memory { shape: None, stage: Stage::Complete, ..stored.memory.clone() };
-    let base = Ok(Some(memory.revision));
     let secret = || secret(rotation, &name, &data, &memory, false);
     match there {
         // An earlier attempt got this far.
-        Some(there) if there.data == data && Memory::read(there.meta.annotations.as_ref()) == memory => return base,
+        Some(there) if there.data == data && Memory::read(there.meta.annotations.as_ref()) == memory => return Ok(base),
         Some(there) => context.writer.apply(secret(), &there.meta).await?,
         None => context.writer.create(secret()).await?,
     };
     context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", Some(stored.memory.revision));
-    base
+    Ok(base)
 }
 
 async fn drop_previous(context: &Context, rotation: &CertificateRotation, reason: Reason) -> Result<(), Halt> {
@@ -275,9 +271,8 @@ pub async fn store(
     } else if let Some(time) = written_at(read).filter(|_| !memory.is_noted()) {
         memory.note(time);
     }
-    // What is put into the Secret beside a rotation cannot be taken back by going back to the pair of before.
-    if (differs || swapped) && memory.rotation == stored.memory.rotation && memory.stage != Stage::Complete {
-        memory.stage = Stage::Open { base: None, from: None };
+    if (differs || swapped) && memory.rotation == stored.memory.rotation {
+        memory.stage = std::mem::take(&mut memory.stage).redressed(replaced_at(stored));
     }
     write(context, rotation, read, &data, memory).await
 }
@@ -417,6 +412,17 @@ pub struct Found {
 }
 
 impl Found {
+    /// The pair that it holds.
+    pub fn pair(&self) -> Option<Previous> {
+        match super::outputs::read(&self.data) {
+            Pair::Good(certificate, _) => {
+                let revision = Memory::read(self.meta.annotations.as_ref()).revision;
+                Some(Previous { revision, end: certificate.not_after })
+            }
+            _ => None,
+        }
+    }
+
     /// Takes a Secret that was read, and refuses one that is not this resource's, saying whose it is.
     pub fn read(rotation: &CertificateRotation, name: &str, secret: Secret) -> Result<Self, Problem> {
         let (meta, type_) = (secret.metadata.clone(), secret.type_.clone().unwrap_or_else(|| "Opaque".into()));

@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     decide::{Action, Pair, Plan},
     issuer::IssuerError,
-    memory::{Memory, Stage},
+    memory::Memory,
     reason::Reason,
+    stage::Stage,
     verify::Proof,
 };
 use crate::{
@@ -142,7 +143,12 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
         conditions: conditions::merge(&before.conditions, findings(before, view, now), generation, now),
         issuer: view.issuer.clone().or_else(|| before.issuer.clone()),
         last_rotation: last_rotation(before, view, now),
-        verification: view.proof.as_ref().map(|proof| proof.verification.clone()),
+        verification: match (&view.proof, &view.pair, view.plan) {
+            (Some(proof), ..) => Some(proof.verification.clone()),
+            // What could not be seen, or was not to be asked, stays as it is known.
+            (None, None, _) | (None, _, Some(Plan { action: Action::Rest, .. })) => before.verification.clone(),
+            (None, Some(_), _) => None,
+        },
         consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
         ..CertificateRotationStatus::default()
     };
@@ -205,10 +211,11 @@ fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp
     };
     done(RotationStepName::Issued, issued_at);
     done(RotationStepName::Stored, if view.rotated { now } else { issued_at });
-    if view.rollout.as_ref().is_some_and(|rollout| rollout.over) && !matches!(memory.stage, Stage::RolledBack { .. }) {
+    if view.rollout.as_ref().is_some_and(|rollout| rollout.over) && !memory.stage.is_rolled_back() {
         done(RotationStepName::Restarted, now);
     }
-    if view.proof.as_ref().is_some_and(|proof| proof.served && proof.verification.failing_since.is_none()) {
+    let served = view.proof.as_ref().is_some_and(|proof| proof.served && proof.verification.failing_since.is_none());
+    if served && !memory.stage.is_rolled_back() {
         done(RotationStepName::Verified, now);
     }
     let completed_at = match &memory.stage {
@@ -225,7 +232,7 @@ fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp
 fn findings(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Vec<Finding> {
     let ready = ready(before, view, now);
     let mut findings = vec![ready];
-    if view.problem.is_none()
+    if !view.problem.as_ref().is_some_and(|problem| problem.reason.needs_a_person())
         && let Some((reason, message)) = view.undelivered()
     {
         findings.push(Finding { kind: STALLED, status: true, reason: reason.as_str().into(), message });

@@ -27,11 +27,11 @@ pub(super) struct Arguments {
     /// Its namespace. Default: the kubeconfig's.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Return only when the new certificate is stored; exit code 1 if that cannot be.
+    /// Return only when the new certificate is stored and, with spec.restart or spec.verify, who uses it has it; exit code 1 if that cannot be.
     #[arg(long)]
     wait: bool,
     /// How long to wait.
-    #[arg(long, default_value = "5m", requires = "wait")]
+    #[arg(long, default_value = "15m", requires = "wait")]
     timeout: crate::api::Duration,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     say(&format!("waiting for {described}, at most {}", arguments.timeout));
-    let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_mins(5));
+    let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_mins(15));
     let old = before.status.as_ref().and_then(|status| status.last_rotation.as_ref()).map(|last| last.id.clone());
     match tokio::time::timeout(
         most,

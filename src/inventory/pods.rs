@@ -51,12 +51,16 @@ pub struct PodFact {
     pub created: Timestamp,
     /// When its first container started, by its node's clock; None: none has.
     pub started: Option<Timestamp>,
+    /// When its last container started that runs now; None: none does.
+    pub restarted: Option<Timestamp>,
     /// The Ready condition.
     pub ready: bool,
     /// It has ended, or is being deleted: it is no consumer any more.
     pub over: bool,
     /// Where it can be reached.
     pub addresses: Box<[IpAddr]>,
+    /// These are its node's.
+    pub host_network: bool,
     /// Who controls it.
     pub owner: Option<Owner>,
     /// What it consumes.
@@ -95,7 +99,9 @@ impl Reader {
         let states = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
         PodFact {
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
-            started: states.filter_map(started).min(),
+            started: states.clone().filter_map(started).min(),
+            restarted: states.filter_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)).max(),
+            host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
             ready,
             over: ended || pod.metadata.deletion_timestamp.is_some(),
             addresses: status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
@@ -201,7 +207,8 @@ mod tests {
         let fact = pod(|_| {});
         assert_eq!(fact.created.to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(fact.started.unwrap().to_string(), "2026-01-01T00:00:05Z");
-        assert!(fact.ready && !fact.over);
+        assert_eq!(fact.restarted.unwrap().to_string(), "2026-01-01T00:01:00Z");
+        assert!(fact.ready && !fact.over && !fact.host_network);
         assert_eq!(*fact.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
         let secret = Term::Uses(super::super::template::Source::Secret("s".into()));
         assert_eq!(fact.terms(), [secret, Term::Owner("ReplicaSet".into(), "web".into())]);

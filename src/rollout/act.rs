@@ -18,7 +18,7 @@ use crate::{
     },
     inventory::{
         pods::Owner,
-        workloads::{KINDS, TEMPLATE_ANNOTATIONS},
+        workloads::{KINDS, Progress, Reader, TEMPLATE_ANNOTATIONS},
     },
 };
 
@@ -71,6 +71,14 @@ impl Restarter {
             }
         }
         Err(unavailable("it comes and goes".into()))
+    }
+
+    /// How far its controller is, asked now. None: it is not there, or cannot be told.
+    pub async fn progress(&self, namespace: &str, workload: &Owner) -> Option<Progress> {
+        let kind = KINDS.iter().find(|kind| *kind.kind == *workload.kind)?;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind.resource());
+        let object = api.get_opt(&workload.name).await.ok()??;
+        Some(Reader::default().read(kind, &object)?.progress)
     }
 
     /// Gives the template of `workload` the mark of `note` for `secret`, which makes its controller make its Pods anew, and notes it. One that

@@ -1,6 +1,6 @@
 //! Which Pods run the value that is in a Secret now, and which still run the one before. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::inventory::{consumers::Consumer, pods::PodFact};
 
@@ -31,15 +31,23 @@ pub struct Interlude {
     pub to: Timestamp,
 }
 
+/// The kubelet brings the files of a Secret up to date in a running Pod within so long (its sync period and the delay of its cache).
+const STALE_FILES: SignedDuration = SignedDuration::from_mins(2);
+
 impl Changed {
-    /// Whether `pod` may still run something else: it is not younger than the change, or it was created in an interlude. Times are whole seconds,
-    /// so one of the same second counts as older. A Pod that waited for the Secret to be created has not started before it.
+    /// Whether `pod` may still run something else: it is not younger than the change, or it was created in an interlude, or a container of it started
+    /// then. Times are whole seconds, so one of the same second counts as older. A Pod that waited for the Secret to be created has not started before it.
     pub fn is_missed_by(&self, pod: &PodFact) -> bool {
         let older = match self.since {
             Since::At(time) => pod.created <= time,
             Since::Created(time) => pod.started.is_some_and(|started| started < time),
         };
-        older || self.interludes.iter().any(|interlude| (interlude.from..=interlude.to).contains(&pod.created))
+        let within = |interlude: &Interlude| {
+            let late = interlude.to.checked_add(STALE_FILES).unwrap_or(interlude.to);
+            let started = |started| (interlude.from..=late).contains(&started);
+            (interlude.from..=interlude.to).contains(&pod.created) || (pod.created < interlude.from && pod.restarted.is_some_and(started))
+        };
+        older || self.interludes.iter().any(within)
     }
 
     /// When it changed last.
@@ -96,7 +104,9 @@ mod tests {
             started: started.map(time),
             ready: true,
             over: false,
+            restarted: started.map(time),
             addresses: [].into(),
+            host_network: false,
             owner: None,
             uses: [].into(),
             images: [].into(),
@@ -123,6 +133,10 @@ mod tests {
             (Since::At(time(100)), back(200, 210), 211, Some(211), false),
             (Since::At(time(100)), back(200, 210), 90, Some(90), true),
             (Since::Created(time(100)), back(200, 210), 205, Some(206), true),
+            (Since::At(time(100)), back(200, 210), 150, Some(205), true), // Pending until then, or started again
+            (Since::At(time(100)), back(200, 210), 150, Some(330), true),
+            (Since::At(time(100)), back(200, 210), 150, Some(331), false),
+            (Since::At(time(100)), back(200, 210), 211, Some(215), false),
         ] {
             let changed = Changed { since, interludes };
             assert_eq!(changed.is_missed_by(&pod(created, started)), missed, "{changed:?} {created} {started:?}");

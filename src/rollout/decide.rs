@@ -99,22 +99,25 @@ fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) ->
         // What is stopped in the middle is not waited for in vain.
         Workload { held: Some(why), .. } => State::Skipped((*why).into()),
         _ if now < until => State::Rolling(until),
-        _ => {
-            let Progress { available, wanted, .. } = workload.progress;
-            let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
-            let why = workload.trouble.clone().unwrap_or_else(counts);
-            State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
-        }
+        _ => unhealthy(workload, terms),
     }
+}
+
+fn unhealthy(workload: &Workload, terms: &Terms<'_>) -> State {
+    let Progress { available, wanted, .. } = workload.progress;
+    let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
+    let why = workload.trouble.clone().unwrap_or_else(counts);
+    State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
 }
 
 fn not_begun(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
     match (workload.held, workload.restarted) {
         _ if workload.stale == 0 => State::Current,
         (Some(why), _) => State::Skipped(why.into()),
-        // A restart for something else, begun after this value was there, brings this one too.
-        (None, Some(last)) if last > terms.changed && !workload.progress.is_complete() && now < last + terms.timeout.signed() => {
-            State::Rolling(last + terms.timeout.signed())
+        // A restart for something else, begun after this value was there, brings this one too; which of them it cannot live with, nobody can tell.
+        (None, Some(last)) if last > terms.changed && !workload.progress.is_complete() => {
+            let until = last + terms.timeout.signed();
+            if now < until { State::Rolling(until) } else { unhealthy(workload, terms) }
         }
         (None, last) => {
             let rested = last.map_or(now, |last| last + terms.interval);
@@ -253,6 +256,16 @@ mod tests {
                 State::Due(at(29)),
             ),
             (
+                "restarted for something else since the change, and not healthy in time",
+                |w| Workload {
+                    restarted: Some(at(-600)),
+                    trouble: Some("CrashLoopBackOff".into()),
+                    progress: Progress { updated: 1, ..w.progress },
+                    ..w
+                },
+                State::Failed("it was not healthy within 10m: CrashLoopBackOff".into()),
+            ),
+            (
                 "too late",
                 |w| marked(Workload { progress: Progress { available: 1, ..w.progress }, ..w }, -600),
                 State::Failed("it was not healthy within 10m: 1 of 2 Pods are available, 2 still have the value before".into()),
@@ -276,7 +289,9 @@ mod tests {
             ("paused in the middle", |w| marked(Workload { held: Some("it is paused"), ..w }, -5), State::Skipped("it is paused".into())),
         ];
         for (what, change, wanted) in rows {
-            assert_eq!(state(&change(workload()), &terms(Strategy::RollingInOrder), at(0)), *wanted, "{what}");
+            let long_ago = what.contains("not healthy in time").then(|| at(-700));
+            let terms = Terms { changed: long_ago.unwrap_or_else(|| at(-30)), ..terms(Strategy::RollingInOrder) };
+            assert_eq!(state(&change(workload()), &terms, at(0)), *wanted, "{what}");
         }
     }
 

@@ -99,6 +99,11 @@ impl Roller {
         rollout.next = (!rollout.skipped.is_empty()).then_some(later);
         match plan {
             Plan::Done => rollout.over = true,
+            // What follows from it is hard to take back, and what is known may be of before a cut connection: it is asked once more.
+            Plan::Failed(place, _) if !self.is_as_known(value, workloads.get(place)).await => {
+                rollout.going = Some(progress(&workloads, &states, value));
+                rollout.next = Some(now + AGAIN);
+            }
             Plan::Failed(place, why) => {
                 rollout.rejected = true;
                 rollout.failed = Some(format!("{} was restarted with {}: {why}", named(place), value.named));
@@ -121,6 +126,11 @@ impl Roller {
             }
         }
         Ok((rollout, Consumption::of(&consumers, &value.changed, carried)))
+    }
+
+    async fn is_as_known(&self, value: &Value<'_>, workload: Option<&Workload>) -> bool {
+        let Some(workload) = workload else { return false };
+        self.restarter.progress(value.namespace, &workload.owner).await == Some(workload.progress)
     }
 
     /// Begins with as many of them as the budget has room for. Whether there is something to see soon.

@@ -147,7 +147,11 @@ impl Metrics {
         r.register("rotations", "Completed rotations by kind and reason", metrics.rotations.clone());
         r.register("rotation_failures", "Failed attempts by kind and reason", metrics.failures.clone());
         r.register("certificates", "CertificateRotations by readiness", metrics.certificates.clone());
-        r.register("certificates_overdue", "Certificates that end within 30 days although their renewal is due", metrics.overdue.clone());
+        r.register(
+            "certificates_overdue",
+            "Certificates that end within 30 days although their renewal is due, or are stalled",
+            metrics.overdue.clone(),
+        );
         r.register(
             "consumers",
             "Pods that use a managed Secret, with its present value or possibly with the one before",

@@ -114,15 +114,14 @@ impl World {
         (revision(&found) - 1, note)
     }
 
-    /// Times of the API server are whole seconds: what is done from now on is later than all Pods that there are.
+    /// Times of the API server are whole seconds: what is done from now on is later than all Pods that there are, and than their containers.
     async fn a_second_later(&self) {
         let pods: Api<Pod> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
         let all = pods.list(&ListParams::default()).await.unwrap().items;
-        let last = all.iter().filter_map(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0)).max().unwrap();
-        eventually("a second is over", || async {
-            if jiff::Timestamp::now().as_second() > last.as_second() { Ok(()) } else { Err(String::new()) }
-        })
-        .await;
+        assert!(all.iter().all(|pod| pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())), "they have started");
+        let now = jiff::Timestamp::now().as_second();
+        eventually("a second is over", || async { if jiff::Timestamp::now().as_second() > now { Ok(()) } else { Err(String::new()) } })
+            .await;
     }
 
     /// It was restarted, and a Pod of it crashes.
@@ -259,6 +258,30 @@ async fn what_one_cannot_live_with_is_taken_back_from_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_back_needs_no_issuer() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::new(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+    world.settled("6/6").await;
+    let before = world.serial().await;
+    world.a_second_later().await;
+    world.rotate("1").await;
+    world.crashes("b").await;
+    world.namespace.change("web", json!({"issuer": {"selfSigned": null, "ca": {"secretName": "none"}}})).await;
+    world.namespace.says("web", "Reconciling", "True", "IssuerChanged").await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    world.namespace.says("web", "Stalled", "True", "RolledBack").await;
+    assert_eq!(world.serial().await, before);
+    for (name, count) in [("a", 2), ("b", 2), ("c", 0)] {
+        eventually(name, || async {
+            let restarts = world.restarts(name).await.0;
+            if restarts == count { Ok(()) } else { Err(restarts.to_string()) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
     let (_own, cluster) = ControlPlane::start().await;
     let cluster = &cluster;
@@ -375,7 +398,7 @@ async fn killed_around_what_completes_a_rotation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_together_is_brought_by_one_restart() {
     let (_own, cluster) = ControlPlane::start().await;
-    let (world, _operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;
+    let (world, operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;
     world.namespace.create("other", json!({"restart": {"discover": true}})).await;
     world.namespace.ready("other", 1).await;
     let mut both = deployment("both", "none.example/c:1");
@@ -383,14 +406,23 @@ async fn what_changes_together_is_brought_by_one_restart() {
     volumes.get_or_insert_default().push(serde_json::from_value(json!({"name": "other", "secret": {"secretName": "other-tls"}})).unwrap());
     world.deployments.create(&PostParams::default(), &both).await.unwrap();
     world.settled("2/2").await;
-    // Within one second, which is as fine as the API server's times are.
-    eventually("a second begins", || async {
-        let now = jiff::Timestamp::now();
-        if now.subsec_millisecond() < 200 { Ok(()) } else { Err(now.to_string()) }
-    })
-    .await;
+    // The restart for whoever comes first is held until both have changed.
+    operator.failpoint.arm("restart", false, None);
     world.rotate("1").await;
     world.namespace.annotate("other", "seaworthy.dev/rotate", "1").await;
+    operator.failpoint.reached().await;
+    for name in ["web-tls", "other-tls"] {
+        eventually("it has changed", || async {
+            let secret = world.namespace.secrets().get_metadata(name).await.map_err(|error| error.to_string())?;
+            let revision = secret.annotations().get("seaworthy.dev/revision").cloned().unwrap_or_default();
+            if revision == "2" { Ok(()) } else { Err(revision) }
+        })
+        .await;
+    }
+    let changed = jiff::Timestamp::now().as_second();
+    eventually("a second is over", || async { if jiff::Timestamp::now().as_second() > changed { Ok(()) } else { Err(String::new()) } })
+        .await;
+    operator.failpoint.release();
     for name in ["web", "other"] {
         world
             .namespace

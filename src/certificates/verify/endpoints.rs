@@ -11,6 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
+use super::Networks;
 use crate::{
     cluster::error::message,
     inventory::{Inventory, template::Source},
@@ -37,6 +38,8 @@ pub struct Reader<'a> {
     pub client: &'a Client,
     pub inventory: &'a Inventory,
     pub namespace: &'a str,
+    /// Nodes' own addresses are dialed only within these.
+    pub networks: &'a Networks,
 }
 
 impl Reader<'_> {
@@ -44,7 +47,11 @@ impl Reader<'_> {
     pub async fn of_service(&self, name: &str, port: u16) -> Result<Vec<Endpoint>, String> {
         let service = self.service(name).await?.ok_or_else(|| format!("there is no Service {name}"))?;
         let ports = service.spec.unwrap_or_default().ports.unwrap_or_default();
-        let known = ports.iter().find(|known| known.port == i32::from(port)).ok_or_else(|| format!("Service {name} has no port {port}"))?;
+        let known = ports
+            .iter()
+            .filter(|known| is_tcp(known.protocol.as_deref()))
+            .find(|known| known.port == i32::from(port))
+            .ok_or_else(|| format!("Service {name} has no TCP port {port}"))?;
         let slices = self.slices(ListParams::default().labels(&format!("{SERVICE}={name}"))).await?;
         let endpoints: BTreeSet<_> = slices.iter().flat_map(|slice| self.of_slice(slice, known)).collect();
         some(endpoints).ok_or_else(|| format!("Service {name} has no ready Pod on port {port}"))
@@ -61,7 +68,14 @@ impl Reader<'_> {
         let mut endpoints = BTreeSet::new();
         for name in names {
             let Some(service) = self.service(name).await? else { continue };
-            for port in service.spec.unwrap_or_default().ports.unwrap_or_default().iter().filter(|port| is_tls(port)) {
+            for port in service
+                .spec
+                .unwrap_or_default()
+                .ports
+                .unwrap_or_default()
+                .iter()
+                .filter(|port| is_tcp(port.protocol.as_deref()) && is_tls(port))
+            {
                 let of_service = slices.iter().filter(|slice| slice.labels().get(SERVICE) == Some(name));
                 let found = of_service.flat_map(|slice| self.of_slice(slice, port));
                 endpoints.extend(found.filter(|(_, _, pod)| pods.contains(pod.as_str())));
@@ -84,7 +98,12 @@ impl Reader<'_> {
     /// Address, port and Pod of the ready endpoints for `port`.
     fn of_slice(&self, slice: &EndpointSlice, port: &ServicePort) -> Vec<(IpAddr, u16, String)> {
         let wanted = port.name.as_deref().unwrap_or_default();
-        let of_port = slice.ports.iter().flatten().find(|known| known.name.as_deref().unwrap_or_default() == wanted);
+        let of_port = slice
+            .ports
+            .iter()
+            .flatten()
+            .filter(|known| is_tcp(known.protocol.as_deref()))
+            .find(|known| known.name.as_deref().unwrap_or_default() == wanted);
         let Some(number) = of_port.and_then(|port| u16::try_from(port.port?).ok()) else { return Vec::new() };
         let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
             let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
@@ -93,9 +112,11 @@ impl Reader<'_> {
         ready
             .filter_map(|endpoint| {
                 let name = pod(endpoint)?;
-                let own = self.inventory.pod(self.namespace, name)?;
-                let address =
-                    endpoint.addresses.iter().filter_map(|text| text.parse().ok()).find(|address| own.addresses.contains(address))?;
+                // One that has ended may have an address that is another's by now; one on its node's network has all ports of the node.
+                let own = self.inventory.pod(self.namespace, name).filter(|own| !own.over && own.ready)?;
+                let addresses = endpoint.addresses.iter().filter_map(|text| text.parse().ok());
+                let mut addresses = addresses.filter(|address| !own.host_network || self.networks.contains(*address));
+                let address = addresses.find(|address| own.addresses.contains(address))?;
                 Some((address, number, name.to_owned()))
             })
             .collect()
@@ -105,6 +126,10 @@ impl Reader<'_> {
 fn pod(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<&str> {
     let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
     target.name.as_deref()
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
 }
 
 fn is_tls(port: &ServicePort) -> bool {

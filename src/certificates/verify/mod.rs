@@ -9,25 +9,31 @@ mod endpoints;
 mod handshake;
 mod judge;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, pki_types::ServerName, sign::CertifiedKey};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::{
     address::Networks,
-    judge::{Proof, Question, judge, known},
+    judge::{Proof, Question, interval, judge, known},
 };
 use self::{address::Target, endpoints::Endpoint, handshake::Terms};
 use super::{controller::Context, issuer::SecretData, outputs, x509::Certificate};
 use crate::{
     api::{
-        CertificateRotation, Duration,
+        self, CertificateRotation,
         verify::{StartTls, Verify, VerifyTls, five_minutes},
     },
     cluster::references::{NamespaceSecrets, ReadSecrets},
+    ids,
     inventory::template::Source,
 };
 
@@ -42,6 +48,37 @@ pub struct Seen {
 
 /// So many at a time; each ends within [`handshake::MOST`].
 const AT_A_TIME: usize = 32;
+/// All of them together end within this: who asks holds a worker of the run loop.
+const MOST: Duration = Duration::from_secs(20);
+/// So many resources ask at a time.
+const ASKERS: usize = 4;
+
+/// Who may ask, and when: servers that do not answer hold up nobody else, and are not asked at each event of a Pod.
+pub struct Turns {
+    askers: Semaphore,
+    last: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { askers: Semaphore::new(ASKERS), last: Mutex::default() }
+    }
+}
+
+impl Turns {
+    /// The turn of the resource `uid`, which asks again after `interval` at the soonest. Err: when to try again.
+    pub fn take(&self, uid: &str, interval: SignedDuration, now: Timestamp) -> Result<SemaphorePermit<'_>, Timestamp> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, asked| now.duration_since(*asked).abs() < SignedDuration::from_hours(1));
+        let soonest = last.get(uid).map(|asked| *asked + interval).filter(|soonest| *soonest > now);
+        if let Some(soonest) = soonest {
+            return Err(soonest);
+        }
+        let permit = self.askers.try_acquire().map_err(|_| now + SignedDuration::from_secs(1))?;
+        last.insert(uid.into(), now);
+        Ok(permit)
+    }
+}
 
 /// Asks every endpoint for the certificate of `data`.
 pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Verify, data: &SecretData, now: Timestamp) -> Seen {
@@ -63,29 +100,41 @@ pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Ver
         let shown = handshake::shake(endpoint.address, terms).await;
         (endpoint, shown)
     });
-    let mut wrong = Vec::new();
+    let (mut wrong, mut answered) = (Vec::new(), 0);
     let mut answers = asked.buffer_unordered(AT_A_TIME);
-    while let Some((endpoint, shown)) = answers.next().await {
-        if let Err(what) = judge::serves(&shown, &wanted[0], &roots, now) {
-            wrong.push(format!("{} {what}", endpoint.described));
+    let all = async {
+        while let Some((endpoint, shown)) = answers.next().await {
+            answered += 1;
+            if let Err(what) = judge::serves(&shown, &wanted[0], &roots, now) {
+                wrong.push(format!("{} {what}", endpoint.described));
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(MOST, all).await;
     wrong.sort();
+    wrong.extend((answered..total).map(|_| format!("an endpoint could not be asked within {MOST:?}")));
     Seen { total, wrong }
 }
 
 /// What is asked about the certificate with `fingerprint`.
-pub fn question<'a>(context: &Context, rotation: &CertificateRotation, verify: &Verify, fingerprint: &'a str) -> Question<'a> {
+pub fn question(context: &Context, rotation: &CertificateRotation, verify: &Verify, fingerprint: String) -> Question {
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
     let consumers = context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret);
     let ready = consumers.iter().flat_map(|consumer| &consumer.pods).filter(|(_, pod)| pod.ready).count();
-    let timeout = verify.tls.as_ref().map_or_else(five_minutes, |tls| tls.timeout).min(Duration::hours(24));
-    Question { fingerprint, consumers: i64::try_from(ready).unwrap_or(i64::MAX), timeout: timeout.signed() }
+    let timeout = verify.tls.as_ref().map_or_else(five_minutes, |tls| tls.timeout).min(api::Duration::hours(24));
+    let name = address::server_name(&rotation.spec, verify.tls.as_ref());
+    let question = ids::hash(serde_json::to_string(&(verify, name)).unwrap_or_default().as_bytes());
+    Question { fingerprint, question, consumers: i64::try_from(ready).unwrap_or(i64::MAX), timeout: timeout.signed() }
 }
 
 async fn endpoints(context: &Context, rotation: &CertificateRotation, verify: &Verify) -> Result<Vec<Endpoint>, String> {
     let namespace = rotation.namespace().unwrap_or_default();
-    let reader = endpoints::Reader { client: &context.client, inventory: &context.roller.inventory, namespace: &namespace };
+    let reader = endpoints::Reader {
+        client: &context.client,
+        inventory: &context.roller.inventory,
+        namespace: &namespace,
+        networks: &context.verify_networks,
+    };
     let Some(tls) = &verify.tls else { return reader.discover(&rotation.spec.secret_name).await };
     match Target::parse(&tls.address, &namespace)? {
         Target::Service { name, port } => reader.of_service(&name, port).await,
