@@ -15,8 +15,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    contest::Contest,
-    controller::{self, Failures},
+    controller,
     index::{Index, Key, Shared},
     issuer::Issuer,
     issuer_controller,
@@ -28,6 +27,8 @@ use crate::{
     clock::Clock,
     cluster::{
         apply::Writer,
+        backoff::Failures,
+        contest::Contest,
         events::Events,
         lease::Leadership,
         run::{Guarded, Kind, Settings, Waker},

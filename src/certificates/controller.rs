@@ -1,18 +1,13 @@
 //! CertificateRotation: observe, decide, act, report.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    contest::Contest,
-    decide::{Action, Observed, Pair, Times, decide, next_renewal, retry_after},
+    decide::{Action, Observed, Pair, Times, decide, next_renewal},
     deliver::{self, Delivered, deliver},
     index::Shared,
     issuer::{IssuerError, OpenIssuer},
@@ -30,9 +25,12 @@ use crate::{
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
+        backoff::{Failures, retry_after},
         conditions::{self, READY, RECONCILING, STALLED},
+        contest::Contest,
         error::message,
         events::{Events, Note},
+        halt::Word,
         run::{Done, Guarded},
         steps::Steps,
         unreadable,
@@ -91,34 +89,6 @@ pub struct Context {
     pub contest: Contest,
 }
 
-/// Counts failures in a row, by uid, for the backoff. Another cause, or another spec, begins anew.
-#[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, (Cause, u32)>>);
-
-/// What failed: the word for it, and the generation that it was about.
-type Cause = (&'static str, Option<i64>);
-
-impl Failures {
-    /// One more; returns how many.
-    pub(super) fn failed(&self, uid: &str, cause: Cause) -> u32 {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, count) = map.entry(uid.to_owned()).or_insert((cause, 0));
-        *count = if *known == cause { count.saturating_add(1) } else { 1 };
-        *known = cause;
-        *count
-    }
-
-    /// Whether the last attempt failed.
-    fn has_failed(&self, uid: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
-    }
-
-    /// It works again.
-    pub(super) fn succeeded(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
-    }
-}
-
 /// Looks at one object.
 pub async fn reconcile(object: Arc<Guarded<CertificateRotation>>, context: Arc<Context>) -> Done {
     if object.meta().deletion_timestamp.is_some() {
@@ -159,7 +129,7 @@ async fn look(object: &Guarded<CertificateRotation>, context: &Context) -> Resul
     let after = status::status(&before, &view, object.meta().generation, context.clock.now());
     let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
     if let Err(error) = &reported
-        && rotate::is_race(error)
+        && error.is_race()
     {
         return Err(error.clone());
     }
@@ -249,7 +219,7 @@ async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut V
     let secret = if unknown { None } else { rotate::get(context, &namespace, name).await? };
     view.pair = Some(Pair::Missing);
     let Some(secret) = secret else { return Ok(Stored::default()) };
-    let Found { meta, data } = Found::read(rotation, name, secret)?;
+    let Found { meta, data } = Found::read(rotation, secret)?;
     let pair = outputs::read(&data);
     let memory = Memory::read(meta.annotations.as_ref());
     if let Pair::Good(certificate, _) = &pair {
@@ -265,7 +235,7 @@ pub(super) fn created(meta: &ObjectMeta) -> Option<Timestamp> {
 
 /// Who uses the Secret, and who of them has what is in it now.
 fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -> Option<Consumption> {
-    let changed = view.memory.since(view.created)?;
+    let changed = view.memory.change.since(view.created)?;
     let secret = Source::Secret(rotation.spec.secret_name.as_str().into());
     Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
@@ -373,7 +343,7 @@ async fn keep(
     if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
         material.surround(bundle);
     }
-    let looks = rotate::looks(rotation, stored, &material)?;
+    let looks = rotate::looks(context, rotation, stored, &material)?;
     if looks == Looks::Right {
         return Ok(Some(Delivered { material, meta: meta.clone() }));
     }
@@ -394,8 +364,11 @@ async fn keep(
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.
 fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Stored, now: Timestamp) -> Result<(), Problem> {
     context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
-        let who =
-            stored.meta.as_ref().and_then(rotate::last_stranger).map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
+        let who = stored
+            .meta
+            .as_ref()
+            .and_then(|meta| context.writer.last_stranger(meta))
+            .map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
         let message = format!(
             "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
             rotation.spec.secret_name,

@@ -4,9 +4,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{issuer::Authority, memory::Memory, reason::Reason, stage::Stage, x509::Certificate};
+use super::{issuer::Authority, memory::Memory, reason::Reason, x509::Certificate};
 use crate::{
     api::certificate_rotation::CertificateRotationSpec,
+    rollout::stage::Stage,
     schedule::{Schedule, ScheduleError, Window, jitter},
 };
 
@@ -195,7 +196,7 @@ fn is_not_trusted(observed: &Observed<'_>) -> bool {
     let (Some(certificate), Some(authority)) = (certificate(observed), observed.authority) else { return false };
     // One that we put back may be from a CA of before.
     let ours = || observed.memory.fingerprint.as_deref() == Some(certificate.fingerprint().as_str());
-    if matches!(observed.memory.stage, Stage::RolledBack { .. }) && ours() {
+    if observed.memory.stage.is_rolled_back() && ours() {
         return false;
     }
     match &authority.ca {
@@ -248,17 +249,6 @@ fn waits_until(window: Option<&Window>, certificate: Option<&Certificate>, now: 
     let latest = last_moment(certificate);
     let opens = window.next_open(now).unwrap_or(latest);
     Some(opens.min(latest)).filter(|time| *time > now)
-}
-
-/// When to try again after `failures` failed attempts: from 5 s, doubled each time, at most an hour; never more than a tenth of what is left
-/// of the stored certificate (`until`, once it is over it bounds nothing), so that one that expires in an hour is not retried in two.
-pub fn retry_after(failures: u32, until: Option<Timestamp>, now: Timestamp, uid: &str) -> SignedDuration {
-    const FIRST: SignedDuration = SignedDuration::from_secs(5);
-    const LAST: SignedDuration = SignedDuration::from_hours(1);
-    let wait = (FIRST * 2i32.saturating_pow(failures.saturating_sub(1).min(10))).min(LAST);
-    let left = until.filter(|until| *until > now).map_or(LAST, |until| until.duration_since(now) / 10);
-    let wait = wait.min(left).max(FIRST);
-    wait + jitter(&format!("{uid}{failures}"), wait / 5)
 }
 
 #[cfg(test)]
@@ -613,17 +603,6 @@ mod tests {
         for time in times {
             assert!(time <= plain && time > plain - DAY, "{time}");
         }
-    }
-
-    #[test]
-    fn retries_grow_and_are_bounded_by_what_is_at_stake() {
-        let now: Timestamp = START.parse().unwrap();
-        let seconds = |failures, left| retry_after(failures, left, now, "uid").as_secs();
-        assert!((5..=6).contains(&seconds(1, None)));
-        assert!((40..=48).contains(&seconds(4, None)));
-        assert!((3600..=4320).contains(&seconds(100, None)));
-        assert!((360..=432).contains(&seconds(100, Some(now + SignedDuration::from_hours(1)))));
-        assert!((3600..=4320).contains(&seconds(100, Some(now))), "what is over cannot be saved by hurrying");
     }
 
     #[test]

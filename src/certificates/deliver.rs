@@ -15,11 +15,10 @@ use super::{
     controller::{Context, created, is_current},
     decide::{Action, Pair, Plan, Times},
     issuer::SecretData,
-    memory::{Changed, Memory},
+    memory::Memory,
     outputs::Material,
     reason::Reason,
     rotate::{self, Found, Rotated, Stored},
-    stage::{Stage, obstacle},
     status::{Halt, View},
     verify::{self, Proof},
     x509::Certificate,
@@ -27,7 +26,11 @@ use super::{
 use crate::{
     api::{CertificateRotation, restart::OnFailure, verify::Verify},
     cluster::{apply::WriteError, events::Note},
-    rollout::roll::Value,
+    rollout::{
+        change::{Change, Changed},
+        roll::Value,
+        stage::{Stage, obstacle},
+    },
 };
 
 /// The steps after those of a rotation, in their order: what fault tests go through.
@@ -67,7 +70,7 @@ pub async fn deliver(
     times: &Times,
     view: &mut View,
 ) -> Result<(), Halt> {
-    let (Some(delivered), Some(changed)) = (delivered, view.memory.since(view.created)) else { return Ok(()) };
+    let (Some(delivered), Some(changed)) = (delivered, view.memory.change.since(view.created)) else { return Ok(()) };
     let now = context.clock.now();
     let data = rotate::render(rotation, &delivered.material)?;
     if let Some(restart) = &rotation.spec.restart {
@@ -212,22 +215,20 @@ async fn roll_back(
     let before = Memory::read(previous.meta.annotations.as_ref());
     let Ok(data) = rotate::render(rotation, &material) else { return Ok(Err("it cannot be written in the form that the spec asks for")) };
     is_current(context, rotation).await?;
-    let replaced = match (&memory.stage, memory.changed) {
-        (Stage::Open { from: Some(from), .. }, _) => *from,
-        (_, Changed::At(from)) => from,
-        _ => now,
+    let replaced = match &memory.stage {
+        Stage::Open { from: Some(from), .. } => *from,
+        _ => memory.change.at.time().unwrap_or(now),
     };
     let mut back = Memory {
         revision: memory.revision + 1,
         fingerprint: material.chain.first().map(Certificate::fingerprint),
         // Of a time that nobody knows any more: all that is older than what replaced it.
-        changed: if before.changed == Changed::JustNow { Changed::At(replaced) } else { before.changed },
-        interludes: before.interludes,
+        change: if before.change.is_noted() { before.change } else { Change { at: Changed::At(replaced), ..Change::default() } },
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         shape: Some(rotate::shape(rotation, &data)),
         ..memory.clone()
     };
-    back.comes_back(replaced);
+    back.change.comes_back(replaced);
     let meta = rotate::write(context, rotation, meta, &data, &mut back).await?;
     Ok(Ok(Rotated { material, memory: back, meta }))
 }

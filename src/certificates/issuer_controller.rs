@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::{controller::Failures, decide::retry_after, index::Shared, issuer::Issuer, reason::Reason, rotate, status::Problem};
+use super::{index::Shared, issuer::Issuer, reason::Reason, rotate, status::Problem};
 use crate::{
     api::{CertificateIssuer, certificate_issuer::CertificateIssuerStatus},
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
+        backoff::{Failures, retry_after},
         conditions::{self, Finding, READY, STALLED, seconds},
+        halt::Word,
         references::NamespaceSecrets,
         run::{Done, Guarded},
         unreadable,
@@ -97,7 +99,7 @@ fn done(context: &Context, object: &Guarded<CertificateIssuer>, seen: &Seen, wri
     let uid = object.uid().unwrap_or_default();
     let after = |wait: SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));
     if let Err(error) = &written
-        && !rotate::is_race(error)
+        && !error.is_race()
     {
         tracing::warn!(%error, issuer = object.name_any(), "status");
     }

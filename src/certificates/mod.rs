@@ -11,7 +11,6 @@
 
 pub mod area;
 pub mod constraints;
-pub mod contest;
 pub mod controller;
 pub mod decide;
 pub mod deliver;
@@ -28,7 +27,6 @@ pub mod request;
 pub mod resolve;
 pub mod rotate;
 pub mod sign;
-pub mod stage;
 pub mod status;
 pub mod verify;
 pub mod x509;

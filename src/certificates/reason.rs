@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::cluster::halt::Word;
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Why something is so, is done, or cannot be done.
@@ -110,9 +112,16 @@ impl Reason {
     pub const fn is_damage(self) -> bool {
         matches!(self, Self::Missing | Self::Unreadable | Self::KeyMismatch | Self::NotTrusted)
     }
+}
 
-    /// Whether only a person can end it, so that trying again changes nothing (`Stalled`).
-    pub const fn needs_a_person(self) -> bool {
+impl Word for Reason {
+    const WRITE_FAILED: Self = Self::WriteFailed;
+
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn needs_a_person(self) -> bool {
         matches!(
             self,
             Self::InvalidSpec

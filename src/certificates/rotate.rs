@@ -17,17 +17,15 @@ use k8s_openapi::{
 use kube::{Api, Resource, ResourceExt};
 
 use super::{
-    area::MANAGER,
     controller::Context,
     decide::Pair,
     index::PREVIOUS,
     issuer::{IssuerError, OpenIssuer, SecretData},
     keys::{Key, KeyError},
-    memory::{Changed, Memory},
+    memory::Memory,
     outputs::{Material, to_api},
     reason::Reason,
     request::Request,
-    stage::{Base, Keep, Previous, Stage, keep},
     status::{Halt, Problem},
     x509::Certificate,
 };
@@ -36,8 +34,18 @@ use crate::{
         CertificateRotation,
         certificate_rotation::{Algorithm, CreationPolicy, RotationPolicy},
     },
-    cluster::{apply::WriteError, error::message, owner, references},
+    cluster::{
+        apply::last_written,
+        error::message,
+        owner::{self, Refused},
+        references,
+    },
     ids,
+    rollout::{
+        act,
+        change::{Change, Changed},
+        stage::{Base, Keep, Previous, Stage, keep},
+    },
 };
 
 /// The type of the Secrets that are written.
@@ -104,8 +112,7 @@ pub async fn rotate(
         reason: Some(order.reason.to_string()),
         issued_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled: Some(order.requested.into()),
-        changed: stored.memory.changed,
-        interludes: Vec::new(),
+        change: Change { at: stored.memory.change.at, ..Change::default() },
         stage: Stage::Complete,
         fingerprint: None,
         shape: None,
@@ -129,11 +136,8 @@ pub async fn rotate(
 }
 
 /// Since when the stored data is what it is.
-const fn replaced_at(stored: &Stored) -> Option<Timestamp> {
-    match stored.memory.changed {
-        Changed::At(time) => Some(time),
-        Changed::AtCreation | Changed::JustNow => stored.memory.issued_at,
-    }
+fn replaced_at(stored: &Stored) -> Option<Timestamp> {
+    stored.memory.change.at.time().or(stored.memory.issued_at)
 }
 
 /// A key and a certificate for it, verified.
@@ -175,7 +179,7 @@ pub async fn get(context: &Context, namespace: &str, name: &str) -> Result<Optio
 pub async fn previous(context: &Context, rotation: &CertificateRotation) -> Result<(String, Option<Found>), Problem> {
     let name = format!("{}{PREVIOUS}", rotation.spec.secret_name);
     let there = get(context, &rotation.namespace().unwrap_or_default(), &name).await?;
-    let there = there.map(|secret| Found::read(rotation, &name, secret)).transpose()?;
+    let there = there.map(|secret| Found::read(rotation, secret)).transpose()?;
     Ok((name, there))
 }
 
@@ -185,10 +189,13 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
         drop_previous(context, rotation, reason).await?;
         return Ok(None);
     }
-    let (name, there) = previous(context, rotation).await?;
     // A pair that the issuer did not sign is somebody else's: the one before it is still the previous one.
     let ours = reason != Reason::NotTrusted && matches!(super::outputs::read(&stored.data), Pair::Good(..));
     let revision = ours.then_some(stored.memory.revision);
+    if revision.is_none() && !matches!(stored.memory.stage, Stage::Open { .. }) {
+        return Ok(None); // whatever is there stays
+    }
+    let (name, there) = previous(context, rotation).await?;
     let base = match keep(&stored.memory.stage, revision, there.as_ref().and_then(Found::pair), context.clock.now()) {
         Keep::Leave(base) => return Ok(base),
         Keep::Replace(base) => base,
@@ -258,18 +265,18 @@ pub async fn store(
     let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
     memory.fingerprint = fingerprint;
     let Some(read) = &stored.meta else {
-        memory.becomes_new(Changed::AtCreation);
+        memory.change.becomes_new(Changed::AtCreation);
         let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
         return Ok(context.writer.create(secret).await?);
     };
     let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
     if differs {
-        memory.becomes_new(Changed::JustNow);
+        memory.change.becomes_new(Changed::JustNow);
     } else if swapped {
         // The data is right as it stands, and it was somebody else who made it so.
-        memory.becomes_new(last_written(read).map_or(memory.changed, Changed::At));
-    } else if let Some(time) = written_at(read).filter(|_| !memory.is_noted()) {
-        memory.note(time);
+        memory.change.becomes_new(last_written(read).map_or(memory.change.at, Changed::At));
+    } else if let Some(time) = context.writer.wrote_at(read).filter(|_| !memory.change.is_noted()) {
+        memory.change.note(time);
     }
     if (differs || swapped) && memory.rotation == stored.memory.rotation {
         memory.stage = std::mem::take(&mut memory.stage).redressed(replaced_at(stored));
@@ -277,7 +284,7 @@ pub async fn store(
     write(context, rotation, read, &data, memory).await
 }
 
-/// Writes, and a second time where the time of the first has to be written down.
+/// Writes it with what is to be remembered.
 pub async fn write(
     context: &Context,
     rotation: &CertificateRotation,
@@ -285,41 +292,14 @@ pub async fn write(
     data: &SecretData,
     memory: &mut Memory,
 ) -> Result<ObjectMeta, Halt> {
-    let with = |memory: &Memory| secret(rotation, &rotation.spec.secret_name, data, memory, true);
-    let written = context.writer.apply(with(memory), read).await?;
-    let Some(time) = written_at(&written).filter(|_| !memory.is_noted()) else { return Ok(written) };
-    let mut timed = memory.clone();
-    timed.note(time);
-    // It is stored. That the time could not be noted is no failure: whoever looks next notes it.
-    Ok(match context.writer.apply(with(&timed), &written).await {
-        Ok(written) => {
-            *memory = timed;
-            written
-        }
-        Err(error) => {
-            tracing::debug!(%error, secret = rotation.spec.secret_name, "the time of the change is noted later");
-            written
-        }
-    })
-}
-
-/// When we wrote last, as the API server noted it.
-fn written_at(meta: &ObjectMeta) -> Option<Timestamp> {
-    let entries = meta.managed_fields.as_deref().unwrap_or_default().iter();
-    entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER)).filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
-}
-
-/// When anybody wrote last.
-fn last_written(meta: &ObjectMeta) -> Option<Timestamp> {
-    meta.managed_fields.iter().flatten().filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
-}
-
-/// Who else wrote to the Secret since we did, as the API server noted it.
-pub fn last_stranger(meta: &ObjectMeta) -> Option<&str> {
-    let ours = written_at(meta);
-    let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(MANAGER));
-    let last = strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
-    last.manager.as_deref().filter(|_| last.time.as_ref().map(|time| time.0) >= ours)
+    let mut change = memory.change.clone();
+    let with = |change: &Change| {
+        let memory = Memory { change: change.clone(), ..memory.clone() };
+        secret(rotation, &rotation.spec.secret_name, data, &memory, true)
+    };
+    let written = act::store(&context.writer, with, read, &mut change).await?;
+    memory.change = change;
+    Ok(written)
 }
 
 /// How the Secret compares with what the spec wants, given that its pair stays.
@@ -334,11 +314,11 @@ pub enum Looks {
 }
 
 /// Compares.
-pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<Looks, Problem> {
+pub fn looks(context: &Context, rotation: &CertificateRotation, stored: &Stored, material: &Material) -> Result<Looks, Problem> {
     let data = render(rotation, material)?;
     let meta = stored.meta.clone().unwrap_or_default();
     let swapped = stored.memory.fingerprint != material.chain.first().map(Certificate::fingerprint);
-    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || !stored.memory.is_noted() || swapped {
+    if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || !stored.memory.change.is_noted() || swapped {
         return Ok(Looks::Outdated);
     }
     let wanted = secret(rotation, &rotation.spec.secret_name, &SecretData::new(), &stored.memory, true).metadata;
@@ -352,7 +332,7 @@ pub fn looks(rotation: &CertificateRotation, stored: &Stored, material: &Materia
         && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid));
     Ok(match right {
         true => Looks::Right,
-        false if last_stranger(stored.meta.as_ref().unwrap_or(&ObjectMeta::default())).is_some() => Looks::Altered,
+        false if stored.meta.as_ref().is_some_and(|meta| context.writer.last_stranger(meta).is_some()) => Looks::Altered,
         false => Looks::Outdated, // nobody else was there: a spec or an issuer that wants it otherwise
     })
 }
@@ -424,29 +404,12 @@ impl Found {
     }
 
     /// Takes a Secret that was read, and refuses one that is not this resource's, saying whose it is.
-    pub fn read(rotation: &CertificateRotation, name: &str, secret: Secret) -> Result<Self, Problem> {
-        let (meta, type_) = (secret.metadata.clone(), secret.type_.clone().unwrap_or_else(|| "Opaque".into()));
-        let data = references::data(secret);
-        let problem = |reason, message: String| Err(Problem::new(reason, message));
-        if owner::RESERVED_TYPES.contains(&type_.as_str()) {
-            let message = format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another spec.secretName");
-            return problem(Reason::ReservedType, message);
-        }
-        let another = "choose another spec.secretName, or delete the Secret";
-        match owner::of(&meta) {
-            Some(whose) if whose == owned_by(rotation) => {}
-            Some(whose) => return problem(Reason::NotOurs, format!("Secret {name} belongs to {whose}; {another} after that resource")),
-            None => {
-                let message = format!("Secret {name} exists and was not made by Seaworthy; {another} so that it is made anew");
-                return problem(Reason::NotOurs, message);
-            }
-        }
-        if type_ != SECRET_TYPE {
-            let message = format!(
-                "Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {SECRET_TYPE}; delete it so that it is made anew"
-            );
-            return problem(Reason::NotOurs, message);
-        }
+    pub fn read(rotation: &CertificateRotation, secret: Secret) -> Result<Self, Problem> {
+        owner::check(&secret, &owned_by(rotation), SECRET_TYPE, "spec.secretName").map_err(|refused| match refused {
+            Refused::Reserved(message) => Problem::new(Reason::ReservedType, message),
+            Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
+        })?;
+        let (meta, data) = (secret.metadata.clone(), references::data(secret));
         Ok(Self { meta, data })
     }
 }
@@ -469,9 +432,4 @@ pub async fn open<'a>(
     tokio::time::timeout(MOST, open)
         .await
         .unwrap_or_else(|_| Err(IssuerError::Unavailable(format!("the issuer did not answer within {MOST:?}"))))
-}
-
-/// A write that lost a race is no failure worth telling a person about.
-pub fn is_race(error: &WriteError) -> bool {
-    matches!(error, WriteError::Superseded(_) | WriteError::Exists(_) | WriteError::NotLeading)
 }

@@ -8,36 +8,22 @@ use super::{
     issuer::IssuerError,
     memory::Memory,
     reason::Reason,
-    stage::Stage,
     verify::Proof,
 };
 use crate::{
     api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation, RotationStep, RotationStepName},
     cluster::{
-        apply::WriteError,
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
+        halt::{self, Word},
     },
-    rollout::{consumption::Consumption, roll::Rollout},
+    rollout::{consumption::Consumption, roll::Rollout, stage::Stage},
 };
 
 /// What keeps something from being done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Problem {
-    /// The word for it.
-    pub reason: Reason,
-    /// What was tried, on which object, and what to do.
-    pub message: String,
-    /// When to try again, if the other side said so.
-    pub after: Option<SignedDuration>,
-}
+pub type Problem = halt::Problem<Reason>;
 
-impl Problem {
-    /// Without a time to wait.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), after: None }
-    }
-}
+/// Why something was not done.
+pub type Halt = halt::Halt<Reason>;
 
 impl From<IssuerError> for Problem {
     fn from(error: IssuerError) -> Self {
@@ -49,35 +35,9 @@ impl From<IssuerError> for Problem {
     }
 }
 
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Halt {
-    /// Something that a person is told.
-    Problem(Problem),
-    /// What was decided rests on what is not so any more: another version of an object, a lease. Nobody is told; it is read and decided again.
-    Superseded(WriteError),
-}
-
-impl From<Problem> for Halt {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
 impl From<IssuerError> for Halt {
     fn from(error: IssuerError) -> Self {
         Self::Problem(error.into())
-    }
-}
-
-impl From<WriteError> for Halt {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Superseded(_) | WriteError::Exists(_) | WriteError::NotLeading => Self::Superseded(error),
-            WriteError::Refused { .. } | WriteError::Unavailable { .. } => {
-                Self::Problem(Problem::new(Reason::WriteFailed, error.to_string()))
-            }
-        }
     }
 }
 
@@ -334,7 +294,7 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let planned = view.plan.and_then(|plan| plan.next);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
-    let unnoted = (!view.memory.is_noted()).then(|| now + SignedDuration::from_secs(5));
+    let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     let proof = view.proof.as_ref().and_then(|proof| proof.next);
     [planned, rollout, proof, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource,
@@ -47,6 +48,13 @@ pub enum WriteError {
         /// What went wrong.
         message: String,
     },
+}
+
+impl WriteError {
+    /// A write that lost a race is no failure worth telling a person about: it is read and decided again.
+    pub const fn is_race(&self) -> bool {
+        matches!(self, Self::Superseded(_) | Self::Exists(_) | Self::NotLeading)
+    }
 }
 
 /// Writes with one field manager, and only while this process leads.
@@ -259,6 +267,19 @@ impl Writer {
         }
     }
 
+    /// When we wrote to the object of `meta` last, as the API server noted it.
+    pub fn wrote_at(&self, meta: &ObjectMeta) -> Option<Timestamp> {
+        let ours = meta.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(self.manager));
+        ours.filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+    }
+
+    /// Who else wrote to it since, as the API server noted it.
+    pub fn last_stranger<'a>(&self, meta: &'a ObjectMeta) -> Option<&'a str> {
+        let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(self.manager));
+        let last = strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+        last.manager.as_deref().filter(|_| last.time.as_ref().map(|time| time.0) >= self.wrote_at(meta))
+    }
+
     fn params(&self) -> PatchParams {
         PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() }
     }
@@ -278,6 +299,11 @@ impl Writer {
             Err(error) => Err(explain(&format!("{} {name}", K::kind(&())), error)),
         }
     }
+}
+
+/// When anybody wrote to the object of `meta` last.
+pub fn last_written(meta: &ObjectMeta) -> Option<Timestamp> {
+    meta.managed_fields.iter().flatten().filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
 }
 
 /// A patch that is refused with a conflict when the object is another version than the one that was read. Another object of the same name is, too:

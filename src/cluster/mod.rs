@@ -1,9 +1,12 @@
 //! Talking to the API server: what every area shares.
 
 pub mod apply;
+pub mod backoff;
 pub mod conditions;
+pub mod contest;
 pub mod error;
 pub mod events;
+pub mod halt;
 pub mod lanes;
 pub mod lease;
 pub mod owner;

@@ -3,7 +3,7 @@
 //! An annotation names kind and name of the owner, not its uid, so that a restored or re-created resource takes its Secret back; a label
 //! holds a hash of the two for selecting, because label values end at 63 bytes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::ids;
 
@@ -27,4 +27,33 @@ pub fn owner_hash(owner: &str) -> String {
 /// Who owns the object, if one of ours does.
 pub fn of(meta: &ObjectMeta) -> Option<&str> {
     meta.annotations.as_ref()?.get(OWNER).map(String::as_str)
+}
+
+/// Why a Secret is not written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Kubernetes itself fills Secrets of its type.
+    Reserved(String),
+    /// It is somebody else's, or of another type.
+    NotOurs(String),
+}
+
+/// Refuses a Secret that is not `owned_by`, or not of the type `wanted`, saying whose it is and what to do about `field`, which names it.
+pub fn check(secret: &Secret, owned_by: &str, wanted: &str, field: &str) -> Result<(), Refused> {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+    if RESERVED_TYPES.contains(&type_) {
+        return Err(Refused::Reserved(format!(
+            "Secret {name} has the type {type_}, which Kubernetes itself fills; choose another {field}"
+        )));
+    }
+    let another = format!("choose another {field}, or delete the Secret");
+    match of(&secret.metadata) {
+        Some(whose) if whose == owned_by && type_ == wanted => Ok(()),
+        Some(whose) if whose == owned_by => Err(Refused::NotOurs(format!(
+            "Secret {name} has the type {type_}, and the type of a Secret cannot be changed to {wanted}; delete it so that it is made anew"
+        ))),
+        Some(whose) => Err(Refused::NotOurs(format!("Secret {name} belongs to {whose}; {another} after that resource"))),
+        None => Err(Refused::NotOurs(format!("Secret {name} exists and was not made by Seaworthy; {another} so that it is made anew"))),
+    }
 }

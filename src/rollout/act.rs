@@ -1,12 +1,13 @@
 //! Restarts a workload: our annotations on its Pod template and on itself, by server-side apply, so that nobody else's fields are touched.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, core::DynamicObject};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
     budget::Budget,
+    change::Change,
     mark::{Note, PREFIX, annotation},
 };
 use crate::{
@@ -112,6 +113,30 @@ impl Restarter {
         self.writer.apply_part(&api, &workload.name, &described, &body).await?;
         Ok(true)
     }
+}
+
+/// Writes a Secret, and a second time where the time of the first has to be noted with it: `secret` makes it for a change.
+pub async fn store(
+    writer: &Writer,
+    secret: impl Fn(&Change) -> Secret,
+    read: &ObjectMeta,
+    change: &mut Change,
+) -> Result<ObjectMeta, WriteError> {
+    let written = writer.apply(secret(change), read).await?;
+    let Some(time) = writer.wrote_at(&written).filter(|_| !change.is_noted()) else { return Ok(written) };
+    let mut noted = change.clone();
+    noted.note(time);
+    // It is stored. That the time could not be noted is no failure: whoever looks next notes it.
+    Ok(match writer.apply(secret(&noted), &written).await {
+        Ok(written) => {
+            *change = noted;
+            written
+        }
+        Err(error) => {
+            tracing::debug!(%error, secret = written.name, "the time of the change is noted later");
+            written
+        }
+    })
 }
 
 fn ours(annotations: Option<&Value>) -> Map<String, Value> {

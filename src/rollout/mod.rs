@@ -9,7 +9,9 @@
 
 pub mod act;
 pub mod budget;
+pub mod change;
 pub mod consumption;
 pub mod decide;
 pub mod mark;
 pub mod roll;
+pub mod stage;

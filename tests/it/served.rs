@@ -8,10 +8,14 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, PostParams},
 };
-use seaworthy::{api::CertificateRotation, certificates::x509::Certificate};
+use seaworthy::{
+    api::CertificateRotation,
+    certificates::{verify::Networks, x509::Certificate},
+    clock::Clock,
+};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, condition, eventually, try_command};
+use crate::support::{Cluster, Namespace, Operator, Postgres, condition, eventually, try_command};
 
 /// The shared cluster, if it has a node.
 async fn node() -> Option<Cluster> {
@@ -193,6 +197,28 @@ async fn one_that_reloads_by_itself_is_not_restarted() {
         .until("web", "it is refused", |object| condition(object, "Ready").is_some_and(|(_, _, said)| said.contains("--verify-networks")))
         .await;
     assert_eq!(condition(&said, "Ready").unwrap().1, "NotServed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_postgresql_that_is_reloaded_by_hand() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("postgres").await;
+    let server = Postgres::start();
+    let loopback = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let names = vec![namespace.name.clone()];
+    let _operator = Operator::start_within(cluster.operator.clone(), names, &namespace.name, (Clock::default(), loopback));
+    let tls = json!({"address": format!("127.0.0.1:{}", server.port), "serverName": "a.example", "startTls": "postgres", "timeout": "1h"});
+    namespace.create("web", json!({"verify": {"tls": tls}})).await;
+    let said = namespace.says("web", "Reconciling", "True", "Verifying").await;
+    assert!(said.contains("the PostgreSQL server does not offer TLS"), "{said}");
+    let serve = async || server.serve(&namespace.text("web-tls", "tls.crt").await, &namespace.text("web-tls", "tls.key").await);
+    serve().await;
+    let first = namespace.until("web", "PostgreSQL serves it", |object| is_served(object, "1/1", 1)).await;
+    namespace.annotate("web", "seaworthy.dev/rotate", "1").await;
+    let said = namespace.says("web", "Reconciling", "True", "Verifying").await;
+    assert!(said.contains(&format!("serves the certificate with serial number {}", serial_of(&first))), "{said}");
+    serve().await;
+    namespace.until("web", "PostgreSQL serves the second one", |object| is_served(object, "1/1", 2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

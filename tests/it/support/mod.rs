@@ -5,6 +5,7 @@ mod control_plane;
 mod faults;
 mod log;
 mod operator;
+mod postgres;
 
 use std::{future::Future, time::Duration};
 
@@ -12,6 +13,7 @@ pub use cluster::{Cluster, Namespace, condition};
 pub use control_plane::ControlPlane;
 pub use faults::{Fault, Faults};
 pub use operator::Operator;
+pub use postgres::Postgres;
 
 /// Long enough for a loaded machine; what takes longer has not happened.
 pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -29,6 +29,11 @@ impl Operator {
 
     /// The same with a clock that has been moved already.
     pub fn start_with(client: Client, namespaces: Vec<String>, operator_namespace: &str, clock: Clock) -> Self {
+        Self::start_within(client, namespaces, operator_namespace, (clock, Networks::default()))
+    }
+
+    /// The same, which may shake hands in `networks` too.
+    pub fn start_within(client: Client, namespaces: Vec<String>, operator_namespace: &str, (clock, networks): (Clock, Networks)) -> Self {
         let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
         let settings = Settings {
             areas: Area::ALL.to_vec(),
@@ -40,7 +45,7 @@ impl Operator {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
             restarts: Limits::default(),
-            verify_networks: Networks::default(),
+            verify_networks: networks,
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),
         };

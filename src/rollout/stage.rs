@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::memory::time;
+use super::change::time;
 use crate::cluster::conditions::cut;
 
 /// How far a rotation is.
