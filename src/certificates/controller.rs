@@ -183,7 +183,8 @@ async fn pursue(context: &Context, rotation: &CertificateRotation) -> Result<Vie
     let end = match observe(context, rotation, &mut view).await {
         Ok(stored) => {
             let end = advance(context, rotation, &stored, &mut view).await;
-            if let Err(Halt::Problem(_)) = &end {
+            // What is changed by somebody else all the time is nothing to go on with.
+            if matches!(&end, Err(Halt::Problem(problem)) if problem.reason != Reason::Contested) {
                 deliver::carry_on(context, rotation, stored, &mut view).await?;
             }
             end
@@ -291,11 +292,11 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         // What the Secret looks like does not wait; the chain does, as it may already be another issuer's.
         Action::WaitUntil(_) => {
             let delivered = keep(context, rotation, stored, None, &mut view.memory).await?;
-            deliver(context, rotation, delivered.as_ref(), &times, view).await
+            deliver(context, rotation, delivered.as_ref(), Some(&times), view).await
         }
         Action::Keep => {
             let delivered = keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
-            deliver(context, rotation, delivered.as_ref(), &times, view).await?;
+            deliver(context, rotation, delivered.as_ref(), Some(&times), view).await?;
             opened.map(|_| ()).map_err(Halt::from)
         }
         Action::Rotate => {
@@ -319,7 +320,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
             let plan = judge(&pair, &memory);
             (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
             (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
-            deliver(context, rotation, Some(&Delivered { material, meta }), &times, view).await
+            deliver(context, rotation, Some(&Delivered { material, meta }), Some(&times), view).await
         }
     }
 }
@@ -334,12 +335,11 @@ async fn keep(
 ) -> Result<Option<Delivered>, Halt> {
     let (Some(mut material), Some(meta)) = (Material::stored(&stored.data), &stored.meta) else { return Ok(None) };
     // What was put back, and is from a CA of before, keeps the chain that it had.
-    let signed = |issuer: &&dyn OpenIssuer| match (&issuer.authority().ca, material.chain.first()) {
-        (Some(ca), Some(leaf)) => leaf.is_signed_by(ca),
-        (None, Some(leaf)) => leaf.is_signed_by(leaf),
-        (_, None) => false,
+    let knows = |issuer: &&dyn OpenIssuer| match &issuer.authority().ca {
+        Some(ca) => material.roots.contains(&ca.to_pem()) || material.chain.iter().any(|known| known.der() == ca.der()),
+        None => material.chain.first().is_some_and(|leaf| leaf.is_signed_by(leaf)),
     };
-    let issuer = issuer.filter(|issuer| !memory.stage.is_rolled_back() || signed(issuer));
+    let issuer = issuer.filter(|issuer| !memory.stage.is_rolled_back() || knows(issuer));
     if let Some(bundle) = issuer.zip(material.chain.first()).and_then(|(issuer, leaf)| issuer.bundle(leaf)) {
         material.surround(bundle);
     }

@@ -53,21 +53,29 @@ pub async fn carry_on(context: &Context, rotation: &CertificateRotation, stored:
     let ours = fingerprint == view.memory.fingerprint && matches!(view.pair, Some(Pair::Good(..)));
     let as_wanted =
         rotate::render(rotation, &material).is_ok_and(|data| data.iter().all(|(key, value)| stored.data.get(key) == Some(value)));
-    let Some(meta) = stored.meta.filter(|_| ours && as_wanted) else { return Ok(()) };
-    let times = Times::parse(&rotation.spec, context.clock.now()).unwrap_or_default();
-    match deliver(context, rotation, Some(&Delivered { material, meta }), &times, view).await {
+    let Some(mut meta) = stored.meta.clone().filter(|_| ours && as_wanted) else { return Ok(()) };
+    let go_on = async {
+        if !view.memory.change.is_noted() {
+            is_current(context, rotation).await?;
+            meta = rotate::store(context, rotation, &stored, &material, &mut view.memory).await?;
+        }
+        let times = Times::parse(&rotation.spec, context.clock.now()).ok();
+        deliver(context, rotation, Some(&Delivered { material, meta }), times.as_ref(), view).await
+    };
+    match Box::pin(go_on).await {
         Err(Halt::Superseded(error)) => Err(error),
         // The first problem is the one that is told.
         Ok(()) | Err(Halt::Problem(_)) => Ok(()),
     }
 }
 
-/// Restarts who is next; when all have it, says so; when one failed, puts the pair of before back.
+/// Restarts who is next; when all have it, says so; when one failed, puts the pair of before back. Without `times`, which cannot be read, nobody
+/// can tell that a window is open.
 pub async fn deliver(
     context: &Context,
     rotation: &CertificateRotation,
     delivered: Option<&Delivered>,
-    times: &Times,
+    times: Option<&Times>,
     view: &mut View,
 ) -> Result<(), Halt> {
     let (Some(delivered), Some(changed)) = (delivered, view.memory.change.since(view.created)) else { return Ok(()) };
@@ -118,10 +126,11 @@ async fn told(context: &Context, rotation: &CertificateRotation, begun: &[String
 }
 
 /// When restarts may begin, if that is later than now.
-fn opens(times: &Times, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
+fn opens(times: Option<&Times>, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
     if memory.stage.is_rolled_back() {
         return None; // it is urgent that they get back what they can live with
     }
+    let Some(times) = times else { return Some(now + SignedDuration::from_hours(24)) };
     // What could not wait for the window to be issued does not wait for it to be used.
     let waits = |issued: Timestamp| times.opens(issued).is_none();
     times.opens(now).filter(|_| memory.issued_at.is_none_or(waits))

@@ -278,7 +278,9 @@ pub async fn store(
     } else if let Some(time) = context.writer.wrote_at(read).filter(|_| !memory.change.is_noted()) {
         memory.change.note(time);
     }
-    if (differs || swapped) && memory.rotation == stored.memory.rotation {
+    if swapped && memory.stage.is_rolled_back() {
+        memory.stage = Stage::Complete; // it is not what was put back any more
+    } else if (differs || swapped) && memory.rotation == stored.memory.rotation {
         memory.stage = std::mem::take(&mut memory.stage).redressed(replaced_at(stored));
     }
     write(context, rotation, read, &data, memory).await
@@ -396,8 +398,10 @@ impl Found {
     pub fn pair(&self) -> Option<Previous> {
         match super::outputs::read(&self.data) {
             Pair::Good(certificate, _) => {
-                let revision = Memory::read(self.meta.annotations.as_ref()).revision;
-                Some(Previous { revision, end: certificate.not_after })
+                let memory = Memory::read(self.meta.annotations.as_ref());
+                // Another one than was kept there was put there by somebody else.
+                let ours = memory.fingerprint.is_none_or(|known| known == certificate.fingerprint());
+                ours.then_some(Previous { revision: memory.revision, end: certificate.not_after })
             }
             _ => None,
         }

@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use zeroize::Zeroize;
 
-use super::{error::message, lease::Leadership};
+use super::{conditions::bounded, error::message, lease::Leadership};
 
 /// Why a write was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,7 +270,7 @@ impl Writer {
     /// When we wrote to the object of `meta` last, as the API server noted it.
     pub fn wrote_at(&self, meta: &ObjectMeta) -> Option<Timestamp> {
         let ours = meta.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(self.manager));
-        ours.filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+        ours.filter_map(|entry| bounded(entry.time.as_ref()?.0)).max()
     }
 
     /// Who else wrote to it since, as the API server noted it.
@@ -303,7 +303,7 @@ impl Writer {
 
 /// When anybody wrote to the object of `meta` last.
 pub fn last_written(meta: &ObjectMeta) -> Option<Timestamp> {
-    meta.managed_fields.iter().flatten().filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+    meta.managed_fields.iter().flatten().filter_map(|entry| bounded(entry.time.as_ref()?.0)).max()
 }
 
 /// A patch that is refused with a conflict when the object is another version than the one that was read. Another object of the same name is, too:

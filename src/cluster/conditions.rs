@@ -54,6 +54,12 @@ pub fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
+/// A time that can be calculated with: strangers may write any, and arithmetic at the ends of the calendar panics.
+pub fn bounded(time: Timestamp) -> Option<Timestamp> {
+    const LAST: i64 = 221_845_392_000; // the year 9000
+    (0..LAST).contains(&time.as_second()).then_some(time)
+}
+
 /// The beginning of `text`, at most `most` bytes, cut between characters.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::consumption::{self, Interlude, Since};
+use crate::cluster::conditions::bounded;
 
 const CHANGED: &str = "seaworthy.dev/data-changed-at";
 const TAKEN_BACK: &str = "seaworthy.dev/taken-back";
@@ -31,10 +32,9 @@ pub enum Changed {
     At(Timestamp),
 }
 
-/// A time that can be calculated with: whoever may write the Secret may write any time, and arithmetic at the ends of the calendar panics.
+/// A time as we write it.
 pub fn time(text: &str) -> Option<Timestamp> {
-    const LAST: i64 = 221_845_392_000; // the year 9000
-    text.parse().ok().filter(|time: &Timestamp| (0..LAST).contains(&time.as_second()))
+    text.parse().ok().and_then(bounded)
 }
 
 impl Changed {

@@ -99,6 +99,8 @@ fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) ->
         // What is stopped in the middle is not waited for in vain.
         Workload { held: Some(why), .. } => State::Skipped((*why).into()),
         _ if now < until => State::Rolling(until),
+        // What its controller calls complete has not failed; that Pods of before are known still may be a watch that is late.
+        _ if workload.progress.is_complete() => State::Skipped("it has Pods of before its restart".into()),
         _ => unhealthy(workload, terms),
     }
 }
@@ -129,7 +131,7 @@ fn not_begun(workload: &Workload, terms: &Terms<'_>, now: Timestamp) -> State {
 /// Times of the API server are whole seconds. In the second of the change, others of the same workload's Secrets may still change; from the next one
 /// on, one restart brings them all. Clocks that differ are no reason to wait for longer.
 fn together(changed: Timestamp, now: Timestamp) -> Timestamp {
-    let next = changed + SignedDuration::from_secs(1);
+    let next = changed.checked_add(SignedDuration::from_secs(1)).unwrap_or(changed);
     if changed <= now && now < next { next } else { now }
 }
 
@@ -272,9 +274,15 @@ mod tests {
             ),
             (
                 "too late, and a Pod says why",
-                |w| marked(Workload { trouble: Some("CrashLoopBackOff".into()), ..w }, -600),
+                |w| {
+                    marked(
+                        Workload { trouble: Some("CrashLoopBackOff".into()), progress: Progress { available: 1, ..w.progress }, ..w },
+                        -600,
+                    )
+                },
                 State::Failed("it was not healthy within 10m: CrashLoopBackOff".into()),
             ),
+            ("too late, and complete all the same", |w| marked(w, -600), State::Skipped("it has Pods of before its restart".into())),
             (
                 "in trouble, and there is time",
                 |w| marked(Workload { trouble: Some("CrashLoopBackOff".into()), ..w }, -5),
@@ -306,7 +314,10 @@ mod tests {
     #[test]
     fn one_after_the_other_or_all_at_once() {
         let (due, rolling) = (workload, || marked(workload(), -5));
-        let (current, failed) = (|| Workload { stale: 0, ..workload() }, || marked(workload(), -601));
+        let (current, failed) = (
+            || Workload { stale: 0, ..workload() },
+            || marked(Workload { progress: Progress { available: 1, ..workload().progress }, ..workload() }, -601),
+        );
         let later = || Workload { restarted: Some(at(-20)), ..workload() };
         for (workloads, in_order, at_once) in [
             (vec![], Plan::Done, Plan::Done),

@@ -240,6 +240,12 @@ impl Roller {
                     self.restarter.restart(value.namespace, &workload.owner, value.secret, &done).await?;
                     self.restarter.budget.give_back(place);
                 }
+                // What is stopped in the middle is done as far as we are concerned: who goes on with it later is not late.
+                (State::Skipped(_), Some(note)) if workload.held.is_some() && !note.done => {
+                    let done = Note { done: true, ..note.clone() };
+                    self.restarter.restart(value.namespace, &workload.owner, value.secret, &done).await?;
+                    self.restarter.budget.give_back(place);
+                }
                 (State::Due(_) | State::Rolling(_), _) => {}
                 _ => self.restarter.budget.give_back(place),
             }

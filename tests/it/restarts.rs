@@ -457,6 +457,19 @@ async fn restarts_wait_for_the_window_too() {
     });
     waits.await;
     assert_eq!(world.restarts("a").await.0, 0);
+    // A window that cannot be read is not open.
+    world.namespace.change("web", json!({"window": {"schedule": "when it suits"}})).await;
+    world.namespace.says("web", "Stalled", "True", "InvalidSpec").await;
+    world.namespace.annotate("web", "seaworthy.dev/look", "0").await;
+    world.namespace.change("web", json!({"window": {"schedule": schedule}})).await;
+    world
+        .namespace
+        .until("web", "it waits again", |object| {
+            condition(object, "Ready").is_some_and(|(_, _, said)| said.contains("restarts wait for the window, until"))
+                && condition(object, "Stalled").is_none()
+        })
+        .await;
+    assert_eq!(world.restarts("a").await.0, 0);
     operator.clock.advance(jiff::SignedDuration::from_hours(23));
     world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
     eventually("a is restarted in the window", || async { if world.restarts("a").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } })

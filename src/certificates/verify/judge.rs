@@ -25,8 +25,6 @@ pub struct Proof {
     pub next: Option<Timestamp>,
 }
 
-/// So long a proof holds; it is taken again then.
-const HOLDS: SignedDuration = SignedDuration::from_hours(1);
 /// While servers have time left.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// Later.
@@ -47,6 +45,8 @@ pub struct Question {
     pub consumers: i64,
     /// How long they may take.
     pub timeout: SignedDuration,
+    /// How long a proof holds; it is taken again then.
+    pub holds: SignedDuration,
 }
 
 /// What is known without asking: what was said before, if it was about the same. `next` is absent if it is time to ask.
@@ -60,7 +60,7 @@ pub fn known(before: Option<&Verification>, asked: &Question, now: Timestamp) ->
     verification.failing_since = bounded(verification.failing_since);
     let until = verification.failing_since.as_ref().map(|since| since.0 + asked.timeout);
     let served = verification.verified_at.is_some() && until.is_none_or(|until| now < until);
-    let holds = if verification.consumers == asked.consumers { HOLDS } else { AGAIN };
+    let holds = if verification.consumers == asked.consumers { asked.holds } else { AGAIN };
     let holds = verification.verified_at.as_ref().filter(|_| until.is_none()).map(|at| at.0 + holds).filter(|end| *end > now);
     let told = verification.message.clone();
     let (waiting, failed) = match until {
@@ -138,7 +138,13 @@ mod tests {
     }
 
     fn about(fingerprint: &str) -> Question {
-        Question { fingerprint: fingerprint.into(), question: "q".into(), consumers: 2, timeout: SignedDuration::from_mins(1) }
+        Question {
+            fingerprint: fingerprint.into(),
+            question: "q".into(),
+            consumers: 2,
+            timeout: SignedDuration::from_mins(1),
+            holds: SignedDuration::from_hours(1),
+        }
     }
 
     fn seen(wrong: &[&str]) -> Seen {

@@ -35,6 +35,7 @@ use crate::{
     cluster::references::{NamespaceSecrets, ReadSecrets},
     ids,
     inventory::template::Source,
+    schedule::jitter,
 };
 
 /// What the endpoints showed.
@@ -50,6 +51,10 @@ pub struct Seen {
 const AT_A_TIME: usize = 32;
 /// All of them together end within this: who asks holds a worker of the run loop.
 const MOST: Duration = Duration::from_secs(20);
+/// So long a proof holds, and up to a quarter longer; it is taken again then.
+const HOLDS: SignedDuration = SignedDuration::from_hours(1);
+/// Who finds all turns taken comes again after this, and up to six times as late: so that many who wait do not crowd.
+const WAIT: SignedDuration = SignedDuration::from_secs(5);
 /// So many resources ask at a time.
 const ASKERS: usize = 4;
 
@@ -74,7 +79,7 @@ impl Turns {
         if let Some(soonest) = soonest {
             return Err(soonest);
         }
-        let permit = self.askers.try_acquire().map_err(|_| now + SignedDuration::from_secs(1))?;
+        let permit = self.askers.try_acquire().map_err(|_| now + WAIT + jitter(uid, WAIT * 5))?;
         last.insert(uid.into(), now);
         Ok(permit)
     }
@@ -123,8 +128,9 @@ pub fn question(context: &Context, rotation: &CertificateRotation, verify: &Veri
     let ready = consumers.iter().flat_map(|consumer| &consumer.pods).filter(|(_, pod)| pod.ready).count();
     let timeout = verify.tls.as_ref().map_or_else(five_minutes, |tls| tls.timeout).min(api::Duration::hours(24));
     let name = address::server_name(&rotation.spec, verify.tls.as_ref());
+    let holds = HOLDS + jitter(&rotation.uid().unwrap_or_default(), HOLDS / 4);
     let question = ids::hash(serde_json::to_string(&(verify, name)).unwrap_or_default().as_bytes());
-    Question { fingerprint, question, consumers: i64::try_from(ready).unwrap_or(i64::MAX), timeout: timeout.signed() }
+    Question { fingerprint, question, consumers: i64::try_from(ready).unwrap_or(i64::MAX), timeout: timeout.signed(), holds }
 }
 
 async fn endpoints(context: &Context, rotation: &CertificateRotation, verify: &Verify) -> Result<Vec<Endpoint>, String> {
