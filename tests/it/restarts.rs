@@ -346,6 +346,38 @@ async fn what_somebody_pauses_undoes_or_makes_by_hand_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pauses_in_the_middle_and_goes_on_later_is_not_late() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::new(&cluster, json!({"discover": true}), &["a"], "a").await;
+    world.settled("2/2").await;
+    world.rotate("1").await;
+    world.crashes("a").await;
+    let pause = async |paused: bool| {
+        let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
+        world.deployments.patch("a", &PatchParams::default(), &patch).await.unwrap();
+    };
+    let says = async |what: &str| {
+        let said =
+            |object: &seaworthy::api::CertificateRotation| condition(object, "Ready").is_some_and(|(_, _, said)| said.contains(what));
+        world.namespace.until("web", what, said).await
+    };
+    pause(true).await;
+    says("Deployment a: it is paused").await;
+    eventually("its restart is over for us", || async {
+        let found = world.deployments.get("a").await.map_err(|error| error.to_string())?;
+        let note = found.annotations().get("restart.seaworthy.dev/secret.web-tls").cloned().unwrap_or_default();
+        if note.ends_with(" done") { Ok(()) } else { Err(note) }
+    })
+    .await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(1));
+    pause(false).await;
+    world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
+    let object = says("Deployment a: it has Pods of before its restart").await;
+    assert!(condition(&object, "Stalled").is_none(), "nothing was taken back");
+    assert_eq!(object.status.unwrap().revision, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
     let (_own, cluster) = ControlPlane::start().await;
     for done in [false, true] {
