@@ -40,6 +40,7 @@ remove_from_current() {
 }
 cleanup() {
   trap - EXIT INT TERM
+  [ -z "${SLEEPER:-}" ] || kill "$SLEEPER" 2> /dev/null || true
   [ -z "$OPERATOR_PID" ] || { kill "$OPERATOR_PID" 2> /dev/null && wait "$OPERATOR_PID" 2> /dev/null; } || true
   case $MODE in
     node) [ -z "${LOCKED:-}" ] || tests/cluster/down.sh ;;
@@ -146,4 +147,4 @@ if [ -n "${ONCE:-}" ]; then
   exit 0
 fi
 echo "Ctrl-C ends it and leaves nothing behind."
-while :; do sleep 3600 & wait $!; done
+while :; do sleep 3600 9>&- & SLEEPER=$!; wait $SLEEPER; done # without the lock: what a signal leaves behind would hold it
