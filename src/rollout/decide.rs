@@ -94,10 +94,10 @@ fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) ->
     match workload {
         _ if workload.stale == 0 && (note.done || !carries) => State::Current,
         _ if !carries => State::Skipped("its restart was undone by somebody".into()),
-        _ if note.done => State::Skipped("it has Pods of before its restart".into()),
         _ if workload.stale == 0 && workload.progress.is_complete() => State::Finished,
         // What is stopped in the middle is not waited for in vain.
         Workload { held: Some(why), .. } => State::Skipped((*why).into()),
+        _ if note.done => State::Skipped("it has Pods of before its restart".into()),
         _ if now < until => State::Rolling(until),
         // What its controller calls complete has not failed; that Pods of before are known still may be a watch that is late.
         _ if workload.progress.is_complete() => State::Skipped("it has Pods of before its restart".into()),
@@ -294,6 +294,12 @@ mod tests {
                 State::Skipped("its restart was undone by somebody".into()),
             ),
             ("undone, and its Pods are new all the same", |w| Workload { mark: None, stale: 0, ..marked(w, -5) }, State::Current),
+            (
+                "paused in the middle, and noted",
+                |w| Workload { held: Some("it is paused"), ..done(w) },
+                State::Skipped("it is paused".into()),
+            ),
+            ("gone on with later", done, State::Skipped("it has Pods of before its restart".into())),
             ("paused in the middle", |w| marked(Workload { held: Some("it is paused"), ..w }, -5), State::Skipped("it is paused".into())),
         ];
         for (what, change, wanted) in rows {
