@@ -24,6 +24,7 @@ use kube::{
 };
 use seaworthy::api::CertificateRotation;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use self::support::{Operator, PARALLEL};
 
@@ -49,8 +50,12 @@ async fn main() {
 
     let seen = Arc::new(Mutex::new(Seen::default()));
     let playing = tokio::spawn(world.play(seen.clone()));
-    let changed = tokio::spawn(changed(Api::namespaced(client.clone(), NAMESPACE)));
-    tokio::time::sleep(Duration::from_secs(1)).await; // both watches have begun
+    let (begun, watching) = oneshot::channel();
+    let changed = tokio::spawn(changed(Api::namespaced(client.clone(), NAMESPACE), begun));
+    watching.await.unwrap();
+    while seen.lock().unwrap().known < WORKLOADS {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let rotate = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/rotate": "now"}}}));
     rotations.patch("web", &PatchParams::default(), &rotate).await.unwrap();
     let changed = changed.await.unwrap();
@@ -71,6 +76,7 @@ async fn main() {
 
 #[derive(Default)]
 struct Seen {
+    known: usize,
     first: Option<Instant>,
     open: HashSet<String>,
     most: usize,
@@ -78,11 +84,13 @@ struct Seen {
     done: usize,
 }
 
-/// When the Secret changed, as a watch tells it.
-async fn changed(secrets: Api<PartialObjectMeta<Secret>>) -> Instant {
+/// When the Secret changed, as a watch tells it; `begun` hears of the first that it tells.
+async fn changed(secrets: Api<PartialObjectMeta<Secret>>, begun: oneshot::Sender<()>) -> Instant {
+    let mut begun = Some(begun);
     let events = watcher(secrets, watcher::Config::default().fields("metadata.name=web-tls")).applied_objects();
     let mut events = std::pin::pin!(events);
     while let Some(secret) = events.try_next().await.unwrap() {
+        begun.take().map(|begun| begun.send(()));
         if secret.annotations().get("seaworthy.dev/revision").is_some_and(|revision| revision == "2") {
             break;
         }
@@ -152,6 +160,7 @@ impl World {
                 let new =
                     annotations.is_some_and(|annotations| annotations.contains_key(MARK)) && generation != deployment.metadata.generation;
                 let mut seen = seen.lock().unwrap();
+                seen.known += 1;
                 // Its generation grows with a note of its own, too; it is made anew once.
                 if !new || !seen.open.insert(deployment.name_any()) {
                     return Ok(None);

@@ -77,6 +77,12 @@ impl Budget {
         taken.entry((namespace.into(), workload.clone())).or_insert_with(|| Place { asker: asker.into(), until });
     }
 
+    /// Of what is being restarted for `asker`, only these: what is not there any more does not keep its place.
+    pub fn keep(&self, namespace: &str, asker: &str, workloads: &[&Owner]) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|(place, workload), held| **place != *namespace || *held.asker != *asker || workloads.contains(&workload));
+    }
+
     /// It is not being restarted for `asker` any more.
     pub fn give_back(&self, (namespace, workload, asker): (&str, &Owner, &str)) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +115,12 @@ mod tests {
         budget.give_back(("a", &one, "s"));
         assert!(budget.take(("c", &one, "s"), at(100), at(0)));
         assert!(budget.take(("d", &one, "s"), at(100), at(50)), "whose time is over has no place any more");
+        budget.keep("d", "other", &[]);
+        budget.keep("d", "s", &[&one]);
+        assert!(!budget.take(("d", &two, "s"), at(100), at(50)), "it is there still");
+        budget.keep("d", "s", &[]);
+        assert!(budget.take(("d", &two, "s"), at(100), at(50)), "it is gone, and its place is free");
+        budget.give_back(("d", &two, "s"));
         budget.hold(("e", &one, "s"), at(100));
         assert!(!budget.take(("f", &one, "s"), at(100), at(50)));
     }

@@ -231,17 +231,16 @@ impl Roller {
 
     /// Places in the budget for what goes on, and none for what does not; what is finished is noted.
     async fn settle(&self, value: &Value<'_>, workloads: &[Workload], states: &[State]) -> Result<(), WriteError> {
+        let there: Vec<&Owner> = workloads.iter().filter(|workload| workload.exists).map(|workload| &workload.owner).collect();
+        self.restarter.budget.keep(value.namespace, value.secret, &there);
         for (workload, state) in workloads.iter().zip(states) {
             let place = (value.namespace, &workload.owner, value.secret);
             match (state, &workload.note) {
                 (State::Rolling(until), Some(_)) => self.restarter.budget.hold(place, *until),
-                (State::Finished, Some(note)) => {
-                    let done = Note { done: true, ..note.clone() };
-                    self.restarter.restart(value.namespace, &workload.owner, value.secret, &done).await?;
-                    self.restarter.budget.give_back(place);
-                }
-                // What is stopped in the middle is done as far as we are concerned: who goes on with it later is not late.
-                (State::Skipped(_), Some(note)) if workload.held.is_some() && !note.done => {
+                // What is stopped in the middle is over for us, too: who goes on with it later is not late.
+                (State::Finished | State::Skipped(_), Some(note))
+                    if *state == State::Finished || (workload.held.is_some() && !note.done) =>
+                {
                     let done = Note { done: true, ..note.clone() };
                     self.restarter.restart(value.namespace, &workload.owner, value.secret, &done).await?;
                     self.restarter.budget.give_back(place);

@@ -15,4 +15,5 @@ mod inventory;
 mod lifecycle;
 mod refusals;
 mod restarts;
+mod rollbacks;
 mod served;

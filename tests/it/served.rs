@@ -200,6 +200,25 @@ async fn one_that_reloads_by_itself_is_not_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_to_know_its_clients() {
+    let Some(cluster) = node().await else { return };
+    let namespace = cluster.namespace("clients").await;
+    let _operator = cluster.operator(&namespace);
+    namespace.create("root", json!({"isCA": true, "usages": ["cert sign"], "commonName": "Root", "dnsNames": null})).await;
+    let by_root = json!({"ca": {"secretName": "root-tls"}});
+    namespace.create("client", json!({"issuer": by_root, "usages": ["digital signature", "client auth"]})).await;
+    let tls = json!({"address": "knows:443", "serverName": "a.example"});
+    namespace.create("web", json!({"issuer": by_root, "verify": {"tls": tls}})).await;
+    serve(&namespace, "knows", 1, &["-clients"]).await;
+    let asks = |object: &CertificateRotation| {
+        condition(object, "Ready").is_some_and(|(_, _, said)| said.contains("set verify.tls.clientSecretName"))
+    };
+    namespace.until("web", "it says what is missing", asks).await;
+    namespace.change("web", json!({"verify": {"tls": {"clientSecretName": "client-tls"}}})).await;
+    namespace.until("web", "it is served to who is known", |object| is_served(object, "1/1", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_postgresql_that_is_reloaded_by_hand() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("postgres").await;

@@ -8,22 +8,24 @@ mod address;
 mod endpoints;
 mod handshake;
 mod judge;
+mod turns;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, pki_types::ServerName, sign::CertifiedKey};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::CertifiedKey,
+};
+use zeroize::Zeroize;
 
 pub use self::{
     address::Networks,
     judge::{Proof, Question, interval, judge, known},
+    turns::Turns,
 };
 use self::{address::Target, endpoints::Endpoint, handshake::Terms};
 use super::{controller::Context, issuer::SecretData, outputs, x509::Certificate};
@@ -53,37 +55,6 @@ const AT_A_TIME: usize = 32;
 const MOST: Duration = Duration::from_secs(20);
 /// So long a proof holds, and up to a quarter longer; it is taken again then.
 const HOLDS: SignedDuration = SignedDuration::from_hours(1);
-/// Who finds all turns taken comes again after this, and up to six times as late: so that many who wait do not crowd.
-const WAIT: SignedDuration = SignedDuration::from_secs(5);
-/// So many resources ask at a time.
-const ASKERS: usize = 4;
-
-/// Who may ask, and when: servers that do not answer hold up nobody else, and are not asked at each event of a Pod.
-pub struct Turns {
-    askers: Semaphore,
-    last: Mutex<HashMap<String, Timestamp>>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self { askers: Semaphore::new(ASKERS), last: Mutex::default() }
-    }
-}
-
-impl Turns {
-    /// The turn of the resource `uid`, which asks again after `interval` at the soonest. Err: when to try again.
-    pub fn take(&self, uid: &str, interval: SignedDuration, now: Timestamp) -> Result<SemaphorePermit<'_>, Timestamp> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.retain(|_, asked| now.duration_since(*asked).abs() < SignedDuration::from_hours(1));
-        let soonest = last.get(uid).map(|asked| *asked + interval).filter(|soonest| *soonest > now);
-        if let Some(soonest) = soonest {
-            return Err(soonest);
-        }
-        let permit = self.askers.try_acquire().map_err(|_| now + WAIT + jitter(uid, WAIT * 5))?;
-        last.insert(uid.into(), now);
-        Ok(permit)
-    }
-}
 
 /// Asks every endpoint for the certificate of `data`.
 pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Verify, data: &SecretData, now: Timestamp) -> Seen {
@@ -178,8 +149,6 @@ async fn terms(context: &Context, rotation: &CertificateRotation, tls: Option<&V
 }
 
 async fn client_certificate(context: &Context, namespace: &str, secret: &str) -> Result<Arc<CertifiedKey>, String> {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    use zeroize::Zeroize;
     let data = NamespaceSecrets::new(context.client.clone(), namespace)
         .secret(secret)
         .await

@@ -1,7 +1,8 @@
 // Command tlsserver is what uses certificates in tests and in the demo:
 //
-//	tlsserver serve [-reload] [-refuse NAME]    serves /tls on :8443; -refuse ends it if the certificate has that DNS name
-//	tlsserver watch HOST:PORT...                shakes hands with each of them all the time, and prints how many failed
+//	tlsserver serve [-reload] [-refuse NAME] [-clients]    serves /tls on :8443; -refuse ends it if the certificate has that DNS name,
+//	                                                       -clients wants certificates that /tls/ca.crt has signed
+//	tlsserver watch HOST:PORT...                           shakes hands with each of them all the time, and prints how many failed
 package main
 
 import (
@@ -32,7 +33,7 @@ func main() {
 		go watch(os.Args[2:])
 		<-signals
 	default:
-		fail("usage: tlsserver serve [-reload] [-refuse NAME] | watch HOST:PORT...")
+		fail("usage: tlsserver serve [-reload] [-refuse NAME] [-clients] | watch HOST:PORT...")
 	}
 }
 
@@ -48,6 +49,7 @@ func serve(arguments []string) {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	reload := flags.Bool("reload", false, "read the pair at each handshake, not only at the start")
 	refuse := flags.String("refuse", "", "do not live with a certificate that has this DNS name")
+	clients := flags.Bool("clients", false, "want a client certificate that ca.crt has signed")
 	_ = flags.Parse(arguments)
 	pair := load()
 	if leaf, err := x509.ParseCertificate(pair.Certificate[0]); err == nil && *refuse != "" && slices.Contains(leaf.DNSNames, *refuse) {
@@ -59,6 +61,14 @@ func serve(arguments []string) {
 		}
 		return pair, nil
 	}}
+	if *clients {
+		roots, err := os.ReadFile("/tls/ca.crt")
+		if err != nil {
+			fail(err.Error())
+		}
+		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		config.ClientCAs.AppendCertsFromPEM(roots)
+	}
 	listener, err := tls.Listen("tcp", ":8443", config)
 	if err != nil {
 		fail(err.Error())

@@ -6,6 +6,7 @@ mod faults;
 mod log;
 mod operator;
 mod postgres;
+mod workloads;
 
 use std::{future::Future, time::Duration};
 
@@ -14,6 +15,7 @@ pub use control_plane::ControlPlane;
 pub use faults::{Fault, Faults};
 pub use operator::Operator;
 pub use postgres::Postgres;
+pub use workloads::{World, deployment, next_second};
 
 /// Long enough for a loaded machine; what takes longer has not happened.
 pub const PATIENCE: Duration = Duration::from_mins(1);
