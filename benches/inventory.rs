@@ -87,7 +87,7 @@ async fn is_ready(address: &str) -> bool {
 async fn look_up(client: Client) {
     const TIMES: usize = 20_000;
     let inventory = Inventory::default();
-    let follow = tokio::spawn(inventory.clone().follow(client, None, |_, _| {}));
+    let follow = tokio::spawn(inventory.clone().follow(client, None, |_| {}));
     inventory.filled().await;
     let asked: Vec<(String, Source)> = (0..TIMES)
         .map(|number| number * 7919 % DEPLOYMENTS)

@@ -8,11 +8,8 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    certificates::{
-        self,
-        area::{Parts, Rotations},
-        verify::Networks,
-    },
+    area::Parts,
+    certificates::{self, area::Rotations, verify::Networks},
     clock::Clock,
     cluster::{
         conditions::{READY, STALLED, is_true},
@@ -23,6 +20,7 @@ use crate::{
     },
     inventory::{self, Inventory},
     rollout::budget::{Budget, Limits},
+    secrets,
     server::{self, readiness::Readiness},
     telemetry::{
         audit::Audit,
@@ -35,16 +33,19 @@ use crate::{
 pub enum Area {
     /// CertificateRotation and CertificateIssuer.
     Certificates,
+    /// SecretRotation and SecretStore.
+    Secrets,
 }
 
 impl Area {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Certificates];
+    pub const ALL: &[Self] = &[Self::Certificates, Self::Secrets];
 
     /// What it may do in the cluster.
     pub const fn permissions(self) -> &'static [Permission] {
         match self {
             Self::Certificates => certificates::permissions::PERMISSIONS,
+            Self::Secrets => secrets::permissions::PERMISSIONS,
         }
     }
 
@@ -96,21 +97,26 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let election = CancellationToken::new();
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
     let mut rotations = Vec::new();
-    let budget = Budget::new(settings.restarts);
+    let parts = parts(&client, &settings, &leadership, &readiness, &metrics);
     for scope in scopes(&settings) {
         let inventory = Inventory::default();
         let mut hears = Vec::new();
         if settings.areas.contains(&Area::Certificates) {
-            let parts = Parts { budget: budget.clone(), ..parts(&client, &settings, &leadership, &readiness, &metrics) };
-            let running = certificates::area::run(parts, scope.as_deref(), inventory.clone(), stop.clone());
-            rotations.push(running.rotations);
-            hears.push(running.users_changed);
+            let parts = parts(certificates::controller::KIND);
+            let running =
+                certificates::area::run(&parts, settings.verify_networks.clone(), scope.as_deref(), inventory.clone(), stop.clone());
+            rotations.push(running.store);
+            hears.push(running.hear);
             areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
+        }
+        if settings.areas.contains(&Area::Secrets) {
+            let running = secrets::area::run(&parts(secrets::controller::KIND), scope.as_deref(), inventory.clone(), stop.clone());
+            hears.push(running.hear);
+            areas.spawn(until_stopped("the secrets area", running.work, stop.clone()));
         }
         let (place, filled) = (scope.as_deref().map(|namespace| format!(" in {namespace}")).unwrap_or_default(), inventory.clone());
         readiness.wait_for(&format!("the inventory{place}"), async move { filled.filled().await });
-        let follow =
-            inventory.follow(client.clone(), scope, move |namespace, source| hears.iter().for_each(|hear| hear(namespace, source)));
+        let follow = inventory.follow(client.clone(), scope, move |news| hears.iter().for_each(|hear| hear(news)));
         let stopped = stop.clone();
         let follow = async move {
             tokio::select! {
@@ -179,30 +185,42 @@ fn scopes(settings: &Settings) -> Vec<Option<String>> {
     if settings.namespaces.is_empty() {
         return vec![None];
     }
-    tracing::info!("limited to namespaces: cluster-scoped kinds (CertificateIssuer) are off");
+    tracing::info!("limited to namespaces: cluster-scoped kinds (CertificateIssuer, SecretStore) are off");
     settings.namespaces.iter().cloned().map(Some).collect()
 }
 
-fn parts(client: &Client, settings: &Settings, leadership: &Leadership, readiness: &Readiness, metrics: &Metrics) -> Parts {
-    let steps = Steps::new(certificates::controller::KIND, metrics.clone());
-    #[cfg(feature = "testing")]
-    let steps = match &settings.failpoint {
-        Some(failpoint) => steps.with_failpoint(failpoint.clone()),
-        None => steps,
-    };
-    Parts {
+/// What an area gets, by its kind.
+fn parts(
+    client: &Client,
+    settings: &Settings,
+    leadership: &Leadership,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) -> impl Fn(&'static str) -> Parts + use<> {
+    let parts = Parts {
         client: client.clone(),
         leadership: leadership.clone(),
         clock: settings.clock.clone(),
         metrics: metrics.clone(),
         audit: Audit::new(&settings.identity),
         events: Events::new(client.clone(), &settings.identity),
-        steps,
+        steps: Steps::new("", metrics.clone()),
         readiness: readiness.clone(),
         operator_namespace: settings.operator_namespace.clone(),
         concurrency: settings.concurrency,
-        budget: Budget::default(),
-        verify_networks: settings.verify_networks.clone(),
+        budget: Budget::new(settings.restarts),
+    };
+    let metrics = metrics.clone();
+    #[cfg(feature = "testing")]
+    let failpoint = settings.failpoint.clone();
+    move |kind| {
+        let steps = Steps::new(kind, metrics.clone());
+        #[cfg(feature = "testing")]
+        let steps = match &failpoint {
+            Some(failpoint) => steps.with_failpoint(failpoint.clone()),
+            None => steps,
+        };
+        Parts { steps, ..parts.clone() }
     }
 }
 

@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | [`api`] | the custom resources: data only, one file per kind |
 //! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
+//! | [`secrets`] | area: values synced from stores, generated, rotated, pushed back |
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
 //! | [`rollout`] | who consumes a value, whether they have the one that is there now, and who is restarted so that they do |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
 //! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
 //! | [`cli`] | one file per subcommand |
+//! | [`area`] | what every area gets from the process, and gives to it |
 //! | [`app`] | the composition root: the only file that knows every part |
 //!
 //! Each area does the same four steps in files of the same names: observe (`controller.rs`), decide (`decide.rs`, pure), act, report.
@@ -19,6 +21,7 @@
 
 pub mod api;
 pub mod app;
+pub mod area;
 pub mod certificates;
 pub mod cli;
 pub mod clock;
@@ -27,6 +30,7 @@ pub mod ids;
 pub mod inventory;
 pub mod rollout;
 pub mod schedule;
+pub mod secrets;
 pub mod server;
 pub mod telemetry;
 #[cfg(feature = "testing")]

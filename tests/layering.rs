@@ -66,6 +66,9 @@ fn what_is_pure_does_no_io_and_has_no_clock() {
             || ["issuer", "request", "keys", "x509", "sign", "status", "memory", "outputs", "index", "reason", "constraints"]
                 .iter()
                 .any(|name| path == format!("src/certificates/{name}.rs"))
+            || ["store", "property", "template", "pattern", "compose", "generate", "memory", "status", "index", "reason"]
+                .iter()
+                .any(|name| path == format!("src/secrets/{name}.rs"))
     };
     forbid(
         pure,
@@ -78,23 +81,29 @@ fn what_is_pure_does_no_io_and_has_no_clock() {
 fn the_core_does_not_know_the_areas() {
     forbid(
         |path| path.starts_with("src/cluster/") || path.starts_with("src/inventory/"),
-        &["crate::certificates"],
+        &["crate::certificates", "crate::secrets"],
         "areas use the core, not the other way round",
     );
 }
 
 #[test]
+fn no_area_knows_another() {
+    forbid(|path| path.starts_with("src/certificates/"), &["crate::secrets"], "areas do not use each other");
+    forbid(|path| path.starts_with("src/secrets/"), &["crate::certificates"], "areas do not use each other");
+}
+
+#[test]
 fn an_adapter_imports_no_other_adapter() {
-    let adapters: Vec<String> =
-        sources("src/certificates/issuers").into_iter().map(|(path, _)| path).filter(|path| !path.ends_with("mod.rs")).collect();
-    assert!(adapters.len() >= 2);
-    for (path, text) in sources("src/certificates/issuers") {
-        for other in adapters.iter().filter(|other| **other != path && !path.ends_with("mod.rs")) {
-            let module = other.rsplit('/').next().unwrap().trim_end_matches(".rs");
-            assert!(
-                !code(&text).contains(&format!("issuers::{module}")) && !code(&text).contains(&format!("super::{module}")),
-                "{path} imports {other}"
-            );
+    for folder in ["certificates/issuers", "secrets/stores"] {
+        let all = sources(&format!("src/{folder}"));
+        let adapters: Vec<&String> = all.iter().map(|(path, _)| path).filter(|path| !path.ends_with("mod.rs")).collect();
+        assert!(adapters.len() >= 2);
+        for (path, text) in all.iter().filter(|(path, _)| !path.ends_with("mod.rs")) {
+            for other in adapters.iter().filter(|other| **other != path) {
+                let module = other.rsplit('/').next().unwrap().trim_end_matches(".rs");
+                let names = [format!("{}::{module}", folder.rsplit('/').next().unwrap()), format!("super::{module}")];
+                assert!(!names.iter().any(|name| code(text).contains(name)), "{path} imports {other}");
+            }
         }
     }
 }

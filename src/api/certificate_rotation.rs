@@ -7,7 +7,13 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use super::x509::{Algorithm, Encoding, NameConstraintItem, NameConstraints, PrivateKey, RotationPolicy, Subject, Usage};
-use super::{Duration, restart::Restart, schedule::Window, verify::Verify};
+use super::{
+    Duration,
+    restart::Restart,
+    schedule::Window,
+    status::{Consumers, LastFailure},
+    verify::Verify,
+};
 use crate::certificates::issuers::IssuerSpec;
 
 /// A certificate that is kept valid in a Secret of the same namespace.
@@ -281,20 +287,6 @@ pub struct CertificateRotationStatus {
     pub last_failure: Option<LastFailure>,
 }
 
-/// Pods that use a Secret, and whether they are younger than its value.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-pub struct Consumers {
-    /// `CURRENT/TOTAL`.
-    pub summary: String,
-    /// How many use it.
-    pub total: i64,
-    /// How many have the value that is there now.
-    pub current: i64,
-    /// The names of those that may still run the one before, at most ten.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stale: Vec<String>,
-}
-
 /// Handshakes with the endpoints that have to serve the certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -361,16 +353,4 @@ pub enum RotationStepName {
     Verified,
     /// The pair of before was put back.
     RolledBack,
-}
-
-/// A failed attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LastFailure {
-    /// When.
-    pub time: Time,
-    /// The same word as in the condition.
-    pub reason: String,
-    /// What was tried, on which object, and what to do about it.
-    pub message: String,
 }

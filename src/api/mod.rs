@@ -7,8 +7,12 @@
 pub mod certificate_issuer;
 pub mod certificate_rotation;
 pub mod duration;
+pub mod generator;
 pub mod restart;
 pub mod schedule;
+pub mod secret_rotation;
+pub mod secret_store;
+pub mod status;
 pub mod verify;
 pub mod x509;
 
@@ -18,6 +22,8 @@ use kube::CustomResourceExt;
 pub use certificate_issuer::CertificateIssuer;
 pub use certificate_rotation::CertificateRotation;
 pub use duration::Duration;
+pub use secret_rotation::SecretRotation;
+pub use secret_store::SecretStore;
 
 /// The API group of every kind.
 pub const GROUP: &str = "seaworthy.dev";
@@ -25,9 +31,15 @@ pub const GROUP: &str = "seaworthy.dev";
 /// Annotation of a user's object: any new value asks for a rotation now.
 pub const ROTATE_ANNOTATION: &str = "seaworthy.dev/rotate";
 
+/// Annotation of a user's object: any new value asks to read the store now.
+pub const REFRESH_ANNOTATION: &str = "seaworthy.dev/refresh";
+
 /// All CustomResourceDefinitions, in the order of their file names in `crds/`.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [CertificateIssuer::crd(), CertificateRotation::crd()].into_iter().map(with_initial_status).collect()
+    [CertificateIssuer::crd(), CertificateRotation::crd(), SecretRotation::crd(), SecretStore::crd()]
+        .into_iter()
+        .map(with_initial_status)
+        .collect()
 }
 
 /// Gives a new object `status.observedGeneration: -1`, so that kstatus (Flux, Helm) sees "not looked at yet" from its first moment on

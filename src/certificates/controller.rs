@@ -9,7 +9,6 @@ use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 use super::{
     decide::{Action, Observed, Pair, Times, decide, next_renewal},
     deliver::{self, Delivered, deliver},
-    index::Shared,
     issuer::{IssuerError, OpenIssuer},
     memory::Memory,
     outputs::{self, Material},
@@ -31,6 +30,7 @@ use crate::{
         error::message,
         events::{Events, Note},
         halt::Word,
+        index::Shared,
         run::{Done, Guarded},
         steps::Steps,
         unreadable,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::{index::Shared, issuer::Issuer, reason::Reason, rotate, status::Problem};
+use super::{issuer::Issuer, reason::Reason, rotate, status::Problem};
 use crate::{
     api::{CertificateIssuer, certificate_issuer::CertificateIssuerStatus},
     clock::Clock,
@@ -14,6 +14,7 @@ use crate::{
         backoff::{Failures, retry_after},
         conditions::{self, Finding, READY, STALLED, seconds},
         halt::Word,
+        index::Shared,
         references::NamespaceSecrets,
         run::{Done, Guarded},
         unreadable,
@@ -65,7 +66,7 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, findings(&seen), generation, now),
         kind: kind.map(ToOwned::to_owned),
-        certificates: i64::try_from(context.index.read(|index| index.users_of_issuer(&object.name_any()).len())).ok(),
+        certificates: i64::try_from(context.index.read(|index| index.users_of(&object.name_any()).len())).ok(),
         not_after: seen.not_after.map(seconds),
     };
     let api: Api<PartialObjectMeta<CertificateIssuer>> = Api::all(context.client.clone());

@@ -12,13 +12,8 @@ pub const PERMISSIONS: &[Permission] = &[
         verbs: &["get", "list", "watch"],
     },
     Permission { scope: Scope::Namespaces, api_groups: &["seaworthy.dev"], resources: &["certificaterotations/status"], verbs: &["patch"] },
-    // Reads of CAs and pairs, the metadata watch, and the pairs that are written; delete is for `history: 0`.
-    Permission {
-        scope: Scope::Namespaces,
-        api_groups: &[""],
-        resources: &["secrets"],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
-    },
+    // Reads of CAs and pairs, and the pairs that are written; delete is for `history: 0`.
+    Permission { scope: Scope::Namespaces, api_groups: &[""], resources: &["secrets"], verbs: &["get", "create", "patch", "delete"] },
     // Restarts: our annotations on a Pod template. The key of the marks lies in the operator's namespace.
     Permission {
         scope: Scope::Namespaces,
@@ -37,6 +32,4 @@ pub const PERMISSIONS: &[Permission] = &[
         verbs: &["get", "list", "watch"],
     },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["certificateissuers/status"], verbs: &["patch"] },
-    // Their labels decide where an issuer may be used.
-    Permission { scope: Scope::Cluster, api_groups: &[""], resources: &["namespaces"], verbs: &["list", "watch"] },
 ];

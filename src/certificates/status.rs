@@ -11,7 +11,10 @@ use super::{
     verify::Proof,
 };
 use crate::{
-    api::certificate_rotation::{CertificateRotationStatus, Consumers, LastFailure, LastRotation, RotationStep, RotationStepName},
+    api::{
+        certificate_rotation::{CertificateRotationStatus, LastRotation, RotationStep, RotationStepName},
+        status::{Consumers, LastFailure},
+    },
     cluster::{
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
         halt::{self, Word},

@@ -72,7 +72,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let namespace = arguments.namespace.unwrap_or(default);
     let inventory = Inventory::default();
     tokio::select! {
-        () = inventory.clone().follow(client, Some(namespace.clone()), |_, _| {}) => {}
+        () = inventory.clone().follow_users(client, namespace.clone()) => {}
         filled = tokio::time::timeout(MOST, inventory.filled()) => {
             filled.map_err(|_| Failure::Unreachable(format!("what runs in namespace {namespace} could not be listed within {MOST:?}")))?;
         }

@@ -20,12 +20,12 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What it does.
-    #[arg(long, env = "SEAWORTHY_AREAS", value_delimiter = ',', value_enum, default_value = "certificates")]
+    #[arg(long, env = "SEAWORTHY_AREAS", value_delimiter = ',', value_enum, default_value = "certificates,secrets")]
     areas: Vec<Area>,
     /// Only these namespaces; cluster-scoped kinds are then off. Default: all.
     #[arg(long, env = "SEAWORTHY_NAMESPACES", value_delimiter = ',')]
     namespaces: Vec<String>,
-    /// Its own namespace: the Lease, and the Secrets of CertificateIssuers. Default: the Pod's, else the kubeconfig's.
+    /// Its own namespace: the Lease, and the Secrets of CertificateIssuers and SecretStores. Default: the Pod's, else the kubeconfig's.
     #[arg(long, env = "POD_NAMESPACE")]
     operator_namespace: Option<String>,
     /// Its name in the Lease, in events and audit lines. Default: the host name.

@@ -18,7 +18,7 @@ pub mod template;
 mod watch;
 pub mod workloads;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{
     FutureExt,
@@ -27,21 +27,24 @@ use futures::{
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Pod, ServiceAccount},
+        core::v1::{Namespace, Pod, Secret, ServiceAccount},
         networking::v1::Ingress,
     },
 };
-use kube::{Api, Client, Resource, core::DynamicObject};
-
-pub use self::{
-    facts::{Change, Facts, Key},
-    watch::Followed,
+use kube::{
+    Api, Client, Resource,
+    core::{DynamicObject, PartialObjectMeta},
 };
+
+pub use self::facts::{Change, Facts, Key};
 use self::{
     facts::{Fact, Term},
+    namespaces::NamespaceLabels,
     pods::PodFact,
     references::ReferenceFact,
+    secrets::SecretFact,
     template::Source,
+    watch::Followed,
     workloads::WorkloadFact,
 };
 
@@ -54,44 +57,85 @@ pub struct Inventory {
     accounts: Facts<ReferenceFact>,
     ingresses: Facts<ReferenceFact>,
     gateways: Facts<ReferenceFact>,
+    /// Secrets, by their metadata.
+    pub secrets: Facts<SecretFact>,
+    /// Labels of the Namespaces; none where only one of them is followed.
+    pub namespaces: Facts<NamespaceLabels>,
 }
 
-/// Hears that the users of something are others than they were.
-pub type Hear = Arc<dyn Fn(&str, &Source) + Send + Sync>;
+/// What has changed.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// In this namespace, this is used by others than before, or otherwise.
+    Users(&'a str, &'a Source),
+    /// In this namespace, the Secret of this name came, changed or went.
+    Secret(&'a str, &'a str),
+    /// The Namespace came, went, or has other labels.
+    Namespace(&'a str),
+}
+
+/// Hears what has changed.
+pub type Hear = Arc<dyn Fn(News<'_>) + Send + Sync>;
 
 impl Inventory {
-    /// Follows everything, in one namespace or in all. `changed` hears the namespace and what is used, for each object that used it before or does
-    /// now. Runs until it is dropped.
-    pub async fn follow(self, client: Client, namespace: Option<String>, changed: impl Fn(&str, &Source) + Send + Sync + 'static) {
-        let place = Place { client, namespace };
-        let hear: Hear = Arc::new(changed);
+    /// Follows everything, in one namespace or in all. Of what an object uses, `hear` hears for each that used it before or does now. Runs until it
+    /// is dropped.
+    pub async fn follow(self, client: Client, namespace: Option<String>, hear: impl Fn(News<'_>) + Send + Sync + 'static) {
+        let (place, hear): (_, Hear) = (Place { client, namespace }, Arc::new(hear));
+        let mut watches = self.users(&place, &hear);
+        let heard = hear.clone();
+        let changed = move |change: &Change<SecretFact>| heard(News::Secret(&change.key.0, &change.key.1));
+        let what = Followed { kind: "Secret", optional: false };
+        watches.push(self.secrets.follow(place.metadata::<Secret>(), what, |secret| Some(SecretFact::of(secret)), changed).boxed());
+        if place.namespace.is_none() {
+            let api = Api::<PartialObjectMeta<Namespace>>::all(place.client);
+            let changed = move |change: &Change<NamespaceLabels>| hear(News::Namespace(&change.key.1));
+            let what = Followed { kind: "Namespace", optional: false };
+            watches.push(self.namespaces.follow(api, what, |object| Some(namespaces::labels(object)), changed).boxed());
+        } else {
+            self.namespaces.replace(HashMap::new());
+        }
+        select_all(watches).await;
+    }
+
+    /// The same, but for Secrets and Namespaces: who uses what can be told without the right to read Secrets.
+    pub async fn follow_users(self, client: Client, namespace: String) {
+        self.secrets.replace(HashMap::new());
+        self.namespaces.replace(HashMap::new());
+        select_all(self.users(&Place { client, namespace: Some(namespace) }, &(Arc::new(|_: News<'_>| {}) as Hear))).await;
+    }
+
+    /// The watches of what uses something.
+    fn users(&self, place: &Place, hear: &Hear) -> Vec<BoxFuture<'static, ()>> {
+        let this = self.clone();
         let (pods, templates) = (pods::Reader::default(), Arc::new(workloads::Reader::default()));
         let required = |kind| Followed { kind, optional: false };
         let mut watches: Vec<BoxFuture<'static, ()>> = vec![
-            self.pods.follow(place.of::<Pod>(), required("Pod"), move |pod| Some(pods.read(pod)), tell(&hear)).boxed(),
-            self.accounts.follow(place.of::<ServiceAccount>(), required("ServiceAccount"), references::of_account, tell(&hear)).boxed(),
-            self.ingresses.follow(place.of::<Ingress>(), required("Ingress"), references::of_ingress, tell(&hear)).boxed(),
-            self.gateways
+            this.pods.follow(place.of::<Pod>(), required("Pod"), move |pod| Some(pods.read(pod)), tell(hear)).boxed(),
+            this.accounts.follow(place.of::<ServiceAccount>(), required("ServiceAccount"), references::of_account, tell(hear)).boxed(),
+            this.ingresses.follow(place.of::<Ingress>(), required("Ingress"), references::of_ingress, tell(hear)).boxed(),
+            this.gateways
                 .follow(
                     place.dynamic(&references::gateways()),
                     Followed { kind: "Gateway", optional: true },
                     references::of_gateway,
-                    tell(&hear),
+                    tell(hear),
                 )
                 .boxed(),
         ];
-        for (kind, facts) in workloads::KINDS.iter().zip(self.workloads) {
+        for (kind, facts) in workloads::KINDS.iter().zip(this.workloads) {
             let templates = templates.clone();
             let what = Followed { kind: kind.kind, optional: kind.optional };
             let read = move |object: &DynamicObject| templates.read(kind, object);
-            watches.push(facts.follow(place.dynamic(&kind.resource()), what, read, tell(&hear)).boxed());
+            watches.push(facts.follow(place.dynamic(&kind.resource()), what, read, tell(hear)).boxed());
         }
-        select_all(watches).await;
+        watches
     }
 
     /// Returns when everything was listed, as far as it is there.
     pub async fn filled(&self) {
         futures::join!(self.pods.filled(), self.accounts.filled(), self.ingresses.filled(), self.gateways.filled());
+        futures::join!(self.secrets.filled(), self.namespaces.filled());
         for facts in &self.workloads {
             facts.filled().await;
         }
@@ -132,6 +176,13 @@ impl Place {
         }
     }
 
+    fn metadata<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<PartialObjectMeta<K>> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
     fn dynamic(&self, resource: &kube::core::ApiResource) -> Api<DynamicObject> {
         match &self.namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
@@ -156,7 +207,7 @@ fn tell<F: Fact>(hear: &Hear) -> impl Fn(&Change<F>) + Send + Sync + use<F> {
         sources.sort();
         sources.dedup();
         for source in sources {
-            hear(&change.key.0, &source);
+            hear(News::Users(&change.key.0, &source));
         }
     }
 }

@@ -8,9 +8,12 @@ const fn look(api_groups: &'static [&'static str], resources: &'static [&'static
     Permission { scope: Scope::Namespaces, api_groups, resources, verbs: LOOK }
 }
 
-/// The rules. Secrets and Namespaces are watched by the areas that need them.
+/// The rules.
 pub const PERMISSIONS: &[Permission] = &[
-    look(&[""], &["pods", "serviceaccounts"]),
+    // Of Secrets only the metadata is asked for; Kubernetes has no right for that alone.
+    look(&[""], &["pods", "serviceaccounts", "secrets"]),
+    // Their labels decide where a cluster-scoped issuer or store may be used.
+    Permission { scope: Scope::Cluster, api_groups: &[""], resources: &["namespaces"], verbs: LOOK },
     look(&["apps"], &["deployments", "statefulsets", "daemonsets", "replicasets"]),
     look(&["batch"], &["jobs", "cronjobs"]),
     look(&["argoproj.io"], &["rollouts"]),

@@ -1,8 +1,11 @@
 //! Restarts a workload: our annotations on its Pod template and on itself, by server-side apply, so that nobody else's fields are touched.
 
+use std::sync::Arc;
+
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, core::DynamicObject};
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::{
@@ -37,6 +40,8 @@ pub struct Restarter {
     client: Client,
     writer: Writer,
     operator_namespace: String,
+    /// Read once: should it be lost, marks change, and nothing is restarted for it.
+    key: Arc<OnceCell<Zeroizing<Vec<u8>>>>,
     /// How many at a time.
     pub budget: Budget,
 }
@@ -45,11 +50,15 @@ impl Restarter {
     /// Only while this process leads.
     pub fn new(client: Client, leadership: Leadership, operator_namespace: &str, budget: Budget) -> Self {
         let writer = Writer::new(client.clone(), leadership, MANAGER);
-        Self { client, writer, operator_namespace: operator_namespace.into(), budget }
+        Self { client, writer, operator_namespace: operator_namespace.into(), key: Arc::default(), budget }
     }
 
     /// The key of the marks.
     pub async fn key(&self) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+        self.key.get_or_try_init(|| self.read_key()).await.cloned()
+    }
+
+    async fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, WriteError> {
         let name = format!("Secret {}/{KEY_SECRET}", self.operator_namespace);
         let unavailable = |message: String| WriteError::Unavailable { object: name.clone(), message };
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.operator_namespace);

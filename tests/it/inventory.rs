@@ -173,7 +173,7 @@ fn said(inventory: &Inventory, namespace: &str) -> Said {
 async fn fresh(cluster: &Cluster, namespace: &Namespace) -> Inventory {
     let inventory = Inventory::default();
     tokio::select! {
-        () = inventory.clone().follow(cluster.client.clone(), Some(namespace.name.clone()), |_, _| {}) => {}
+        () = inventory.clone().follow(cluster.client.clone(), Some(namespace.name.clone()), |_| {}) => {}
         () = inventory.filled() => {}
     }
     inventory
@@ -185,7 +185,7 @@ async fn two_thousand_changes_and_an_api_server_that_is_restarted() {
     let (own, cluster) = ControlPlane::start().await;
     let namespace = cluster.namespace("random").await;
     let inventory = Inventory::default();
-    let follow = || tokio::spawn(inventory.clone().follow(cluster.operator.clone(), None, |_, _| {}));
+    let follow = || tokio::spawn(inventory.clone().follow(cluster.operator.clone(), None, |_| {}));
     let mut following = follow();
     inventory.filled().await;
     let mut dice = Dice(0x5eed_cafe);

@@ -17,3 +17,4 @@ mod refusals;
 mod restarts;
 mod rollbacks;
 mod served;
+mod sync;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the pinned servers and tools that are named, each once, into the cache folder, and prints where they are.
 #
-#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool
+#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool vault
 #
 # A tool lives in $SEAWORTHY_CACHE/NAME-VERSION/ and nowhere else; deleting that folder builds it again. Needs Go and the Go module proxy.
 set -euo pipefail
@@ -44,6 +44,7 @@ build_cni() {
 build_coredns() { (cd "$TOOLS/../cluster/coredns" && go build -ldflags '-s -w' -o "$OUT/coredns" .); }
 build_pause() { go build -ldflags '-s -w' -o "$OUT/pause" "$TOOLS/../cluster/pause/main.go"; }
 build_tlsserver() { go build -ldflags '-s -w' -o "$OUT/tlsserver" "$TOOLS/../cluster/tlsserver/main.go"; }
+build_vault() { (cd "$TOOLS/../servers/vault" && go build -ldflags '-s -w' -o "$OUT/vault" .); }
 build_mkimage() { go build -ldflags '-s -w' -o "$OUT/mkimage" "$TOOLS/../../image/mkimage.go"; }
 build_helm() { install -ldflags '-s -w' "helm.sh/helm/v4/cmd/helm@v$HELM_VERSION"; }
 build_kubeconform() {
@@ -65,7 +66,7 @@ build_schemas() {
 
 # What a cold build takes on two free cores, so that a person knows whether to wait.
 estimate() {
-  case $1 in kube) echo "5 to 10 min" ;; containerd | coredns | helm | promtool) echo "2 to 4 min" ;; *) echo "under 1 min" ;; esac
+  case $1 in kube | vault) echo "5 to 10 min" ;; containerd | coredns | helm | promtool) echo "2 to 4 min" ;; *) echo "under 1 min" ;; esac
 }
 
 mkdir -p "$SEAWORTHY_CACHE"

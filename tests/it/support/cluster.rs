@@ -199,7 +199,8 @@ impl Drop for Namespace {
         if std::thread::panicking() {
             // A thread of its own, because this one is inside a runtime.
             let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap_or_default();
-            let arguments = ["--kubeconfig", &kubeconfig, "-n", &self.name, "get", "certificaterotations,events", "-o", "yaml"];
+            let arguments =
+                ["--kubeconfig", &kubeconfig, "-n", &self.name, "get", "certificaterotations,secretrotations,events", "-o", "yaml"];
             let output = std::process::Command::new("kubectl").args(arguments).output();
             let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
             eprintln!(

@@ -6,6 +6,7 @@ mod faults;
 mod log;
 mod operator;
 mod postgres;
+mod secrets;
 mod workloads;
 
 use std::{future::Future, time::Duration};
@@ -15,6 +16,7 @@ pub use control_plane::ControlPlane;
 pub use faults::{Fault, Faults};
 pub use operator::Operator;
 pub use postgres::Postgres;
+pub use secrets::{Rotations, said};
 pub use workloads::{World, deployment, next_second};
 
 /// Long enough for a loaded machine; what takes longer has not happened.

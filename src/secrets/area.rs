@@ -1,0 +1,163 @@
+//! What the area watches, and what wakes what.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt,
+    future::{join_all, select_all},
+};
+use kube::{Api, runtime::reflector::Store};
+use tokio_util::sync::CancellationToken;
+
+use super::{controller, fetch::Stores, index::entry, resolve::ClusterStores, store::Store as _, store_controller};
+use crate::{
+    api::{SecretRotation, SecretStore},
+    area::{Parts, Running},
+    cluster::{
+        apply::Writer,
+        backoff::Failures,
+        contest::Contest,
+        index::{Key, Shared},
+        noticed,
+        run::{Guarded, Kind, Settings},
+    },
+    inventory::{Inventory, News, template::Source},
+    rollout::{act::Restarter, roll::Roller},
+};
+
+/// The field manager of everything that this area writes.
+pub const MANAGER: &str = "seaworthy-secrets";
+
+/// How often values that nobody has come for are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// The caches of one scope, for who counts and shows.
+pub type Rotations = Store<Guarded<SecretRotation>>;
+
+/// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
+pub fn run(parts: &Parts, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Rotations> {
+    let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
+    let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let rotations = Kind::<SecretRotation>::new(api, leadership.clone());
+    let shared = namespace.is_none().then(|| Kind::<SecretStore>::new(Api::all(client), leadership));
+    let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
+    parts.readiness.wait_for(&format!("SecretRotations{place}"), rotations.filled());
+    if let Some(shared) = &shared {
+        parts.readiness.wait_for("SecretStores", shared.filled());
+    }
+
+    let (index, waker, store) = (Shared::default(), rotations.waker.clone(), rotations.store.clone());
+    let stores = {
+        let waker = waker.clone();
+        Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| waker.wake(Some(&key.0), &key.1)))
+    };
+    let cluster_stores = shared.as_ref().map(|shared| ClusterStores {
+        store: shared.store.clone(),
+        namespaces: inventory.namespaces.clone(),
+        operator_namespace: parts.operator_namespace.clone(),
+    });
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone()), cluster_stores));
+    let named = shared.as_ref().map(|shared| noticed::Named {
+        waker: shared.waker.clone(),
+        store: shared.store.clone(),
+        operator_namespace: parts.operator_namespace.clone(),
+        secrets: |store| store.spec.store.secrets(),
+    });
+    let (writer, facts) = (context.writer.clone(), inventory.secrets.clone());
+    let news = move |namespace: &str, name: &str| {
+        facts.get(namespace, name).is_none_or(|fact| writer.just_written(namespace, name).as_deref() != Some(&fact.resource_version))
+    };
+    let secret_changed = noticed::of_secret(index.clone(), waker.clone(), named, news);
+    let hear = {
+        let (index, waker) = (index.clone(), waker.clone());
+        move |news: News<'_>| match news {
+            News::Secret(namespace, name) => secret_changed(namespace, name),
+            News::Users(namespace, Source::Secret(name)) => {
+                for (namespace, name) in index.read(|index| index.writers_of_secret(namespace, name)) {
+                    waker.wake_soon(Some(&namespace), &name);
+                }
+            }
+            News::Users(..) => {}
+            News::Namespace(name) => noticed::wake_all(&waker, index.read(|index| index.with_name_in(name))),
+        }
+    };
+
+    let settings = |first| Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone(), stop: stop.clone(), first };
+    let (shared_waker, listed) = (shared.as_ref().map(|shared| shared.waker.clone()), shared.as_ref().map(Kind::filled));
+    let mut loops = Vec::new();
+    if let Some(shared) = shared {
+        let store_context = Arc::new(store_context(parts, &index));
+        let noticed = noticed::of_named_kind(index.clone(), waker.clone());
+        loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
+    }
+    // Who uses a Secret cannot be told before the inventory is filled; whether a store allows a namespace, not before they are listed, too.
+    let first = async move {
+        inventory.filled().await;
+        if let Some(listed) = listed {
+            listed.await;
+        }
+    };
+    let noticed = noticed::of_own_kind(index, waker, shared_waker, entry);
+    loops.push(rotations.run(settings(first.boxed()), context, noticed, controller::reconcile).boxed());
+    // On `stop` each loop ends when what is under way is done, and all of them are waited for; then what stores have lent to us is given back.
+    let work = async move {
+        let swept = stores.clone();
+        let sweep = async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                swept.sweep();
+            }
+        };
+        let ended = tokio::select! {
+            ended = select_all(loops) => ended,
+            never = sweep => never,
+        };
+        let ((), _, rest) = ended;
+        if stop.is_cancelled() {
+            join_all(rest).await;
+            stores.close().await;
+        } else {
+            tracing::error!("a run loop of the secrets area ended");
+        }
+    };
+    Running { store, hear: Arc::new(hear), work: work.boxed() }
+}
+
+fn store_context(parts: &Parts, index: &Shared) -> store_controller::Context {
+    store_controller::Context {
+        client: parts.client.clone(),
+        writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
+        clock: parts.clock.clone(),
+        index: index.clone(),
+        operator_namespace: parts.operator_namespace.clone(),
+        failures: Failures::default(),
+    }
+}
+
+fn rotation_context(
+    parts: &Parts,
+    index: &Shared,
+    (inventory, stores): (Inventory, Stores),
+    cluster_stores: Option<ClusterStores>,
+) -> controller::Context {
+    controller::Context {
+        writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
+        client: parts.client.clone(),
+        events: parts.events.clone(),
+        audit: parts.audit.clone(),
+        metrics: parts.metrics.clone(),
+        steps: parts.steps.clone(),
+        clock: parts.clock.clone(),
+        index: index.clone(),
+        cluster_stores,
+        stores,
+        failures: Failures::default(),
+        races: Failures::default(),
+        roller: Roller {
+            inventory,
+            restarter: Restarter::new(parts.client.clone(), parts.leadership.clone(), &parts.operator_namespace, parts.budget.clone()),
+            steps: parts.steps.clone(),
+        },
+        contest: Contest::default(),
+    }
+}

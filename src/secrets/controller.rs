@@ -1,0 +1,451 @@
+//! SecretRotation: observe, decide, act, report.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    decide::{self, Observed, Plan, Target, Times, decide},
+    deliver::{self, Delivered, consumed, deliver, fingerprint},
+    fetch::Stores,
+    index::places,
+    make,
+    memory::Memory,
+    reason::Reason,
+    resolve::{self, ClusterStores, Resolved},
+    rotate::{self, Pending},
+    status::{self, Halt, Problem, View},
+    store::{SecretData, Store},
+    sync::{self, Source},
+    target::{self, Held, Which, described},
+};
+use crate::{
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationStatus},
+    clock::Clock,
+    cluster::{
+        apply::{WriteError, Writer},
+        backoff::{Failures, retry_after},
+        conditions::{self, READY, RECONCILING, STALLED},
+        contest::Contest,
+        error::message,
+        events::{Events, Note},
+        halt::Word,
+        index::Shared,
+        noticed,
+        run::{Done, Guarded},
+        steps::Steps,
+        unreadable,
+    },
+    inventory::template::Source as Used,
+    rollout::{consumption::Consumption, roll::Roller, stage::Stage},
+    schedule::jitter,
+    telemetry::{
+        audit::Audit,
+        metrics::{Metrics, Outcome},
+    },
+};
+
+/// The kind, for metrics.
+pub const KIND: &str = "SecretRotation";
+
+/// How long an object is left alone at most.
+const HALF_DAY: SignedDuration = SignedDuration::from_hours(12);
+
+/// What a reconcile works with.
+pub struct Context {
+    /// For reads.
+    pub client: Client,
+    /// For writes.
+    pub writer: Writer,
+    /// What a person wants to know.
+    pub events: Events,
+    /// Every act on a credential.
+    pub audit: Audit,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The steps of a rotation.
+    pub steps: Steps,
+    /// The time.
+    pub clock: Clock,
+    /// Who wants which Secret, and what from which store.
+    pub index: Shared,
+    /// The SecretStores, where they are watched.
+    pub cluster_stores: Option<ClusterStores>,
+    /// Stores in use.
+    pub stores: Stores,
+    /// How often each object has failed in a row.
+    pub failures: Failures,
+    /// How often each object had to be decided on again in a row.
+    pub races: Failures,
+    /// Who uses which Secret; restarts them.
+    pub roller: Roller,
+    /// Who undoes what is written.
+    pub contest: Contest,
+}
+
+/// Looks at one object.
+pub async fn reconcile(object: Arc<Guarded<SecretRotation>>, context: Arc<Context>) -> Done {
+    if object.meta().deletion_timestamp.is_some() {
+        return Done { again: None, outcome: Outcome::Success }; // on its way out; what is to become of its Secret is said by its owner reference
+    }
+    match look(&object, &context).await {
+        Ok(done) => {
+            context.races.succeeded(&object.uid().unwrap_or_default());
+            done
+        }
+        Err(superseded) => {
+            tracing::debug!(object = object.name_any(), namespace = object.namespace(), %superseded, "decided again");
+            let (uid, now) = (object.uid().unwrap_or_default(), context.clock.now());
+            let failures = context.races.failed(&uid, ("Superseded", None));
+            let soon = SignedDuration::from_millis(300);
+            again(if failures < 5 { soon } else { retry_after(failures - 4, None, now, &uid) }, Outcome::Retry)
+        }
+    }
+}
+
+fn again(after: SignedDuration, outcome: Outcome) -> Done {
+    Done { again: Some(Duration::try_from(after).unwrap_or(Duration::from_secs(5))), outcome }
+}
+
+/// Fails only when what it rests on was superseded.
+async fn look(object: &Guarded<SecretRotation>, context: &Context) -> Result<Done, WriteError> {
+    let now = context.clock.now();
+    if context.writer.is_outdated(object.meta()) {
+        return Err(WriteError::Superseded(format!("{KIND} {}", object.name_any())));
+    }
+    let (view, before) = match &object.0 {
+        Ok(rotation) => (pursue(context, rotation).await?, rotation.status.clone().unwrap_or_default()),
+        Err(invalid) => {
+            let status = unreadable::status::<SecretRotation, _>(&context.client, object.meta()).await?;
+            let message = format!(
+                "this object cannot be read as a SecretRotation: {}; correct the field, the others are not affected",
+                invalid.error
+            );
+            (View { problem: Some(Problem::new(Reason::Malformed, message)), ..View::default() }, status)
+        }
+    };
+    let after = status::status(&before, &view, object.meta().generation, context.clock.now());
+    let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
+    match reported {
+        Err(error) if error.is_race() => Err(error),
+        reported => Ok(done(context, object, &view, reported, now)),
+    }
+}
+
+/// When to come back, and what is counted.
+fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, reported: Result<(), WriteError>, now: Timestamp) -> Done {
+    let uid = object.uid().unwrap_or_default();
+    let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), None, now, &uid);
+    if let Err(error) = reported {
+        tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
+        return again(retry(Reason::WriteFailed), Outcome::Retry);
+    }
+    let next = status::next_look(view, now).map(|time| time.duration_since(now) + SignedDuration::from_millis(100));
+    match &view.problem {
+        None => {
+            context.failures.succeeded(&uid);
+            let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
+            again(next.map_or(round, |wait| wait.min(round)), Outcome::Success)
+        }
+        Some(problem) => {
+            context.metrics.failed(KIND, problem.reason.as_str());
+            let after = problem.after.map_or_else(|| retry(problem.reason), |after| after.max(SignedDuration::from_secs(1)));
+            // What goes on with the restarts does not wait for a store.
+            let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(|time| time.duration_since(now));
+            let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
+            again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })
+        }
+    }
+}
+
+/// Observe, decide, act. What goes wrong is part of the view; an error only means that it rests on something that was superseded.
+async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, WriteError> {
+    let mut view = View::default();
+    let end = match observe(context, rotation, &mut view).await {
+        Ok(held) => advance(context, rotation, held, &mut view).await,
+        Err(problem) => Err(problem.into()),
+    };
+    match end {
+        Ok(()) => {}
+        Err(Halt::Problem(problem)) => view.problem = Some(problem),
+        Err(Halt::Superseded(error)) => return Err(error),
+    }
+    if view.consumption.is_none() {
+        view.consumption = consumption(context, rotation, &view);
+    }
+    Ok(view)
+}
+
+/// Reads the Secret, and refuses one that is not this resource's.
+async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<Held, Problem> {
+    if let Some((secret, other)) = context.index.read(|index| index.conflict(&noticed::key(rotation))) {
+        let message = format!("Secret {secret} is written by the older SecretRotation {other}; choose another spec.target.name");
+        return Err(Problem::new(Reason::TargetConflict, message));
+    }
+    let held = target::read(context, rotation, Which::Target).await?;
+    (view.there, view.created, view.memory) = (Some(held.meta.is_some()), held.created(), held.memory.clone());
+    Ok(held)
+}
+
+/// Who uses the Secret, and who of them has what is in it now.
+fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Option<Consumption> {
+    let changed = view.memory.change.since(view.created)?;
+    let secret = Used::Secret(rotation.spec.target.name.as_str().into());
+    Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
+}
+
+/// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
+pub(super) async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    let api: Api<SecretRotation> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    let unavailable = |error| Problem::new(Reason::WriteFailed, format!("the resource could not be read again: {}", message(&error)));
+    let version = |meta: &ObjectMeta| {
+        let asked = |key: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
+        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), asked(ROTATE_ANNOTATION), asked(REFRESH_ANNOTATION))
+    };
+    let now = api.get_metadata_opt(&rotation.name_any()).await.map_err(unavailable)?;
+    if now.is_some_and(|now| version(&now.metadata) == version(&rotation.metadata)) {
+        return Ok(());
+    }
+    Err(WriteError::Superseded(described(rotation)).into())
+}
+
+pub(super) fn annotation<'a>(rotation: &'a SecretRotation, key: &str) -> &'a str {
+    rotation.annotations().get(key).map(String::as_str).unwrap_or_default()
+}
+
+/// What a look has found out.
+pub(super) struct Facts {
+    pub now: Timestamp,
+    pub times: Times,
+    pub plan: Plan,
+    pub request: String,
+    pub target: Target,
+    pub pending: Option<Pending>,
+    pub resolved: Option<Resolved>,
+}
+
+/// Decides about what was read, and does it.
+async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
+    let facts = facts(context, rotation, &held, view).await?;
+    view.plan = Some(facts.plan);
+    if facts.plan.rest {
+        return Ok(());
+    }
+    let (plan, spec) = (facts.plan, &rotation.spec);
+    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some();
+    let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
+    let dressed = target::is_dressed(rotation, &held);
+    // What was put back has to go back to the store as well; what is delivered may have to be put back.
+    let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
+    let source = match facts.resolved {
+        Some(ref resolved) if asks => Some(sync::source(context, rotation, resolved.clone()).await).transpose(),
+        _ => Ok(None),
+    };
+    let source = match source {
+        Ok(source) => source,
+        // A store that is away is no reason to leave half of the consumers with the values before.
+        Err(problem) => {
+            carry_on(context, rotation, held, &facts.times, view).await?;
+            return Err(problem.into());
+        }
+    };
+    if !made && !plan.retire && dressed && held.memory.change.is_noted() {
+        let Some(meta) = held.meta.clone() else { return Ok(()) };
+        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view).await;
+    }
+    let made = if made {
+        Box::pin(make::make(context, rotation, &held, source.as_ref(), &facts, view)).await
+    } else {
+        Ok(Some(make::retired(rotation, &held, plan)))
+    };
+    match made {
+        Ok(Some((data, memory))) => {
+            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await
+        }
+        Ok(None) => Ok(()),
+        Err(Halt::Problem(problem)) => {
+            carry_on(context, rotation, held, &facts.times, view).await?;
+            Err(problem.into())
+        }
+        Err(superseded) => Err(superseded),
+    }
+}
+
+fn pushes(rotation: &SecretRotation) -> bool {
+    rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
+}
+
+/// What cannot be read is no reason to leave what is there half delivered.
+async fn carry_on(context: &Context, rotation: &SecretRotation, held: Held, times: &Times, view: &mut View) -> Result<(), Halt> {
+    let Some(meta) = held.meta.clone() else { return Ok(()) };
+    if !matches!(held.memory.stage, Stage::Open { .. } | Stage::RolledBack { .. }) || view.rollout.is_some() {
+        return Ok(());
+    }
+    let data = held.ours();
+    match Box::pin(deliver(context, rotation, &Delivered { meta, data, source: None }, times, view)).await {
+        Err(superseded @ Halt::Superseded(_)) => Err(superseded),
+        // The first problem is the one that is told.
+        Ok(()) | Err(Halt::Problem(_)) => Ok(()),
+    }
+}
+
+async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<Facts, Halt> {
+    let (spec, now) = (&rotation.spec, context.clock.now());
+    let times = Times::parse(spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
+    let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation)?;
+    view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
+    let key = context.roller.restarter.key().await?;
+    let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    let places = places(spec);
+    let observed = Observed {
+        uid: &rotation.uid().unwrap_or_default(),
+        spec,
+        generation: rotation.metadata.generation,
+        request: &request,
+        rotate: annotation(rotation, ROTATE_ANNOTATION),
+        refresh: annotation(rotation, REFRESH_ANNOTATION),
+        target: &target,
+        memory: &held.memory,
+        pending: pending.is_some(),
+        last_sync: rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0),
+        spread: places.first().map_or(spec.target.name.as_str(), |place| place.key.as_str()),
+        live: spec.store.as_ref().is_some_and(Store::is_own_namespace),
+        stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
+    };
+    let plan = decide(&observed, &times, now);
+    Ok(Facts { now, times, plan, request, target, pending, resolved })
+}
+
+/// Writes the Secret if it is to be another, and goes on to who uses it.
+async fn put(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, dressed): (&Held, bool),
+    (data, mut memory): (SecretData, Memory),
+    (source, facts): (Option<&Source>, &Facts),
+    view: &mut View,
+) -> Result<(), Halt> {
+    let (now, uid) = (facts.now, rotation.uid().unwrap_or_default());
+    let key = context.roller.restarter.key().await?;
+    let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
+    let same_generation =
+        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
+    if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
+        // Consumers could not live with it; it is not tried again before somebody changes something.
+        let Some(meta) = held.meta.clone() else { return Ok(()) };
+        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
+    }
+    let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
+        held.meta.clone().unwrap_or_default()
+    } else {
+        is_current(context, rotation).await?;
+        let altered = matches!(facts.target, Target::Edited(_))
+            || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
+        if altered {
+            may_put_right(context, rotation, held, now)?;
+        }
+        if is_other {
+            let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
+            memory.stage = match (&rotation.spec.restart, &held.memory.stage) {
+                (None, _) => Stage::Complete,
+                (Some(_), Stage::Open { from, .. }) => {
+                    Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
+                }
+                (Some(_), _) => Stage::Open { base, from: None },
+            };
+            memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
+        }
+        let written = context.steps.run("store", target::store(context, rotation, held, (&data, is_other), &mut memory)).await?;
+        if altered {
+            context.contest.put_right(&uid, now);
+        }
+        if is_other {
+            told(context, rotation, &memory, facts.plan.reason).await;
+        }
+        written
+    };
+    view.there = Some(true);
+    view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
+    view.memory = memory;
+    if rotation.spec.rotation.is_some() {
+        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
+    }
+    // What was due is done: the next times are others.
+    let mut after = facts_after(rotation, facts, view);
+    after.reason = facts.plan.reason;
+    view.plan = Some(after);
+    deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
+}
+
+/// The plan as it is after what it asked for was done.
+fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
+    let places = places(&rotation.spec);
+    let observed = Observed {
+        uid: &rotation.uid().unwrap_or_default(),
+        spec: &rotation.spec,
+        generation: rotation.metadata.generation,
+        request: &facts.request,
+        rotate: annotation(rotation, ROTATE_ANNOTATION),
+        refresh: annotation(rotation, REFRESH_ANNOTATION),
+        target: &Target::AsWritten,
+        memory: &view.memory,
+        pending: false,
+        last_sync: view.synced.or_else(|| rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)),
+        spread: places.first().map_or(rotation.spec.target.name.as_str(), |place| place.key.as_str()),
+        live: false,
+        stale: None,
+    };
+    decide(&observed, &facts.times, facts.now)
+}
+
+/// Refuses to put right what somebody else did to the Secret, if that was done again and again.
+fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now: Timestamp) -> Result<(), Problem> {
+    context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
+        let who = held.meta.as_ref().and_then(|meta| context.writer.last_stranger(meta));
+        let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
+        let message = format!(
+            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
+            rotation.spec.target.name,
+            conditions::seconds(until).0
+        );
+        Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
+    })
+}
+
+/// The Secret holds something else now: the event, the count, the audit line.
+async fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
+    let rotated =
+        memory.reason.as_deref().is_some_and(|reason| reason == Reason::Requested.as_str() || reason == Reason::RotationDue.as_str());
+    let word = memory.reason.clone().unwrap_or_default();
+    let reason = Reason::ALL.iter().find(|known| known.as_str() == word).copied().unwrap_or(reason);
+    context.metrics.rotated(KIND, reason.as_str());
+    context.audit.record(if rotated { "rotate" } else { "sync" }, &described(rotation), reason.as_str(), "success", Some(memory.revision));
+    tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, "stored");
+    let text = format!("revision {} of Secret {} was written", memory.revision, rotation.spec.target.name);
+    let action = if rotated { "Rotate" } else { "Sync" };
+    context.events.send(rotation, Note { warning: false, reason: reason.as_str(), action, text: &text }).await;
+}
+
+/// Writes the status if it changed, and tells what is new about it.
+async fn report(
+    context: &Context,
+    object: &Guarded<SecretRotation>,
+    (before, after): (&SecretRotationStatus, &SecretRotationStatus),
+    view: &View,
+) -> Result<(), WriteError> {
+    let news = |kind| status::is_news(&before.conditions, &after.conditions, kind);
+    let said = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone(), "Sync"));
+    let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
+    if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
+        let reason = reason.as_str();
+        tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
+        context.events.send(object, Note { warning: true, reason, action, text: &why }).await;
+    }
+    if before == after {
+        return Ok(());
+    }
+    let api: Api<PartialObjectMeta<SecretRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    context.writer.replace_status(&api, object.meta(), after).await
+}

@@ -1,0 +1,495 @@
+//! Given what is there and the time: whether the store is to be read, and whether values are to be generated. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{memory::Memory, reason::Reason};
+use crate::{
+    api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
+    rollout::stage::Stage,
+    schedule::{Schedule, ScheduleError, Window, jitter},
+};
+
+/// The Secret, as far as it is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// It is not there.
+    #[default]
+    Missing,
+    /// It is as we wrote it.
+    AsWritten,
+    /// Somebody else changed or removed these keys.
+    Edited(Vec<String>),
+}
+
+/// Everything that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The resource's uid, for its jitter.
+    pub uid: &'a str,
+    /// What is asked for.
+    pub spec: &'a SecretRotationSpec,
+    /// The resource's generation.
+    pub generation: Option<i64>,
+    /// [`super::target::request`] of it.
+    pub request: &'a str,
+    /// The value of the `rotate` annotation, empty if there is none.
+    pub rotate: &'a str,
+    /// The same of `refresh`.
+    pub refresh: &'a str,
+    /// The Secret.
+    pub target: &'a Target,
+    /// What is written down with it.
+    pub memory: &'a Memory,
+    /// Whether values are on their way already.
+    pub pending: bool,
+    /// When the store was read last with success.
+    pub last_sync: Option<Timestamp>,
+    /// What the time of refreshes is spread by: the first remote key.
+    pub spread: &'a str,
+    /// Whether reading costs nothing and changes are told: Secrets of the own namespace.
+    pub live: bool,
+    /// How many Pods may still run the values before; None: nobody can tell.
+    pub stale: Option<usize>,
+}
+
+/// The decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Leave everything alone.
+    pub rest: bool,
+    /// Read the store, for this reason.
+    pub read: Option<Reason>,
+    /// Generate all values anew, for this reason.
+    pub generate: Option<Reason>,
+    /// The values before are not kept any longer.
+    pub retire: bool,
+    /// The most important of the reasons.
+    pub reason: Reason,
+    /// When the store is read next.
+    pub next_sync: Option<Timestamp>,
+    /// When values are generated next.
+    pub next_rotation: Option<Timestamp>,
+    /// A rotation is due and waits for the window until then.
+    pub waits_until: Option<Timestamp>,
+    /// Until when the values before are kept at least.
+    pub kept_until: Option<Timestamp>,
+    /// When to look again whether they are needed.
+    pub retire_at: Option<Timestamp>,
+}
+
+/// The times in a spec, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    schedule: Option<Schedule>,
+    window: Option<Window>,
+}
+
+impl Times {
+    /// Reads `rotation.schedule`, `timeZone` and `window`. The error names the field.
+    pub fn parse(spec: &SecretRotationSpec, now: Timestamp) -> Result<Self, (&'static str, ScheduleError)> {
+        let Some(rotation) = &spec.rotation else { return Ok(Self::default()) };
+        let zone = rotation.time_zone.as_deref();
+        if let Some(name) = zone {
+            jiff::tz::TimeZone::get(name).map_err(|_| ("spec.rotation.timeZone", ScheduleError::TimeZone(name.into())))?;
+        }
+        let schedule = rotation.schedule.as_ref().map(|cron| Schedule::parse(cron, zone, now)).transpose();
+        let window = rotation.window.as_ref().map(|window| Window::parse(window, zone, now)).transpose();
+        Ok(Self {
+            schedule: schedule.map_err(|error| ("spec.rotation.schedule", error))?,
+            window: window.map_err(|error| ("spec.rotation.window", error))?,
+        })
+    }
+
+    /// When the window opens, if it is closed now.
+    pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
+        self.window.as_ref().filter(|window| !window.is_open(now)).and_then(|window| window.next_open(now))
+    }
+}
+
+/// Decides. The order of the checks is the order of the reasons in the docs.
+pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
+    let Observed { spec, memory, .. } = observed;
+    let next_rotation = next_rotation(observed, times);
+    let next_sync = next_sync(observed);
+    let (kept_until, most) = kept(observed);
+    let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
+    let mut plan = Plan {
+        rest: false,
+        read: None,
+        generate: None,
+        retire,
+        reason: Reason::Current,
+        next_sync,
+        next_rotation,
+        waits_until: None,
+        kept_until,
+        retire_at: kept_until.filter(|_| !retire).map(|until| if until > now { until } else { now + SignedDuration::from_mins(1) }),
+    };
+    if spec.suspend {
+        return Plan {
+            rest: true,
+            retire: false,
+            reason: Reason::Suspended,
+            next_sync: None,
+            next_rotation: None,
+            retire_at: None,
+            ..plan
+        };
+    }
+    let rotation = spec.rotation.is_some() && !observed.pending && *observed.target != Target::Missing;
+    let asked = memory.handled_rotate.as_deref().is_some_and(|handled| handled != observed.rotate) && !observed.rotate.is_empty();
+    if rotation && asked {
+        plan.generate = Some(Reason::Requested);
+    } else if rotation && next_rotation.is_some_and(|due| due <= now) {
+        plan.waits_until = times.opens(now);
+        plan.generate = plan.waits_until.is_none().then_some(Reason::RotationDue);
+    }
+    plan.read = READS.iter().find_map(|check| check(observed, next_sync, now)).filter(|_| reads(spec));
+    plan.reason = match (plan.generate, plan.read) {
+        (Some(reason), _) | (None, Some(reason)) => reason,
+        (None, None) if observed.pending => Reason::Resumed,
+        (None, None) if retire => Reason::PreviousOver,
+        (None, None) => fallback(observed),
+    };
+    plan
+}
+
+/// What is so although the store has no part in it.
+fn fallback(observed: &Observed<'_>) -> Reason {
+    READS[..3].iter().find_map(|check| check(observed, None, Timestamp::UNIX_EPOCH)).unwrap_or(Reason::Current)
+}
+
+/// Whether a store has anything to say.
+pub fn reads(spec: &SecretRotationSpec) -> bool {
+    !spec.data.is_empty() || !spec.data_from.is_empty() || spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
+}
+
+type Check = fn(&Observed<'_>, Option<Timestamp>, Timestamp) -> Option<Reason>;
+
+/// Why the store is read. The first three are about the Secret as well, whoever fills it.
+const READS: &[Check] = &[
+    |observed, _, _| (*observed.target == Target::Missing).then_some(Reason::Missing),
+    |observed, _, _| {
+        // After a failure every other spec is worth a try: it may be about the restarts.
+        let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
+        (!once(observed) && (retried || observed.memory.request.as_deref() != Some(observed.request))).then_some(Reason::SpecChanged)
+    },
+    |observed, _, _| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
+    |observed, _, _| {
+        let asked = observed.memory.handled_refresh.as_deref().is_some_and(|handled| handled != observed.refresh);
+        (asked && !observed.refresh.is_empty() && !once(observed)).then_some(Reason::RefreshRequested)
+    },
+    |_, due, now| (due? <= now).then_some(Reason::RefreshDue),
+    |observed, _, _| (observed.live && !once(observed)).then_some(Reason::RefreshDue),
+];
+
+fn once(observed: &Observed<'_>) -> bool {
+    observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != Target::Missing
+}
+
+/// The store is read at the same times by all who read the same key with the same interval: one call serves them all.
+fn next_sync(observed: &Observed<'_>) -> Option<Timestamp> {
+    let interval = observed.spec.refresh_interval.signed();
+    if observed.spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !reads(observed.spec) {
+        return None;
+    }
+    let last = observed.last_sync?;
+    let offset = jitter(observed.spread, interval).as_secs();
+    let (interval, last) = (interval.as_secs().max(1), last.as_second());
+    let rounds = (last - offset).div_euclid(interval) + 1;
+    Timestamp::from_second(rounds * interval + offset).ok()
+}
+
+/// When values are generated next: every so often, a little earlier so that what was made together is not replaced together, or by the schedule.
+fn next_rotation(observed: &Observed<'_>, times: &Times) -> Option<Timestamp> {
+    let rotation = observed.spec.rotation.as_ref()?;
+    let since = observed.memory.rotated_at?;
+    if let Some(every) = rotation.every {
+        let early = jitter(observed.uid, (every.signed() / 100).min(SignedDuration::from_hours(24)));
+        return since.checked_add(every.signed() - early).ok();
+    }
+    times.schedule.as_ref()?.next_after(since)
+}
+
+/// Until when the values before are kept at least, and at most.
+fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
+    let since = observed.memory.previous_since;
+    match observed.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref()) {
+        Some(previous) => {
+            let after = |length: crate::api::Duration| since.and_then(|since| since.checked_add(length.signed()).ok());
+            (after(previous.keep_for), after(previous.max_keep))
+        }
+        None => (since, since), // nobody wants them any more
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const START: &str = "2026-01-01T00:00:00Z";
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    struct World {
+        spec: serde_json::Value,
+        request: &'static str,
+        rotate: &'static str,
+        refresh: &'static str,
+        target: Target,
+        memory: Memory,
+        pending: bool,
+        last_sync: Option<Timestamp>,
+        live: bool,
+        stale: Option<usize>,
+        now: Timestamp,
+    }
+
+    fn start() -> Timestamp {
+        START.parse().unwrap()
+    }
+
+    fn world() -> World {
+        World {
+            spec: serde_json::json!({
+                "target": {"name": "t"}, "store": {"memory": {}}, "refreshInterval": "1h",
+                "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
+                "rotation": {"every": "2400h", "generate": [{"secretKey": "a", "hex": {}}], "previous": {"keepFor": "24h", "maxKeep": "168h"}},
+            }),
+            request: "r",
+            rotate: "",
+            refresh: "",
+            target: Target::AsWritten,
+            memory: Memory {
+                request: Some("r".into()),
+                revision: 1,
+                rotated_at: Some(start()),
+                handled_rotate: Some(String::new()),
+                handled_refresh: Some(String::new()),
+                ..Memory::default()
+            },
+            pending: false,
+            last_sync: Some(start()),
+            live: false,
+            stale: Some(0),
+            now: start() + SignedDuration::from_secs(1),
+        }
+    }
+
+    fn plan(world: &World) -> Plan {
+        let spec: SecretRotationSpec = serde_json::from_value(world.spec.clone()).unwrap();
+        let times = Times::parse(&spec, world.now).unwrap();
+        let observed = Observed {
+            uid: "u",
+            spec: &spec,
+            generation: Some(1),
+            request: world.request,
+            rotate: world.rotate,
+            refresh: world.refresh,
+            target: &world.target,
+            memory: &world.memory,
+            pending: world.pending,
+            last_sync: world.last_sync,
+            spread: "k",
+            live: world.live,
+            stale: world.stale,
+        };
+        decide(&observed, &times, world.now)
+    }
+
+    type Change = fn(&mut World);
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn what_is_done_and_why() {
+        use Reason::{
+            Current, Missing, Modified, PreviousOver, RefreshDue, RefreshRequested, Requested, Resumed, RotationDue, SpecChanged, Suspended,
+        };
+        // What differs, whether the store is read, whether values are generated, the reason.
+        let rows: &[(&str, Change, bool, bool, Reason)] = &[
+            ("nothing", |_| {}, false, false, Current),
+            ("suspended", |w| w.spec["suspend"] = true.into(), false, false, Suspended),
+            ("no Secret", |w| w.target = Target::Missing, true, false, Missing),
+            ("another spec", |w| w.request = "other", true, false, SpecChanged),
+            ("edited", |w| w.target = Target::Edited(vec!["a".into()]), true, false, Modified),
+            ("an hour later", |w| w.now += HOUR, true, false, RefreshDue),
+            (
+                "an hour later, on change only",
+                |w| {
+                    w.now += HOUR;
+                    w.spec["refreshPolicy"] = "OnChange".into();
+                },
+                false,
+                false,
+                Current,
+            ),
+            (
+                "an hour later, never",
+                |w| {
+                    w.now += HOUR;
+                    w.spec["refreshInterval"] = "0s".into();
+                },
+                false,
+                false,
+                Current,
+            ),
+            ("refresh", |w| w.refresh = "1", true, false, RefreshRequested),
+            (
+                "refresh, before anything is known",
+                |w| {
+                    w.refresh = "1";
+                    w.memory.handled_refresh = None;
+                },
+                false,
+                false,
+                Current,
+            ),
+            ("Secrets of the own namespace", |w| w.live = true, true, false, RefreshDue),
+            ("rotate", |w| w.rotate = "1", false, true, Requested),
+            (
+                "rotate, while values are on their way",
+                |w| {
+                    w.rotate = "1";
+                    w.pending = true;
+                },
+                false,
+                false,
+                Resumed,
+            ),
+            ("rotation due", |w| w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400)), false, true, RotationDue),
+            (
+                "rotation due, window closed",
+                |w| {
+                    w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
+                    w.spec["rotation"]["window"] = serde_json::json!({"schedule": "0 3 * * *", "duration": "1h"});
+                },
+                false,
+                false,
+                Current,
+            ),
+            (
+                "rotate, window closed",
+                |w| {
+                    w.rotate = "1";
+                    w.spec["rotation"]["window"] = serde_json::json!({"schedule": "0 3 * * *", "duration": "1h"});
+                },
+                false,
+                true,
+                Requested,
+            ),
+            (
+                "only once, and edited, and another spec",
+                |w| {
+                    w.spec["refreshPolicy"] = "CreatedOnce".into();
+                    w.target = Target::Edited(vec!["a".into()]);
+                    w.request = "other";
+                    w.refresh = "1";
+                    w.now += HOUR;
+                },
+                false,
+                false,
+                Current,
+            ),
+            (
+                "only once, and not there",
+                |w| {
+                    w.spec["refreshPolicy"] = "CreatedOnce".into();
+                    w.target = Target::Missing;
+                },
+                true,
+                false,
+                Missing,
+            ),
+            (
+                "no store, no Secret",
+                |w| {
+                    w.spec["data"] = serde_json::json!([]);
+                    w.target = Target::Missing;
+                },
+                false,
+                false,
+                Missing,
+            ),
+            (
+                "no store, another spec",
+                |w| {
+                    w.spec["data"] = serde_json::json!([]);
+                    w.request = "other";
+                    w.now += HOUR;
+                },
+                false,
+                false,
+                SpecChanged,
+            ),
+            ("rolled back, same spec", |w| w.memory.stage = Stage::RolledBack { generation: 1, why: String::new() }, false, false, Current),
+            (
+                "rolled back, another spec",
+                |w| w.memory.stage = Stage::RolledBack { generation: 0, why: String::new() },
+                true,
+                false,
+                SpecChanged,
+            ),
+            ("kept for a day", |w| w.memory.previous_since = Some(start() - HOUR * 24), false, false, PreviousOver),
+            ("kept for less", |w| w.memory.previous_since = Some(start() - HOUR * 23), false, false, Current),
+        ];
+        for (what, change, read, generate, reason) in rows {
+            let mut world = world();
+            change(&mut world);
+            let plan = plan(&world);
+            assert_eq!((plan.read.is_some(), plan.generate.is_some(), plan.reason), (*read, *generate, *reason), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_value_before_goes_when_nobody_runs_it_and_at_last_in_any_case() {
+        for (since, stale, wanted) in [
+            (23, Some(0), false),
+            (24, Some(0), true),
+            (24, Some(1), false),
+            (24, None, false),
+            (167, Some(1), false),
+            (168, Some(1), true),
+            (168, None, true),
+        ] {
+            let mut world = world();
+            world.memory.previous_since = Some(world.now - HOUR * since);
+            world.stale = stale;
+            let plan = plan(&world);
+            assert_eq!(plan.retire, wanted, "{since} {stale:?}");
+            assert!(plan.retire || plan.retire_at.unwrap() > world.now);
+        }
+        let mut world = world();
+        world.memory.previous_since = Some(world.now);
+        world.spec["rotation"]["previous"] = serde_json::Value::Null;
+        assert!(plan(&world).retire, "who does not want them any more does not wait");
+    }
+
+    #[test]
+    fn refreshes_of_one_key_come_together_and_of_others_do_not() {
+        let due = |last: i64| {
+            let mut world = world();
+            world.last_sync = Some(start() + SignedDuration::from_secs(last));
+            plan(&world).next_sync.unwrap()
+        };
+        let first = due(0);
+        let left = first.duration_since(start()).as_secs();
+        assert!(left > 0 && left <= 3600);
+        for last in [1, left / 2, left - 1] {
+            assert_eq!(due(last), first);
+        }
+        assert_eq!(due(left), first + HOUR, "once read, an interval later");
+        assert_eq!(due(left + 3599), first + HOUR);
+    }
+
+    #[test]
+    fn a_schedule_decides_where_there_is_one() {
+        let mut world = world();
+        world.spec["rotation"] =
+            serde_json::json!({"schedule": "0 3 1 */3 *", "timeZone": "Europe/Berlin", "generate": [{"secretKey": "a", "hex": {}}]});
+        assert_eq!(plan(&world).next_rotation.unwrap().to_string(), "2026-01-01T02:00:00Z");
+        world.now = start() + HOUR * 2;
+        assert_eq!(plan(&world).generate, Some(Reason::RotationDue));
+        world.memory.rotated_at = Some(world.now);
+        assert_eq!(plan(&world).next_rotation.unwrap().to_string(), "2026-04-01T01:00:00Z");
+    }
+}

@@ -1,0 +1,203 @@
+//! The values are in their Secret: they are brought to who uses it, and put back if consumers cannot live with them.
+//!
+//! ```text
+//!   restart (each in its turn) ─┬─► complete
+//!                               └─► roll-back ─► restart (who had moved)
+//! ```
+//!
+//! How far it is stands with the values ([`Stage`]) and on the workloads, so that whoever looks next goes on.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use super::{
+    controller::{Context, is_current},
+    decide::Times,
+    memory::{Memory, hash, hashes},
+    reason::Reason,
+    rotate,
+    status::{Halt, View},
+    store::SecretData,
+    sync::Source,
+    target::{self, Held, Which, described},
+};
+use crate::{
+    api::{SecretRotation, restart::OnFailure},
+    cluster::events::Note,
+    rollout::{
+        change::Changed,
+        roll::Value,
+        stage::{Base, Keep, Previous, Stage, keep, obstacle},
+    },
+};
+
+/// The steps after those of a rotation, in their order: what fault tests go through.
+pub const STEPS: &[&str] = &["restart", "roll-back", "complete"];
+
+/// The Secret after the last write.
+pub struct Delivered<'a> {
+    /// Its metadata.
+    pub meta: ObjectMeta,
+    /// All that we wrote.
+    pub data: SecretData,
+    /// To put values back there, too.
+    pub source: Option<&'a Source>,
+}
+
+/// What consumers use of it: the values before are there for who checks signatures, not for who is restarted.
+pub fn consumed(rotation: &SecretRotation, data: &SecretData) -> SecretData {
+    let kept = |key: &String| previous_keys(rotation).any(|previous| previous == *key);
+    data.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The keys that hold values before.
+pub fn previous_keys(rotation: &SecretRotation) -> impl Iterator<Item = String> {
+    let spec = rotation.spec.rotation.as_ref();
+    let suffix = spec.and_then(|spec| spec.previous.as_ref()).map(|previous| previous.suffix.as_str());
+    spec.into_iter().flat_map(|spec| &spec.generate).filter_map(move |generate| Some(format!("{}{}", generate.secret_key, suffix?)))
+}
+
+/// What makes room for other values is kept until those are delivered. Returns what can be gone back to.
+pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &Held) -> Result<Base, Halt> {
+    let wanted = rotation.spec.restart.as_ref().is_some_and(|restart| restart.on_failure == OnFailure::Rollback);
+    if !wanted || held.meta.is_none() {
+        return Ok(None);
+    }
+    let there = target::read(context, rotation, Which::Previous).await?;
+    let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });
+    match keep(&held.memory.stage, Some(held.memory.revision), previous, context.clock.now()) {
+        Keep::Leave(base) => Ok(base),
+        Keep::Replace(base) => {
+            let memory = Memory { stage: Stage::Complete, ..held.memory.clone() };
+            target::keep(context, rotation, Which::Previous, &held.ours(), &memory).await?;
+            Ok(base)
+        }
+    }
+}
+
+/// Restarts who is next; when all have it, says so; when one failed, puts the values of before back.
+pub async fn deliver(
+    context: &Context,
+    rotation: &SecretRotation,
+    delivered: &Delivered<'_>,
+    times: &Times,
+    view: &mut View,
+) -> Result<(), Halt> {
+    let Some(changed) = view.memory.change.since(view.created) else { return Ok(()) };
+    let now = context.clock.now();
+    if let Some(restart) = &rotation.spec.restart {
+        let urgent = view.memory.stage.is_rolled_back() || view.memory.reason.as_deref() == Some(Reason::Requested.as_str());
+        let value = Value {
+            namespace: &rotation.namespace().unwrap_or_default(),
+            secret: &rotation.spec.target.name,
+            data: &consumed(rotation, &delivered.data),
+            changed,
+            named: format!("revision {}", view.memory.revision),
+            uid: &rotation.uid().unwrap_or_default(),
+            opens: times.opens(now).filter(|_| !urgent),
+        };
+        let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
+        told(context, rotation, &rollout.begun).await;
+        let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
+        let over = rollout.over;
+        (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
+        if let Some(why) = rejected.filter(|_| restart.on_failure == OnFailure::Rollback) {
+            return Box::pin(put_back(context, rotation, delivered, &why, view)).await;
+        }
+        if !over {
+            return Ok(());
+        }
+    }
+    complete(context, rotation, delivered, view).await
+}
+
+/// Each restart is an event and an audit line.
+async fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
+    let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.target.name);
+    for workload in begun {
+        tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
+        context.audit.record("restart", &described(rotation), reason, "success", None);
+        let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
+        context.events.send(rotation, Note { warning: false, reason, action: "Restart", text: &text }).await;
+    }
+}
+
+/// Everybody has it: the values of before are not kept for going back to any more.
+async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
+    if !matches!(view.memory.stage, Stage::Open { .. }) {
+        return Ok(());
+    }
+    let mut memory = Memory { stage: Stage::Complete, rejected: None, ..view.memory.clone() };
+    let work = async {
+        target::write(context, rotation, &delivered.meta, &delivered.data, &mut memory).await?;
+        target::forget(context, rotation, Which::Previous).await
+    };
+    context.steps.run("complete", work).await?;
+    view.memory = memory;
+    Ok(())
+}
+
+async fn put_back(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, why: &str, view: &mut View) -> Result<(), Halt> {
+    let rollout = view.rollout.get_or_insert_default();
+    match context.steps.run("roll-back", roll_back(context, rotation, (delivered, &view.memory), why)).await? {
+        Err(obstacle) => rollout.failed = Some(format!("{why}; the values of before are not put back: {obstacle}")),
+        Ok(memory) => {
+            tracing::warn!(object = rotation.name_any(), namespace = rotation.namespace(), why, "rolled back");
+            let name = Reason::RolledBack.as_str();
+            context.audit.record("roll-back", &described(rotation), name, "success", Some(memory.revision));
+            rollout.failed = None;
+            rollout.next = Some(context.clock.now() + SignedDuration::from_secs(1));
+            view.memory = memory;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the values of `-previous` into the store, as far as they were pushed there, and into the Secret. Err: why they are not put back.
+async fn roll_back(
+    context: &Context,
+    rotation: &SecretRotation,
+    (delivered, memory): (&Delivered<'_>, &Memory),
+    why: &str,
+) -> Result<Result<Memory, &'static str>, Halt> {
+    let now = context.clock.now();
+    let previous = target::read(context, rotation, Which::Previous).await?;
+    let kept = previous.meta.as_ref().map(|_| Previous { revision: previous.memory.revision, end: Timestamp::MAX });
+    if let Some(obstacle) = obstacle(&memory.stage, kept, now) {
+        return Ok(Err(obstacle));
+    }
+    is_current(context, rotation).await?;
+    let key = context.roller.restarter.key().await?;
+    if let Some(source) = delivered.source {
+        let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
+        rotate::push(context, rotation, source, &previous.data, (&hashes(&key, &delivered.data), &token)).await?;
+    } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
+        return Ok(Err("the store cannot be reached"));
+    }
+    let replaced = match &memory.stage {
+        Stage::Open { from: Some(from), .. } => *from,
+        _ => memory.change.at.time().unwrap_or(now),
+    };
+    let mut back = Memory {
+        revision: memory.revision + 1,
+        change: previous.memory.change.clone(),
+        stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
+        values: hashes(&key, &previous.data),
+        rejected: Some(fingerprint(&key, &consumed(rotation, &delivered.data))),
+        previous_since: previous.memory.previous_since,
+        ..memory.clone()
+    };
+    if !back.change.is_noted() {
+        back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
+    }
+    back.change.comes_back(replaced);
+    target::write(context, rotation, &delivered.meta, &previous.data, &mut back).await?;
+    Ok(Ok(back))
+}
+
+/// A keyed hash of all values together.
+pub fn fingerprint(key: &[u8], data: &SecretData) -> String {
+    let all = serde_json::to_vec(&hashes(key, data)).unwrap_or_default();
+    hash(key, "", &all)
+}

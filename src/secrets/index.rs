@@ -1,0 +1,59 @@
+//! What a SecretRotation has to do with others. Pure.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use super::store::{Place, Store};
+pub use crate::cluster::index::Key;
+use crate::{
+    api::{SecretRotation, secret_rotation::SecretRotationSpec},
+    cluster::index::Entry,
+    ids,
+};
+
+/// The suffix of the Secret with values that are on their way.
+pub const PENDING: &str = "-pending";
+/// The suffix of the Secret with the values before, while others are being delivered.
+pub const PREVIOUS: &str = "-previous";
+
+/// For the index.
+pub fn entry(rotation: &SecretRotation) -> Entry {
+    let (spec, scope) = (&rotation.spec, scope(rotation));
+    let name = &spec.target.name;
+    let places = places(spec);
+    let read = spec.store.iter().filter(|store| store.is_own_namespace()).flat_map(|_| places.iter().map(|place| place.key.clone()));
+    Entry {
+        age: Entry::age(&rotation.metadata),
+        writes: vec![name.clone(), format!("{name}{PREVIOUS}"), format!("{name}{PENDING}")],
+        reads: spec.store.iter().flat_map(Store::secrets).chain(read).collect(),
+        names: spec.store_ref.as_ref().map(|reference| reference.name.clone()),
+        wants: places.iter().map(|place| want(&scope, place)).collect(),
+    }
+}
+
+/// Whose store it is: two resources of one scope ask the same store with the same credentials.
+pub fn scope(rotation: &SecretRotation) -> String {
+    match (&rotation.spec.store_ref, &rotation.spec.store) {
+        (Some(reference), _) => format!("SecretStore/{}", reference.name),
+        (None, Some(store)) => {
+            let spec = serde_json::to_string(store).unwrap_or_default();
+            format!("{}/{}", rotation.namespace().unwrap_or_default(), ids::hash(spec.as_bytes()))
+        }
+        (None, None) => String::new(),
+    }
+}
+
+/// The word for a value of a store.
+pub fn want(scope: &str, place: &Place) -> String {
+    format!("{scope} {} {}", place.key, place.version.as_deref().unwrap_or_default())
+}
+
+/// The values that a spec names, each once; not what `find` finds.
+pub fn places(spec: &SecretRotationSpec) -> BTreeSet<Place> {
+    let place = |key: &String, version: &Option<String>| Place { key: key.clone(), version: version.clone() };
+    let data = spec.data.iter().map(|data| place(&data.remote_ref.key, &data.remote_ref.version));
+    let extracted = spec.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|remote| place(&remote.key, &remote.version));
+    let pushed = spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| place(&push.remote_ref.key, &None));
+    data.chain(extracted).chain(pushed).collect()
+}

@@ -1,0 +1,181 @@
+//! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the values before.
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+
+use super::{
+    compose::{self, Gathered, Gone, Remote},
+    controller::{Context, Facts, annotation, is_current},
+    decide::{Plan, Target},
+    deliver::{self, consumed},
+    memory::{Memory, hash},
+    reason::Reason,
+    rotate::{self, Pending},
+    status::{Halt, Problem, View},
+    store::SecretData,
+    sync::{self, Source},
+    target::{Held, described},
+};
+use crate::api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation};
+
+/// The same values, without those that are not kept any longer.
+pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> (SecretData, Memory) {
+    let mut memory = held.memory.clone();
+    let mut data = held.ours();
+    if plan.retire {
+        data = consumed(rotation, &data);
+        memory.previous_since = None;
+    }
+    (data, memory)
+}
+
+/// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
+pub(super) async fn make(
+    context: &Context,
+    rotation: &SecretRotation,
+    held: &Held,
+    source: Option<&Source>,
+    facts: &Facts,
+    view: &mut View,
+) -> Result<Option<(SecretData, Memory)>, Halt> {
+    let (spec, plan, now) = (&rotation.spec, facts.plan, facts.now);
+    let key = context.roller.restarter.key().await?;
+    let remote = match source {
+        Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan)).await?,
+        None => Remote::default(),
+    };
+    let gathered = compose::gather(spec, &remote)?;
+    match compose::judge(spec, &gathered)? {
+        Gone::Everything => return everything_is_gone(context, rotation, held, view).await,
+        Gone::Nothing | Gone::Keys => {}
+    }
+    view.synced = source.map(|_| now).or(view.synced);
+    let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key)).await?;
+    if let (Some(pending), Some(source)) = (&pending, source) {
+        let token = pending.memory.rotation.as_deref().unwrap_or_default();
+        context.steps.run("push", rotate::push(context, rotation, source, &pending.data, (&held.memory.values, token))).await?;
+    }
+    let mut values = gathered.values;
+    let mut memory = held.memory.clone();
+    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    for name in generated.map(|generate| &generate.secret_key) {
+        let here = pending
+            .as_ref()
+            .and_then(|pending| pending.data.get(name))
+            .or_else(|| held.data.get(name).filter(|_| !values.contains_key(name)));
+        if let Some(value) = here {
+            values.insert(name.clone(), value.clone());
+        }
+    }
+    previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
+    let salt = |value: &[u8]| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &[b"bcrypt\0", value].concat());
+        let mut salt = [0; 16];
+        salt.iter_mut().zip(tag.as_ref()).for_each(|(salt, byte)| *salt = *byte);
+        salt
+    };
+    let data = compose::render(spec, values, &salt)?;
+    memory.request = Some(facts.request.clone());
+    memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
+    if memory.handled_rotate.is_none() {
+        memory.handled_rotate = Some(annotation(rotation, ROTATE_ANNOTATION).into());
+    }
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    if spec.rotation.is_some() {
+        memory.rotated_at.get_or_insert(second);
+    }
+    if let Some(pending) = &pending
+        && memory.rotation != pending.memory.rotation
+    {
+        (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
+        (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
+        memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
+    } else if consumed(rotation, &data) != consumed(rotation, &held.ours()) {
+        (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(plan.reason.to_string()));
+        memory.started_at = Some(second);
+    }
+    Ok(Some((data, memory)))
+}
+
+/// `deletionPolicy: Delete`, and the store has none of the values any more.
+async fn everything_is_gone(
+    context: &Context,
+    rotation: &SecretRotation,
+    held: &Held,
+    view: &mut View,
+) -> Result<Option<(SecretData, Memory)>, Halt> {
+    if let Some(meta) = &held.meta {
+        is_current(context, rotation).await?;
+        context.writer.delete::<k8s_openapi::api::core::v1::Secret>(meta).await?;
+        context.audit.record("delete", &described(rotation), Reason::ValueNotFound.as_str(), "success", Some(held.memory.revision));
+    }
+    view.there = Some(false);
+    let message = "the store has none of the values any more, and the Secret was deleted with them (target.deletionPolicy: Delete)";
+    Err(Problem::new(Reason::ValueNotFound, message).into())
+}
+
+/// Values that are pending already, or are to be generated now.
+async fn values_on_their_way(
+    context: &Context,
+    rotation: &SecretRotation,
+    held: &Held,
+    (facts, gathered, key): (&Facts, &Gathered, &[u8]),
+) -> Result<Option<Pending>, Halt> {
+    let Some(spec) = &rotation.spec.rotation else { return Ok(None) };
+    if let Some(pending) = &facts.pending {
+        return Ok(Some(Pending { data: pending.data.clone(), memory: pending.memory.clone() }));
+    }
+    let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.remote.contains(name);
+    if facts.plan.generate.is_none()
+        && let Some(edited) = spec.generate.iter().map(|generate| &generate.secret_key).find(|name| lost(name))
+    {
+        let message = format!(
+            "key {edited:?} of Secret {} was changed by somebody else, and no store has what it was; it is left as it is until the next rotation: `seaworthy rotate` makes a new value",
+            rotation.spec.target.name
+        );
+        return Err(Problem::new(Reason::Modified, message).into());
+    }
+    // The store has a newer value than consumers have: that one first.
+    let newer = |name: &String| {
+        let (there, known) = (gathered.values.get(name), held.memory.values.get(name));
+        gathered.remote.contains(name) && there.zip(known).is_some_and(|(there, known)| hash(key, name, there) != *known)
+    };
+    let all = facts.plan.generate.filter(|_| !spec.generate.iter().any(|generate| newer(&generate.secret_key)));
+    let there = |name: &String| gathered.values.contains_key(name) || held.data.contains_key(name);
+    let due: Vec<_> = spec.generate.iter().filter(|generate| all.is_some() || !there(&generate.secret_key)).collect();
+    if due.is_empty() {
+        return Ok(None);
+    }
+    let asked = annotation(rotation, ROTATE_ANNOTATION);
+    // A first value answers no request, and takes none away.
+    let handled = held.memory.handled_rotate.as_deref().filter(|_| all.is_none()).unwrap_or(asked);
+    let reason = all.unwrap_or(Reason::Missing);
+    is_current(context, rotation).await?;
+    let begun = rotate::begin(context, rotation, due.into_iter(), (reason, handled, facts.now));
+    Ok(Some(context.steps.run("generate", begun).await?))
+}
+
+/// The values before stay beside the new ones, or go.
+fn previous(
+    rotation: &SecretRotation,
+    held: &Held,
+    (pending, plan, now): (Option<&Pending>, Plan, Timestamp),
+    values: &mut SecretData,
+    memory: &mut Memory,
+) {
+    let Some(spec) = rotation.spec.rotation.as_ref().and_then(|spec| spec.previous.as_ref()) else {
+        memory.previous_since = None;
+        return;
+    };
+    let stored = pending.is_some_and(|pending| pending.memory.rotation == held.memory.rotation);
+    let replaced = pending.into_iter().filter(|_| !stored).flat_map(|pending| pending.data.keys());
+    let replaced: Vec<_> = replaced.filter_map(|name| Some((name, held.data.get(name)?))).collect();
+    if !replaced.is_empty() {
+        values.extend(replaced.into_iter().map(|(name, value)| (format!("{name}{}", spec.suffix), value.clone())));
+        memory.previous_since = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    } else if plan.retire {
+        memory.previous_since = None;
+    } else if memory.previous_since.is_some() {
+        values.extend(deliver::previous_keys(rotation).filter_map(|name| Some((name.clone(), held.data.get(&name)?.clone()))));
+    }
+}

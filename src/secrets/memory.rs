@@ -1,0 +1,166 @@
+//! What is written down with the values, as annotations of their Secret, so that it survives the loss of the resource's status. Pure.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+
+use super::store::SecretData;
+use crate::rollout::{
+    change::{Change, time},
+    stage::Stage,
+};
+
+const REQUEST: &str = "seaworthy.dev/request-hash";
+const REVISION: &str = "seaworthy.dev/revision";
+const ROTATION: &str = "seaworthy.dev/rotation-id";
+const REASON: &str = "seaworthy.dev/rotation-reason";
+const STARTED_AT: &str = "seaworthy.dev/issued-at";
+const ROTATED_AT: &str = "seaworthy.dev/rotated-at";
+const HANDLED_ROTATE: &str = "seaworthy.dev/handled-rotate";
+const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
+const STAGE: &str = "seaworthy.dev/rotation-stage";
+const VALUES: &str = "seaworthy.dev/value-hashes";
+const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
+const REJECTED: &str = "seaworthy.dev/rejected";
+
+/// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
+pub type Hashes = BTreeMap<String, String>;
+
+/// What is remembered. Absent values were lost or never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Hash of the part of the spec that says what the Secret holds.
+    pub request: Option<String>,
+    /// Counts the changes of the data, from 1.
+    pub revision: i64,
+    /// Of the last change.
+    pub rotation: Option<String>,
+    /// Why it was done.
+    pub reason: Option<String>,
+    /// When it was begun.
+    pub started_at: Option<Timestamp>,
+    /// When values were generated last, or taken over from the store for the first time.
+    pub rotated_at: Option<Timestamp>,
+    /// The value of the `rotate` annotation that was handled last; empty if there was none.
+    pub handled_rotate: Option<String>,
+    /// The same of `refresh`.
+    pub handled_refresh: Option<String>,
+    /// When the Secret's data became what it is.
+    pub change: Change,
+    /// How far the change is.
+    pub stage: Stage,
+    /// What was written.
+    pub values: Hashes,
+    /// Since when the values before are kept beside; None: none are.
+    pub previous_since: Option<Timestamp>,
+    /// The hash of what was taken back because consumers could not live with it.
+    pub rejected: Option<String>,
+}
+
+impl Memory {
+    /// Out of the annotations of a Secret.
+    pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let get = |key: &str| annotations.and_then(|annotations| annotations.get(key)).cloned();
+        Self {
+            request: get(REQUEST),
+            revision: get(REVISION).and_then(|revision| revision.parse().ok()).unwrap_or(0),
+            rotation: get(ROTATION),
+            reason: get(REASON),
+            started_at: get(STARTED_AT).and_then(|text| time(&text)),
+            rotated_at: get(ROTATED_AT).and_then(|text| time(&text)),
+            handled_rotate: get(HANDLED_ROTATE),
+            handled_refresh: get(HANDLED_REFRESH),
+            change: Change::read(annotations),
+            stage: Stage::read(get(STAGE).as_ref()),
+            values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
+            rejected: get(REJECTED),
+        }
+    }
+
+    /// As annotations; what is absent is left out.
+    pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
+        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        let values = (!self.values.is_empty()).then(|| serde_json::to_string(&self.values).unwrap_or_default());
+        [
+            (REQUEST, self.request.clone()),
+            (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
+            (ROTATION, self.rotation.clone()),
+            (REASON, self.reason.clone()),
+            (STARTED_AT, text(self.started_at)),
+            (ROTATED_AT, text(self.rotated_at)),
+            (HANDLED_ROTATE, self.handled_rotate.clone()),
+            (HANDLED_REFRESH, self.handled_refresh.clone()),
+            (STAGE, self.stage.text()),
+            (VALUES, values),
+            (PREVIOUS_SINCE, text(self.previous_since)),
+            (REJECTED, self.rejected.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .chain(self.change.annotations())
+    }
+}
+
+/// The hash of one value under its key.
+pub fn hash(key: &[u8], name: &str, value: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    context.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_be_bytes());
+    context.update(name.as_bytes());
+    context.update(value);
+    // Half of what an id has: it tells changes apart, and a thousand of them fit into the annotations of a Secret.
+    let mut text = crate::ids::hash(context.sign().as_ref());
+    text.truncate(16);
+    text
+}
+
+/// Of every value.
+pub fn hashes(key: &[u8], data: &SecretData) -> Hashes {
+    data.iter().map(|(name, value)| (name.clone(), hash(key, name, value))).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::rollout::change::Changed;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let memory = Memory {
+            request: Some("r".into()),
+            revision: 7,
+            rotation: Some("id".into()),
+            reason: Some("Requested".into()),
+            started_at: at("2026-01-01T00:00:00Z"),
+            rotated_at: at("2026-01-02T00:00:00Z"),
+            handled_rotate: Some(String::new()),
+            handled_refresh: Some("x".into()),
+            change: Change { at: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()), ..Change::default() },
+            stage: Stage::RolledBack { generation: 3, why: "Deployment web: it did not work".into() },
+            values: [("a.b".to_owned(), "h".to_owned())].into(),
+            previous_since: at("2026-01-03T00:00:00Z"),
+            rejected: Some("x".into()),
+        };
+        assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
+        assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());
+        assert_eq!(Memory::read(None), Memory::default());
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_there_is_forgotten() {
+        let annotations = [(REVISION, "many"), (ROTATED_AT, "9999-12-30T21:59:59Z"), (VALUES, "[1]")];
+        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(Memory::read(Some(&annotations.into())), Memory::default());
+    }
+
+    #[test]
+    fn a_hash_tells_values_apart_and_needs_the_key() {
+        assert_eq!(hash(b"k", "a", b"v"), hash(b"k", "a", b"v"));
+        for other in [hash(b"k", "a", b"w"), hash(b"k", "b", b"v"), hash(b"l", "a", b"v"), hash(b"k", "av", b"")] {
+            assert_ne!(hash(b"k", "a", b"v"), other);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Area: values that live in a store or are generated, kept in Secrets, replaced, and brought to who uses them.
+//!
+//! ```text
+//!   SecretRotation ─► controller ─► observe: the Secret, what is pending, who uses it
+//!                        │
+//!                        ├─► decide (pure): read the store? generate? since when, until when
+//!                        │
+//!                        ├─► act: sync    fetch (one call for each remote key) ─► compose ─► template
+//!                        │        rotate  generate ─► keep as pending ─► push ─► the Secret
+//!                        │        deliver restart ─► complete, or put the values of before back
+//!                        │
+//!                        └─► report: conditions, events, audit, metrics
+//!
+//!   SecretStore ───► store_controller ─► is it usable, and by how many
+//! ```
+//!
+//! A store is one file in `stores/` and one line in `stores/mod.rs`; `store.rs` is the port.
+
+pub mod area;
+pub mod compose;
+pub mod controller;
+pub mod decide;
+pub mod deliver;
+pub mod fetch;
+pub mod generate;
+pub mod index;
+mod make;
+pub mod memory;
+pub mod pattern;
+pub mod permissions;
+pub mod property;
+pub mod reason;
+pub mod resolve;
+pub mod rotate;
+pub mod status;
+pub mod store;
+pub mod store_controller;
+pub mod stores;
+pub mod sync;
+pub mod target;
+pub mod template;

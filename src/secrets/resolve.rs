@@ -1,0 +1,117 @@
+//! Which store a resource means, and whether it may use it.
+
+use std::sync::Arc;
+
+use kube::{
+    ResourceExt,
+    core::SelectorExt,
+    runtime::reflector::{ObjectRef, Store as Cache},
+};
+
+use super::{
+    controller::Context,
+    fetch::Door,
+    index::scope,
+    reason::Reason,
+    status::Problem,
+    store::{OpenStore, Opening, Store, StoreError},
+    stores::StoreSpec,
+};
+use crate::{
+    api::{SecretRotation, SecretStore},
+    cluster::{references::NamespaceSecrets, run::Guarded},
+    ids,
+    inventory::{Facts, namespaces::NamespaceLabels},
+};
+
+/// What is needed to follow a `storeRef`.
+pub struct ClusterStores {
+    /// The SecretStores.
+    pub store: Cache<Guarded<SecretStore>>,
+    /// The labels of the Namespaces.
+    pub namespaces: Facts<NamespaceLabels>,
+    /// Where their Secrets lie.
+    pub operator_namespace: String,
+}
+
+/// A store that may be used.
+#[derive(Clone)]
+pub struct Resolved {
+    /// What it is.
+    pub spec: StoreSpec,
+    /// What it is called in status.
+    pub source: String,
+    /// Whose it is.
+    pub scope: String,
+    /// Where its Secrets lie.
+    pub namespace: String,
+}
+
+/// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
+pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Result<Option<Resolved>, Problem> {
+    let (spec, namespace, scope) = (&rotation.spec, rotation.namespace().unwrap_or_default(), scope(rotation));
+    match (&spec.store, &spec.store_ref) {
+        (None, None) => Ok(None),
+        (Some(store), None) => {
+            store.validate(false)?;
+            Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace }))
+        }
+        (None, Some(reference)) => {
+            let store = named(stores, &reference.name, &namespace)?;
+            store.validate(true)?;
+            let namespace = stores.map(|stores| stores.operator_namespace.clone()).unwrap_or_default();
+            Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace }))
+        }
+        (Some(_), Some(_)) => Err(Problem::new(Reason::InvalidSpec, "spec: set at most one of store and storeRef")),
+    }
+}
+
+fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<StoreSpec, Problem> {
+    let Some(stores) = stores else {
+        let message = format!(
+            "spec.storeRef: SecretStore {name} cannot be used: this operator is limited to namespaces (--namespaces); use spec.store"
+        );
+        return Err(Problem::new(Reason::InvalidSpec, message));
+    };
+    let found = stores.store.get(&ObjectRef::new(name));
+    let store = match found.as_deref() {
+        None => {
+            let message = format!("SecretStore {name} is not there; create it, or correct spec.storeRef.name");
+            return Err(Problem::new(Reason::StoreNotFound, message));
+        }
+        Some(Guarded { 0: Err(invalid) }) => {
+            return Err(Problem::new(Reason::StoreInvalid, format!("SecretStore {name} cannot be read: {}", invalid.error)));
+        }
+        Some(Guarded { 0: Ok(store) }) => store,
+    };
+    let denied =
+        |why: String| Problem::new(Reason::StoreDenied, format!("SecretStore {name} does not allow the namespace {namespace}: {why}"));
+    let Some(allowed) = &store.spec.allowed_namespaces else {
+        return Err(denied("its spec.allowedNamespaces is absent, which allows none".into()));
+    };
+    let selector: kube::core::Selector =
+        allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
+    if !selector.matches(&stores.namespaces.get("", namespace).unwrap_or_default()) {
+        return Err(denied("the namespace's labels do not match its spec.allowedNamespaces".into()));
+    }
+    Ok(store.spec.store.clone())
+}
+
+/// The door of a store: another spec, or other credentials, is another door.
+pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
+    let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
+    let mut identity = format!("{} {}", resolved.scope, ids::hash(spec.as_bytes()));
+    for name in resolved.spec.secrets() {
+        let version = context.roller.inventory.secrets.get(&resolved.namespace, &name).map(|fact| fact.resource_version);
+        identity = format!("{identity} {name}@{}", version.as_deref().unwrap_or("-"));
+    }
+    context.stores.door(&identity)
+}
+
+/// Opens a store, once for all who use it.
+pub async fn open(context: &Context, resolved: &Resolved, door: &Door) -> Result<Arc<dyn OpenStore>, StoreError> {
+    let secrets = NamespaceSecrets::new(context.client.clone(), &resolved.namespace);
+    let opening =
+        Opening { secrets: &secrets, namespace: &resolved.namespace, cluster: Some(&context.client), writer: Some(&context.writer) };
+    door.open(resolved.spec.open(opening)).await
+}

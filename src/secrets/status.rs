@@ -1,0 +1,212 @@
+//! What a SecretRotation's status says, given what was seen and what came of it. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{decide::Plan, memory::Memory, reason::Reason, store::StoreError};
+use crate::{
+    api::{
+        secret_rotation::{LastChange, SecretRotationStatus},
+        status::{Consumers, LastFailure},
+    },
+    cluster::{
+        conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
+        halt::{self, Word},
+    },
+    rollout::{consumption::Consumption, roll::Rollout, stage::Stage},
+};
+
+/// What keeps something from being done.
+pub type Problem = halt::Problem<Reason>;
+
+/// Why something was not done.
+pub type Halt = halt::Halt<Reason>;
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let after = match &error {
+            StoreError::Throttled { after: Some(after), .. } => SignedDuration::try_from(*after).ok(),
+            _ => None,
+        };
+        Self { reason: error.reason(), message: error.to_string(), after }
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+/// What was seen and done.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Whether the Secret is there, with its keys. None: it cannot be told, and what was known stays.
+    pub there: Option<bool>,
+    /// What is written down with it.
+    pub memory: Memory,
+    /// Where values come from.
+    pub source: Option<String>,
+    /// The decision; None if it did not come to one.
+    pub plan: Option<Plan>,
+    /// When the Secret was created.
+    pub created: Option<Timestamp>,
+    /// When the store was read in this look.
+    pub synced: Option<Timestamp>,
+    /// How far the restarts are; None: nobody is to be restarted.
+    pub rollout: Option<Rollout>,
+    /// Who uses the Secret. None: it cannot be told, and what was known stays.
+    pub consumption: Option<Consumption>,
+    /// What went wrong.
+    pub problem: Option<Problem>,
+}
+
+impl View {
+    /// Why who uses the Secret does not have the new values, and will not before a person does something.
+    pub fn undelivered(&self) -> Option<(Reason, String)> {
+        let failed = self.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref());
+        let back = match &self.memory.stage {
+            Stage::RolledBack { why, .. } => Some(format!(
+                "{why}; the values of before are back (revision {}); mend what failed, then `seaworthy rotate`, or change the spec",
+                self.memory.revision
+            )),
+            _ => None,
+        };
+        match (failed, back) {
+            (Some(why), None) => Some((Reason::RestartFailed, why.clone())),
+            (Some(why), Some(back)) => Some((Reason::RestartFailed, format!("{why}; before that: {back}"))),
+            (None, Some(back)) => Some((Reason::RolledBack, back)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The status after `view`.
+pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64>, now: Timestamp) -> SecretRotationStatus {
+    let memory = &view.memory;
+    let known = view.there.is_some();
+    let mut status = SecretRotationStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(&before.conditions, findings(before, view), generation, now),
+        source: view.source.clone().or_else(|| before.source.clone()),
+        revision: if memory.revision > 0 { Some(memory.revision) } else { before.revision },
+        last_sync_time: view.synced.map(seconds).or_else(|| before.last_sync_time.clone()),
+        last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
+        next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.next_rotation.map(seconds)),
+        previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
+        consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
+        last_rotation: last_change(before, memory, now),
+        last_failure: None,
+    };
+    let failure = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone())).or_else(|| view.undelivered());
+    status.last_failure = failure.map(|(reason, message)| LastFailure {
+        // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
+        time: before
+            .last_failure
+            .as_ref()
+            .filter(|last| last.reason == reason.as_str() && last.message == conditions::cut(&message, 1024))
+            .map_or_else(|| seconds(now), |last| last.time.clone()),
+        reason: reason.to_string(),
+        message: conditions::cut(&message, 1024).into(),
+    });
+    status
+}
+
+fn consumers(consumption: &Consumption) -> Consumers {
+    const SHOWN: usize = 10;
+    let (total, stale) = (consumption.total, &consumption.stale);
+    let current = total - stale.len();
+    let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    Consumers {
+        summary: format!("{current}/{total}"),
+        total: count(total),
+        current: count(current),
+        stale: stale.iter().take(SHOWN).cloned().collect(),
+    }
+}
+
+fn last_change(before: &SecretRotationStatus, memory: &Memory, now: Timestamp) -> Option<LastChange> {
+    let (Some(id), Some(reason)) = (&memory.rotation, &memory.reason) else { return before.last_rotation.clone() };
+    let known = before.last_rotation.as_ref().filter(|last| last.id == *id);
+    let completed = || known.and_then(|last| last.completed_at.clone()).unwrap_or_else(|| seconds(now));
+    Some(LastChange {
+        id: id.clone(),
+        reason: reason.clone(),
+        started_at: memory.started_at.map(seconds),
+        completed_at: (memory.stage == Stage::Complete).then(completed),
+    })
+}
+
+fn findings(before: &SecretRotationStatus, view: &View) -> Vec<Finding> {
+    let mut findings = vec![ready(before, view)];
+    let finding = |kind, reason: Reason, message: String| Finding { kind, status: true, reason: reason.as_str().into(), message };
+    match &view.problem {
+        Some(problem) if problem.reason.needs_a_person() => findings.push(finding(STALLED, problem.reason, problem.message.clone())),
+        Some(problem) => {
+            findings.extend(view.undelivered().map(|(reason, message)| finding(STALLED, reason, message)));
+            let why = view.plan.map_or(problem.reason, |plan| plan.reason);
+            findings.push(finding(RECONCILING, why, format!("{}; it is tried again", problem.message)));
+        }
+        None => {
+            findings.extend(view.undelivered().map(|(reason, message)| finding(STALLED, reason, message)));
+            let going = view.rollout.as_ref().and_then(|rollout| rollout.going.clone());
+            findings.extend(going.map(|what| finding(RECONCILING, Reason::Restarting, what)));
+        }
+    }
+    findings
+}
+
+/// Ready is about what consumers get: a Secret with all that the spec asks for, as far as the store could be asked.
+fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
+    let no = |reason: Reason, message: String| Finding { kind: READY, status: false, reason: reason.as_str().into(), message };
+    let Some(there) = view.there else {
+        // That we cannot see the Secret takes it from nobody.
+        let known = before.conditions.iter().find(|condition| condition.type_ == READY);
+        let blocked = |reason| matches!(reason, Reason::NotOurs | Reason::TargetConflict | Reason::ReservedType | Reason::Malformed);
+        return match (&view.problem, known) {
+            (Some(problem), _) if blocked(problem.reason) => no(problem.reason, problem.message.clone()),
+            (_, Some(known)) => {
+                Finding { kind: READY, status: known.status == "True", reason: known.reason.clone().into(), message: known.message.clone() }
+            }
+            (Some(problem), None) => no(problem.reason, problem.message.clone()),
+            (None, None) => no(Reason::Missing, "it cannot be told whether there is a Secret".into()),
+        };
+    };
+    if let Some(problem) = &view.problem {
+        // What is in the Secret is what the store had last; that it cannot be asked now is said, and how long ago that was.
+        let since = before.last_sync_time.as_ref().map(|time| format!("; last synced at {}", time.0)).unwrap_or_default();
+        return no(problem.reason, format!("{}{since}", problem.message));
+    }
+    if !there {
+        return no(Reason::Missing, "there is no Secret yet".into());
+    }
+    let plan = view.plan;
+    let message = match plan {
+        Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
+        Some(Plan { waits_until: Some(time), .. }) => format!("a rotation is due and waits for the window until {}", seconds(time).0),
+        Some(Plan { next_rotation: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
+        _ => "the Secret is as it should be".into(),
+    };
+    let skipped = view.rollout.iter().flat_map(|rollout| &rollout.skipped);
+    let message = skipped.fold(message, |message, left| format!("{message}; {left}"));
+    let reason = if plan.is_some_and(|plan| plan.rest) { Reason::Suspended } else { Reason::Current };
+    Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
+}
+
+/// When to look again.
+pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
+    let planned = view.plan.filter(|plan| !plan.rest);
+    let times = planned.map(|plan| [plan.next_sync, plan.waits_until.or(plan.next_rotation), plan.retire_at]);
+    let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
+    // When the data changed is yet to be noted; before it is, nobody can be said to have it.
+    let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
+    times.into_iter().flatten().chain([rollout, unnoted]).flatten().filter(|time| *time > now).min()
+}
+
+/// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
+pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
+    let reason =
+        |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
+    let after = reason(after);
+    after.is_some() && after != reason(before)
+}

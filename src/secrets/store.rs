@@ -1,0 +1,199 @@
+//! The port: what a store must be able to do, and how it may fail. No I/O.
+
+use std::time::Duration;
+
+use futures::{FutureExt, future::BoxFuture};
+use zeroize::Zeroizing;
+
+use super::reason::Reason;
+use crate::cluster::apply::Writer;
+pub use crate::{
+    api::secret_rotation::Find,
+    cluster::references::{ReadSecrets, ReferenceError, SecretData},
+};
+
+/// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store says that it has no such value.
+    #[error("{0}")]
+    NotFound(String),
+    /// It may not be read or written with these credentials, or from here: a person is needed.
+    #[error("{0}")]
+    Denied(String),
+    /// It is configured wrongly, or cannot do what is asked: a person is needed.
+    #[error("{0}")]
+    Invalid(String),
+    /// Somebody else has written since it was read.
+    #[error("{0}")]
+    Conflict(String),
+    /// It asks to wait.
+    #[error("{message}")]
+    Throttled {
+        /// How long, if it said so.
+        after: Option<Duration>,
+        /// What it said.
+        message: String,
+    },
+    /// It cannot be reached, or it cannot be told what is so: tried again later, nothing is concluded from it.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl StoreError {
+    /// The word for it.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound(_) => Reason::ValueNotFound,
+            Self::Denied(_) => Reason::StoreDenied,
+            Self::Invalid(_) => Reason::StoreInvalid,
+            Self::Conflict(_) => Reason::StoreConflict,
+            Self::Throttled { .. } => Reason::StoreThrottled,
+            Self::Unavailable(_) => Reason::StoreUnavailable,
+        }
+    }
+
+    /// Whether it is about the store and not about one value: others that ask it now would hear the same.
+    pub const fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unavailable(_))
+    }
+}
+
+impl From<ReferenceError> for StoreError {
+    fn from(error: ReferenceError) -> Self {
+        match error {
+            // The credentials of a store: without them nothing can be told about a value.
+            ReferenceError::NotFound(_) => Self::Invalid(error.to_string()),
+            ReferenceError::Unavailable(..) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// What a store has under a key. Overwritten when dropped; `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Bytes, which may be JSON.
+    Bytes(Zeroizing<Vec<u8>>),
+    /// Several values, each with a name: a Secret.
+    Map(SecretData),
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bytes(_) => "Bytes(…)",
+            Self::Map(_) => "Map(…)",
+        })
+    }
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub content: Content,
+    /// The store's name for this version, for a write that rests on it.
+    pub version: Option<String>,
+}
+
+/// A value of a store by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The name or path.
+    pub key: String,
+    /// Which version; None: the current one.
+    pub version: Option<String>,
+}
+
+/// What a write rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// Where.
+    pub key: &'a str,
+    /// What.
+    pub content: &'a Content,
+    /// The version that was read; None: nothing was there. Anything else there now is a [`StoreError::Conflict`].
+    pub expected: Option<&'a str>,
+    /// The same for each attempt to write the same value, so that a store that knows it does not write twice.
+    pub token: &'a str,
+}
+
+/// No value that is read or written is longer: Kubernetes allows a Secret 1 MiB.
+pub const MAX_VALUE: usize = 1024 * 1024;
+
+/// A store whose credentials were read and let us in. Dropping it forgets them.
+pub trait OpenStore: Send + Sync {
+    /// Reads one value.
+    fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>>;
+
+    /// How many [`OpenStore::read_many`] reads at a time; 1: it has no call for that.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Reads the current versions of several values with one call; as many answers as `keys`, in that order. An error is of the call.
+    fn read_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
+        let _ = keys;
+        async { Err(StoreError::Invalid("this store reads one value at a time".into())) }.boxed()
+    }
+
+    /// The names of all values that match.
+    fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
+
+    /// Writes one value, if what is there is what the write rests on. Returns the new version. Cancelling may leave it written.
+    fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
+    /// What stands under a key before anything does: an empty JSON object.
+    fn blank(&self) -> Content {
+        Content::Bytes(Zeroizing::new(b"{}".to_vec()))
+    }
+
+    /// Whether it lets us in: what a SecretStore's condition says.
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Gives back what was lent to us, such as a token.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+/// What a store is opened with.
+pub struct Opening<'a> {
+    /// The Secrets of the namespace of the resource, or for a SecretStore of the operator's.
+    pub secrets: &'a dyn ReadSecrets,
+    /// That namespace.
+    pub namespace: &'a str,
+    /// For stores in this cluster.
+    pub cluster: Option<&'a kube::Client>,
+    /// The same, to write; None: nothing is to be written.
+    pub writer: Option<&'a Writer>,
+}
+
+/// What every backend's `Spec` does.
+pub trait Store {
+    /// What the API server could not judge. Pure. `shared`: it stands in a SecretStore, which alone may use the operator's own identity, other
+    /// namespaces and the operator's own files.
+    fn validate(&self, shared: bool) -> Result<(), StoreError>;
+
+    /// The Secrets with its credentials: a change of one of them opens it anew.
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The keys that are Secrets of the resource's own namespace: a change of one of them is known at once.
+    fn is_own_namespace(&self) -> bool {
+        false
+    }
+
+    /// Reads its credentials and makes sure that it can be asked.
+    fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>>;
+}
+
+/// Whether `name` is what `find` looks for, tags aside.
+pub fn matches(find: &Find, name: &str) -> Result<bool, StoreError> {
+    let below = find.path.as_deref().is_none_or(|path| name.starts_with(path));
+    let Some(pattern) = &find.name else { return Ok(below) };
+    let pattern = super::pattern::compile(&pattern.regexp)
+        .map_err(|error| StoreError::Invalid(format!("find.name.regexp {:?} cannot be used: {error}", pattern.regexp)))?;
+    Ok(below && pattern.is_match(name))
+}

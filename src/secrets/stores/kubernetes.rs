@@ -1,0 +1,164 @@
+//! Secrets of this cluster. A value is a Secret; a property is one of its keys, or a path into the JSON of one.
+
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, KubeSchema, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cluster::{
+        apply::{WriteError, Writer},
+        error::message,
+        owner,
+        references::{self, SecretData},
+    },
+    secrets::store::{Content, Find, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches},
+};
+
+/// Which Secrets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Spec {
+    /// Their namespace; in a SecretStore only. Default: the resource's own, in a SecretStore the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+struct Open {
+    client: Client,
+    writer: Option<Writer>,
+    namespace: String,
+}
+
+/// Whose a Secret is that was written as a value of a store.
+const PUSHED: &str = "SecretStore/kubernetes";
+
+impl Store for Spec {
+    fn validate(&self, shared: bool) -> Result<(), StoreError> {
+        if self.namespace.is_some() && !shared {
+            let why = "spec.store.kubernetes.namespace: another namespace can be read through a SecretStore only (spec.storeRef)";
+            return Err(StoreError::Denied(why.into()));
+        }
+        Ok(())
+    }
+
+    fn is_own_namespace(&self) -> bool {
+        self.namespace.is_none()
+    }
+
+    fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
+        let namespace = self.namespace.clone().unwrap_or_else(|| opening.namespace.to_owned());
+        let opened = opening.cluster.cloned().map(|client| Open { client, writer: opening.writer.cloned(), namespace });
+        async move {
+            let opened = opened.ok_or_else(|| StoreError::Invalid("the store kubernetes needs a cluster".into()))?;
+            Ok(Box::new(opened) as Box<dyn OpenStore>)
+        }
+        .boxed()
+    }
+}
+
+impl Open {
+    fn api(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn explain(&self, name: &str, error: &kube::Error) -> StoreError {
+        let said = message(error);
+        let text = format!("Secret {}/{name}: {said}", self.namespace);
+        match error {
+            kube::Error::Api(status) if status.is_not_found() => {
+                StoreError::NotFound(format!("Secret {}/{name} is not there", self.namespace))
+            }
+            kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => StoreError::Conflict(text),
+            kube::Error::Api(status) if status.code == 403 || status.code == 401 => StoreError::Denied(text),
+            kube::Error::Api(status) if status.code == 422 || status.code == 400 => StoreError::Invalid(text),
+            kube::Error::Api(status) if status.code == 429 => StoreError::Throttled { after: None, message: text },
+            _ => StoreError::Unavailable(text),
+        }
+    }
+}
+
+impl OpenStore for Open {
+    fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            if place.version.is_some() {
+                return Err(StoreError::Invalid(format!("remoteRef.version of {}: the store kubernetes has no versions", place.key)));
+            }
+            let secret = self.api().get(&place.key).await.map_err(|error| self.explain(&place.key, &error))?;
+            let version = secret.resource_version();
+            Ok(Stored { content: Content::Map(references::data(secret)), version })
+        }
+        .boxed()
+    }
+
+    /// By name and label: Kubernetes' word for tags. Metadata only; no value is read.
+    fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        async move {
+            let labels: Vec<String> = find.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let params = ListParams::default().labels(&labels.join(","));
+            let found = self.api().list_metadata(&params).await.map_err(|error| self.explain("*", &error))?;
+            let names = found.items.into_iter().map(|secret: PartialObjectMeta<Secret>| secret.name_any());
+            names.filter_map(|name| matches(find, &name).map(|matches| matches.then_some(name)).transpose()).collect()
+        }
+        .boxed()
+    }
+
+    /// A Secret that was not made here, or by another resource of ours, is never written to.
+    fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        async move {
+            let name = write.key;
+            let Content::Map(data) = write.content else {
+                return Err(StoreError::Invalid(format!("remoteRef.property of {name}: say which key of the Secret is written")));
+            };
+            let Some(writer) = &self.writer else { return Err(StoreError::Denied("nothing is written from here".into())) };
+            let secret = Secret {
+                metadata: ObjectMeta {
+                    name: Some(name.into()),
+                    namespace: Some(self.namespace.clone()),
+                    annotations: Some([(owner::OWNER.to_owned(), PUSHED.to_owned())].into()),
+                    ..ObjectMeta::default()
+                },
+                data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
+                ..Secret::default()
+            };
+            let written = match write.expected {
+                None => writer.create(secret).await,
+                Some(version) => {
+                    let there = self.api().get_metadata(name).await.map_err(|error| self.explain(name, &error))?;
+                    if there.metadata.resource_version.as_deref() != Some(version) {
+                        return Err(StoreError::Conflict(format!("Secret {}/{name} was changed since it was read", self.namespace)));
+                    }
+                    if owner::of(&there.metadata) != Some(PUSHED) {
+                        let whose = owner::of(&there.metadata).unwrap_or("somebody else");
+                        let message = format!(
+                            "Secret {}/{name} belongs to {whose} and is not written to; choose another remoteRef.key",
+                            self.namespace
+                        );
+                        return Err(StoreError::Denied(message));
+                    }
+                    writer.apply(secret, &there.metadata).await
+                }
+            };
+            written.map(|meta| meta.resource_version).map_err(|error| match error {
+                WriteError::Refused { .. } => StoreError::Invalid(error.to_string()),
+                WriteError::Superseded(_) | WriteError::Exists(_) => StoreError::Conflict(error.to_string()),
+                WriteError::NotLeading | WriteError::Unavailable { .. } => StoreError::Unavailable(error.to_string()),
+            })
+        }
+        .boxed()
+    }
+
+    fn blank(&self) -> Content {
+        Content::Map(SecretData::new())
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async {
+            match self.api().list_metadata(&ListParams::default().limit(1)).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.explain("*", &error)),
+            }
+        }
+        .boxed()
+    }
+}

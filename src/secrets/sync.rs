@@ -1,0 +1,98 @@
+//! Reads what a resource wants from its store: each remote key once, together with all others who want it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::{StreamExt, stream};
+use jiff::SignedDuration;
+use kube::ResourceExt;
+
+use super::{
+    compose::Remote,
+    controller::Context,
+    decide::Plan,
+    fetch::Door,
+    index::{places, want},
+    reason::Reason,
+    resolve::Resolved,
+    status::Problem,
+    store::{OpenStore, Place, StoreError},
+};
+use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
+
+/// So many values of one resource are read at a time.
+const AT_ONCE: usize = 8;
+/// What was read so shortly ago for somebody else is new enough for who asks for the first time.
+const JUST_NOW: SignedDuration = SignedDuration::from_secs(30);
+/// `find` may find no more.
+const MOST_FOUND: usize = 1000;
+
+/// A store that can be asked.
+pub struct Source {
+    /// Shared by all who use it.
+    pub door: Arc<Door>,
+    /// Itself.
+    pub store: Arc<dyn OpenStore>,
+    /// Which.
+    pub resolved: Resolved,
+}
+
+/// Opens the store, unless it is to be left alone.
+pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Resolved) -> Result<Source, Problem> {
+    let door = super::resolve::door(context, &resolved);
+    if let Err(error) = door.may() {
+        return Err(away(context, rotation, &door, error));
+    }
+    match super::resolve::open(context, &resolved, &door).await {
+        Ok(store) => Ok(Source { door, store, resolved }),
+        Err(error) => Err(away(context, rotation, &door, error)),
+    }
+}
+
+/// What a store said. If it is about the store as a whole, the first who comes when it may be asked again asks, and all others are told then.
+pub fn away(context: &Context, rotation: &SecretRotation, door: &Door, error: StoreError) -> Problem {
+    let until = error.is_of_the_store().then(|| door.waits(&noticed::key(rotation))).flatten();
+    let problem = Problem::from(error);
+    let Some(until) = until else { return problem };
+    let wait = until.duration_since(context.clock.now()).max(SignedDuration::from_secs(1));
+    let after = wait + jitter(&rotation.uid().unwrap_or_default(), wait.max(SignedDuration::from_secs(30)));
+    Problem { after: Some(after), ..problem }
+}
+
+/// Reads all that the spec names and finds. An error of a single value is part of the answer; one of the store is the problem.
+pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
+    let now = context.clock.now();
+    let fresh = match plan.read {
+        // Who comes late in a round takes what was read for it.
+        Some(Reason::RefreshDue) => plan.next_sync.filter(|due| *due <= now).unwrap_or(now),
+        Some(Reason::Missing | Reason::SpecChanged) if plan.generate.is_none() => now - JUST_NOW,
+        _ => now,
+    };
+    let mut remote = Remote::default();
+    let mut wanted: BTreeSet<Place> = places(&rotation.spec);
+    for find in rotation.spec.data_from.iter().filter_map(|from| from.find.as_ref()) {
+        let found = source.door.call(source.store.find(find)).await;
+        source.door.heard(&found);
+        let found = found.map_err(|error| away(context, rotation, &source.door, error))?;
+        if found.len() > MOST_FOUND {
+            let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
+            return Err(Problem::new(Reason::ValueInvalid, message));
+        }
+        wanted.extend(found.iter().map(|key| Place { key: key.clone(), version: None }));
+        remote.found.insert(find.clone(), found);
+    }
+    let who = noticed::key(rotation);
+    let reads = wanted.into_iter().map(|place| {
+        let (who, scope) = (&who, &source.resolved.scope);
+        async move {
+            let count = context.index.read(|index| index.count_of(&want(scope, &place))).max(1);
+            let answer = source.door.read(&source.store, &place, who, (fresh, count)).await;
+            (place, answer)
+        }
+    });
+    remote.values = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+    let of_store = remote.values.values().find_map(|answer| answer.as_ref().as_ref().err().filter(|error| error.is_of_the_store()));
+    match of_store {
+        Some(error) => Err(away(context, rotation, &source.door, error.clone())),
+        None => Ok(remote),
+    }
+}

@@ -1,0 +1,251 @@
+//! The Secret that is written, and the two beside it: how they are read, what they look like, how they are stored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Api, Resource, ResourceExt};
+
+use super::{
+    controller::Context,
+    decide::Target,
+    index::{PENDING, PREVIOUS},
+    memory::{Memory, hashes},
+    reason::Reason,
+    status::{Halt, Problem},
+    store::SecretData,
+};
+use crate::{
+    api::{SecretRotation, secret_rotation::TargetPolicy},
+    cluster::{
+        apply::last_written,
+        error::message,
+        owner::{self, Refused},
+        references,
+    },
+    ids,
+    rollout::{act, change::Changed},
+};
+
+/// A Secret of this resource's own.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Its metadata; None if it is not there.
+    pub meta: Option<ObjectMeta>,
+    /// Its data.
+    pub data: SecretData,
+    /// What is written down with it.
+    pub memory: Memory,
+}
+
+impl Held {
+    /// When it was created.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.meta.as_ref()?.creation_timestamp.as_ref().map(|time| time.0)
+    }
+
+    /// Whether it is as it was written; `key`: of the hashes.
+    pub fn compared(&self, key: &[u8]) -> Target {
+        if self.meta.is_none() {
+            return Target::Missing;
+        }
+        let now = hashes(key, &self.data);
+        let edited: Vec<String> =
+            self.memory.values.iter().filter(|(name, hash)| now.get(*name) != Some(*hash)).map(|(name, _)| name.clone()).collect();
+        if edited.is_empty() { Target::AsWritten } else { Target::Edited(edited) }
+    }
+
+    /// The keys that we wrote, as they are now.
+    pub fn ours(&self) -> SecretData {
+        self.data.iter().filter(|(key, _)| self.memory.values.contains_key(*key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// Which of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// What consumers use.
+    Target,
+    /// The values before, while others are being delivered.
+    Previous,
+    /// Values that are on their way.
+    Pending,
+}
+
+impl Which {
+    /// Its name.
+    pub fn name(self, rotation: &SecretRotation) -> String {
+        let name = &rotation.spec.target.name;
+        match self {
+            Self::Target => name.clone(),
+            Self::Previous => format!("{name}{PREVIOUS}"),
+            Self::Pending => format!("{name}{PENDING}"),
+        }
+    }
+
+    fn secret_type(self, rotation: &SecretRotation) -> &str {
+        match self {
+            Self::Target => &rotation.spec.target.secret_type,
+            Self::Previous | Self::Pending => "Opaque",
+        }
+    }
+}
+
+/// Reads one of them; refuses one that is not this resource's, saying whose it is.
+pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) -> Result<Held, Problem> {
+    let (namespace, name) = (rotation.namespace().unwrap_or_default(), which.name(rotation));
+    let facts = &context.roller.inventory.secrets;
+    // Of what the inventory does not know, creating it tells for certain whether it is there; only if that was tried in vain it is read.
+    let unknown = facts.is_filled()
+        && facts.get(&namespace, &name).is_none()
+        && context.writer.just_written(&namespace, &name).is_none()
+        && !context.races.has_failed(&rotation.uid().unwrap_or_default());
+    if unknown {
+        return Ok(Held::default());
+    }
+    let found = Api::<Secret>::namespaced(context.client.clone(), &namespace).get_opt(&name).await;
+    let found =
+        found.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
+    let Some(secret) = found else { return Ok(Held::default()) };
+    owner::check(&secret, &owned_by(rotation), which.secret_type(rotation), "spec.target.name").map_err(|refused| match refused {
+        Refused::Reserved(message) => Problem::new(Reason::ReservedType, message),
+        Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
+    })?;
+    let (meta, data) = (secret.metadata.clone(), references::data(secret));
+    Ok(Held { memory: Memory::read(meta.annotations.as_ref()), meta: Some(meta), data })
+}
+
+/// Writes the target, fenced by what was read: `data` in it becomes exactly that, as far as it is ours.
+pub async fn store(
+    context: &Context,
+    rotation: &SecretRotation,
+    held: &Held,
+    (data, consumed): (&SecretData, bool),
+    memory: &mut Memory,
+) -> Result<ObjectMeta, Halt> {
+    memory.values = hashes(&context.roller.restarter.key().await?, data);
+    let Some(read) = &held.meta else {
+        memory.change.becomes_new(Changed::AtCreation);
+        return Ok(context.writer.create(secret(rotation, Which::Target, data, memory)).await?);
+    };
+    if consumed {
+        memory.change.becomes_new(Changed::JustNow);
+    } else if let Some(time) = context.writer.wrote_at(read).filter(|_| !memory.change.is_noted()) {
+        memory.change.note(time);
+    }
+    write(context, rotation, read, data, memory).await
+}
+
+/// Writes it as it is to be remembered.
+pub async fn write(
+    context: &Context,
+    rotation: &SecretRotation,
+    read: &ObjectMeta,
+    data: &SecretData,
+    memory: &mut Memory,
+) -> Result<ObjectMeta, Halt> {
+    let mut change = memory.change.clone();
+    let with = |change: &crate::rollout::change::Change| {
+        let memory = Memory { change: change.clone(), ..memory.clone() };
+        secret(rotation, Which::Target, data, &memory)
+    };
+    let written = act::store(&context.writer, with, read, &mut change).await?;
+    memory.change = change;
+    Ok(written)
+}
+
+/// Puts `data` into one of the Secrets beside.
+pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, data: &SecretData, memory: &Memory) -> Result<(), Halt> {
+    let there = read(context, rotation, which).await?;
+    let secret = secret(rotation, which, data, memory);
+    match &there.meta {
+        Some(_) if there.data == *data && there.memory == *memory => {}
+        Some(meta) => drop(context.writer.apply(secret, meta).await?),
+        None => drop(context.writer.create(secret).await?),
+    }
+    Ok(())
+}
+
+/// Deletes one of the Secrets beside, if it is there.
+pub async fn forget(context: &Context, rotation: &SecretRotation, which: Which) -> Result<(), Halt> {
+    if let Some(meta) = read(context, rotation, which).await?.meta {
+        context.writer.delete::<Secret>(&meta).await?;
+    }
+    Ok(())
+}
+
+/// When anybody wrote to it last.
+pub fn last_change(held: &Held) -> Option<Timestamp> {
+    held.memory.change.at.time().or_else(|| held.meta.as_ref().and_then(last_written))
+}
+
+/// Whether its labels, annotations and owner are what the spec and `memory` want.
+pub fn is_dressed(rotation: &SecretRotation, held: &Held) -> bool {
+    let Some(meta) = &held.meta else { return false };
+    let wanted = secret(rotation, Which::Target, &SecretData::new(), &held.memory).metadata;
+    let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
+        wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
+    };
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    holds(meta.labels.as_ref(), wanted.labels)
+        && holds(meta.annotations.as_ref(), wanted.annotations)
+        && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid))
+}
+
+/// A hash of what in the spec says what the Secret holds and looks like: another one is a reason to make it anew.
+pub fn request(rotation: &SecretRotation) -> String {
+    let spec = &rotation.spec;
+    let generated: Vec<_> = spec.rotation.iter().flat_map(|rotation| &rotation.generate).map(|generate| &generate.secret_key).collect();
+    let pushed: Vec<_> = spec.rotation.iter().flat_map(|rotation| &rotation.push).collect();
+    let parts = (&spec.target, &spec.store, &spec.store_ref, &spec.data, &spec.data_from, &spec.template, generated, pushed);
+    ids::hash(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
+}
+
+fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &Memory) -> Secret {
+    let owned_by = owned_by(rotation);
+    let template = rotation.spec.template.as_ref().and_then(|template| template.metadata.clone()).filter(|_| which == Which::Target);
+    let template = template.unwrap_or_default();
+    let mut labels = template.labels;
+    labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
+    let mut annotations: BTreeMap<_, _> = template.annotations.into_iter().chain(memory.annotations()).collect();
+    annotations.insert(owner::OWNER.into(), owned_by);
+    // Beside the target, nothing outlives the resource.
+    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != Which::Target).then(|| {
+        vec![OwnerReference {
+            api_version: SecretRotation::api_version(&()).into(),
+            kind: SecretRotation::kind(&()).into(),
+            name: rotation.name_any(),
+            uid: rotation.uid().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }]
+    });
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(which.name(rotation)),
+            namespace: rotation.namespace(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: owner,
+            ..ObjectMeta::default()
+        },
+        type_: Some(which.secret_type(rotation).into()),
+        immutable: (which == Which::Target && rotation.spec.target.immutable).then_some(true),
+        data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
+        ..Secret::default()
+    }
+}
+
+/// `SecretRotation/NAME`.
+pub fn owned_by(rotation: &SecretRotation) -> String {
+    owner::owner(&SecretRotation::kind(&()), &rotation.name_any())
+}
+
+/// `SecretRotation/NAMESPACE/NAME`, for the audit log.
+pub fn described(rotation: &SecretRotation) -> String {
+    format!("SecretRotation/{}/{}", rotation.namespace().unwrap_or_default(), rotation.name_any())
+}

@@ -1,0 +1,440 @@
+//! Texts made out of values: Jinja, cut down to what cannot grow without bounds and reaches nothing outside. Pure.
+//!
+//! What is in a tag is looked at before the template engine sees it: no `*`, `+` or `~`, which build texts out of texts, and no statement but `if`
+//! and `for`. Each filter's result has a bound, the output has one, and fuel bounds the steps.
+
+use std::{collections::BTreeMap, io};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use zeroize::Zeroizing;
+
+use super::store::{MAX_VALUE, SecretData};
+
+/// Steps of the template engine: some hundred lines' worth of filters, milliseconds.
+const FUEL: u64 = 20_000;
+/// Each takes some fifty milliseconds of a core.
+const MAX_BCRYPT: usize = 4;
+/// Cost of bcrypt: what htpasswd and Rails take, and OWASP's least.
+const BCRYPT_COST: u32 = 10;
+/// Statements that may be used.
+const STATEMENTS: &[&str] = &["if", "elif", "else", "endif", "for", "endfor"];
+
+/// Why a template gives nothing. No text holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// Two keys are one variable.
+    #[error("the keys {0:?} and {1:?} are both the variable {2:?}; rename one with rewrite or secretKey")]
+    Collision(String, String, String),
+    /// This template.
+    #[error("template.data.{key}, line {line}: {why}")]
+    Wrong {
+        /// Its key.
+        key: String,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Renders every template. `salt`: makes the salts of bcrypt, so that the same value gives the same hash.
+pub fn render(
+    templates: impl Iterator<Item = (String, String)>,
+    values: &SecretData,
+    salt: &dyn Fn(&[u8]) -> [u8; 16],
+) -> Result<SecretData, TemplateError> {
+    let variables = variables(values)?;
+    let mut rendered = SecretData::new();
+    for (key, text) in templates {
+        let wrong = |line: usize, why: String| TemplateError::Wrong { key: key.clone(), line, why };
+        allowed(&text).map_err(|(line, why)| wrong(line, why))?;
+        let hashed = hash_all(&text, values, salt).map_err(|why| wrong(1, why))?;
+        let environment = environment(hashed);
+        let mut output = Output(Zeroizing::new(Vec::new()));
+        let template = environment.template_from_str(&text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
+        template
+            .render_captured_to(Value::from(variables.clone()), &mut output)
+            .map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
+        rendered.insert(key, output.0);
+    }
+    Ok(rendered)
+}
+
+/// The name of a key as a variable.
+pub fn variable(key: &str) -> String {
+    let name: String = key.chars().map(|sign| if sign.is_ascii_alphanumeric() { sign } else { '_' }).collect();
+    if name.starts_with(|sign: char| sign.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn variables(values: &SecretData) -> Result<BTreeMap<String, Value>, TemplateError> {
+    let mut keys = BTreeMap::new();
+    for key in values.keys() {
+        if let Some(other) = keys.insert(variable(key), key) {
+            return Err(TemplateError::Collision(other.clone(), key.clone(), variable(key)));
+        }
+    }
+    let value = |key: &String| {
+        values.get(key).map_or(Value::UNDEFINED, |bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Value::from(text),
+            Err(_) => Value::from_bytes(bytes.to_vec()),
+        })
+    };
+    Ok(keys.into_iter().map(|(name, key)| (name, value(key))).collect())
+}
+
+/// Refuses what could build texts without bounds.
+fn allowed(text: &str) -> Result<(), (usize, String)> {
+    let line = |place: usize| text.get(..place).unwrap_or_default().matches('\n').count() + 1;
+    let mut place = 0;
+    while let Some(begin) = text.get(place..).and_then(|rest| rest.find('{')).map(|found| place + found) {
+        let rest = text.get(begin..).unwrap_or_default();
+        let end = match rest.get(1..2) {
+            Some("#") => {
+                place = begin + rest.find("#}").ok_or_else(|| (line(begin), "a comment {# has no end #}".to_owned()))?;
+                continue;
+            }
+            Some("{") => "}}",
+            Some("%") => "%}",
+            _ => {
+                place = begin + 1;
+                continue;
+            }
+        };
+        let tag = rest.get(2..).unwrap_or_default();
+        let length = tag_length(tag, end).map_err(|(at, why)| (line(begin + 2 + at), why))?;
+        if end == "%}" {
+            let word =
+                tag.trim_start_matches(['-', '+']).trim_start().split(|sign: char| !sign.is_ascii_alphabetic()).next().unwrap_or_default();
+            if !STATEMENTS.contains(&word) {
+                return Err((line(begin), format!("{{% {word} %}} cannot be used; there are {{% if %}} and {{% for %}}")));
+            }
+        }
+        place = begin + 2 + length + 2;
+    }
+    Ok(())
+}
+
+/// Where the tag ends. Strings are passed over.
+fn tag_length(tag: &str, end: &str) -> Result<usize, (usize, String)> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (place, sign) in tag.char_indices() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if sign == '\\' => escaped = true,
+            Some(open) if sign == open => quote = None,
+            Some(_) => {}
+            None if tag.get(place..).is_some_and(|rest| rest.starts_with(end)) => return Ok(place),
+            None => match sign {
+                '"' | '\'' => quote = Some(sign),
+                // `+%}` and `{%+` are about white space.
+                '+' if place == 0 || tag.get(place + 1..).is_some_and(|rest| rest.starts_with(end)) => {}
+                '*' | '+' | '~' => return Err((place, format!("the operator {sign} cannot be used; write texts side by side"))),
+                _ => {}
+            },
+        }
+    }
+    Err((0, format!("a tag has no end {end}")))
+}
+
+fn said(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::OutOfFuel => "it takes too many steps".into(),
+        ErrorKind::UndefinedError => "a variable is not defined; the variables are the keys, with _ for - and .".into(),
+        ErrorKind::WriteFailure => format!("its output is longer than {MAX_VALUE} bytes"),
+        // About the text of the template, before there are values.
+        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
+            error.detail().unwrap_or("it cannot be understood").to_owned()
+        }
+        // What our filters say holds no value; what the engine says may quote one.
+        kind => {
+            let ours = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Said>());
+            ours.map_or_else(|| kind.to_string(), |said| said.0.into())
+        }
+    }
+}
+
+struct Output(Zeroizing<Vec<u8>>);
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_VALUE {
+            return Err(io::Error::other("too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// bcrypt of a value, by the value.
+type Hashes = BTreeMap<Vec<u8>, String>;
+
+/// bcrypt is slow: only values are hashed, each once, and before anything is rendered, so that a loop cannot ask for a thousand.
+fn hash_all(text: &str, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16]) -> Result<Hashes, String> {
+    let mut hashes = Hashes::new();
+    for (key, value) in values {
+        let name = variable(key);
+        let asks = text.match_indices(&name).any(|(place, _)| {
+            let behind = text.get(place + name.len()..).unwrap_or_default().trim_start();
+            behind
+                .strip_prefix('|')
+                .is_some_and(|filter| filter.trim_start().starts_with("bcrypt") || filter.trim_start().starts_with("htpasswd"))
+        });
+        if asks {
+            if hashes.len() == MAX_BCRYPT {
+                return Err(format!("at most {MAX_BCRYPT} values can be hashed with bcrypt"));
+            }
+            let parts =
+                bcrypt::hash_with_salt(&**value, BCRYPT_COST, salt(value)).map_err(|_| "bcrypt takes at most 72 bytes".to_owned())?;
+            hashes.insert(value.to_vec(), parts.format_for_version(bcrypt::Version::TwoY));
+        }
+    }
+    Ok(hashes)
+}
+
+fn environment(hashes: Hashes) -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(50);
+    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.add_test("defined", |value: Value| !value.is_undefined());
+    environment.add_filter("urlencode", |value: Value| text(urlencode(&bytes(&value)?)));
+    environment.add_filter("b64encode", |value: Value| text(STANDARD.encode(bytes(&value)?)));
+    environment.add_filter("b64decode", |value: Value| {
+        let decoded = STANDARD.decode(bytes(&value)?.trim_ascii()).map_err(|_| wrong("b64decode: it is no base64"))?;
+        Ok::<_, Error>(String::from_utf8(decoded).map_or_else(|error| Value::from_bytes(error.into_bytes()), Value::from))
+    });
+    environment.add_filter("hex", |value: Value| text(hex(&bytes(&value)?)));
+    environment
+        .add_filter("sha256", |value: Value| text(hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes(&value)?).as_ref())));
+    environment.add_filter("json", |value: Value| text(serde_json::to_string(&value).map_err(|_| wrong("json: it cannot be written"))?));
+    environment.add_filter("fromjson", |value: Value| {
+        serde_json::from_slice::<Value>(&bytes(&value)?).map_err(|_| wrong("fromjson: it is no JSON"))
+    });
+    environment.add_filter("yaml", |value: Value| text(serde_saphyr::to_string(&value).map_err(|_| wrong("yaml: it cannot be written"))?));
+    environment.add_filter("upper", |value: &str| text(value.to_uppercase()));
+    environment.add_filter("lower", |value: &str| text(value.to_lowercase()));
+    environment.add_filter("trim", |value: &str| text(value.trim().to_owned()));
+    environment.add_filter("length", |value: Value| value.len().ok_or_else(|| wrong("length: it has none")));
+    environment.add_filter("default", |value: Value, other: Value| if value.is_undefined() { other } else { value });
+    environment.add_filter("replace", replace);
+    environment.add_filter("indent", indent);
+    environment.add_filter("split", |value: &str, by: &str| {
+        if by.is_empty() {
+            Err(wrong("split: it cannot be split at nothing"))
+        } else {
+            Ok(value.split(by).map(Value::from).collect::<Vec<_>>())
+        }
+    });
+    environment.add_filter("join", join);
+    environment.add_filter("pem", pem);
+    let known = hashes.clone();
+    let hash = move |value: &Value| -> Result<String, Error> {
+        hashes.get(&bytes(value)?).cloned().ok_or_else(|| wrong("bcrypt and htpasswd take a variable as it is: {{ password | bcrypt }}"))
+    };
+    environment.add_filter("bcrypt", move |value: Value| hash(&value));
+    environment.add_filter("htpasswd", move |value: Value, user: &str| {
+        let hash =
+            known.get(&bytes(&value)?).ok_or_else(|| wrong("htpasswd takes a variable as it is: {{ password | htpasswd('admin') }}"))?;
+        if user.contains(':') { Err(wrong("htpasswd: a user's name has no colon")) } else { text(format!("{user}:{hash}")) }
+    });
+    environment
+}
+
+/// What one of our filters has to say.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Said(&'static str);
+
+fn wrong(what: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what).with_source(Said(what))
+}
+
+fn text(text: String) -> Result<String, Error> {
+    if text.len() > MAX_VALUE { Err(wrong("a filter's result is longer than 1 MiB")) } else { Ok(text) }
+}
+
+fn bytes(value: &Value) -> Result<Vec<u8>, Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    Ok(match (value.as_str(), value.as_bytes()) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(bytes)) => bytes.to_vec(),
+        (None, None) => value.to_string().into_bytes(),
+    })
+}
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+fn urlencode(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len()), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push('%');
+            text.push_str(&hex(&[*byte]).to_uppercase());
+        }
+        text
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xf)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+fn replace(value: &str, from: &str, to: &str) -> Result<String, Error> {
+    if from.is_empty() {
+        return Err(wrong("replace: nothing cannot be replaced"));
+    }
+    if value.matches(from).count().saturating_mul(to.len()).saturating_add(value.len()) > MAX_VALUE {
+        return Err(wrong("replace: its result is longer than 1 MiB"));
+    }
+    text(value.replace(from, to))
+}
+
+/// Each line but the first, as Jinja does.
+fn indent(value: &str, width: usize) -> Result<String, Error> {
+    if value.matches('\n').count().saturating_mul(width).saturating_add(value.len()) > MAX_VALUE {
+        return Err(wrong("indent: its result is longer than 1 MiB"));
+    }
+    text(value.replace('\n', &format!("\n{}", " ".repeat(width.min(MAX_VALUE)))))
+}
+
+fn join(value: Value, by: &str) -> Result<String, Error> {
+    let mut joined = String::new();
+    for (number, part) in value.try_iter()?.enumerate() {
+        if number > 0 {
+            joined.push_str(by);
+        }
+        joined.push_str(part.as_str().ok_or_else(|| wrong("join: it holds something that is no text"))?);
+        if joined.len() > MAX_VALUE {
+            return Err(wrong("join: its result is longer than 1 MiB"));
+        }
+    }
+    Ok(joined)
+}
+
+/// The blocks of a PEM text whose label ends with `label`: `CERTIFICATE`, `PRIVATE KEY`. With `number`, only that one, from 0.
+fn pem(value: &str, label: &str, number: Option<usize>) -> Result<String, Error> {
+    let mut blocks = Vec::new();
+    let mut rest = value;
+    while let Some((_, begun)) = rest.split_once("-----BEGIN ") {
+        let (name, body) = begun.split_once("-----").ok_or_else(|| wrong("pem: a block has no end"))?;
+        let end = format!("-----END {name}-----");
+        let (body, behind) = body.split_once(&end).ok_or_else(|| wrong("pem: a block has no end"))?;
+        if name.ends_with(label) {
+            blocks.push(format!("-----BEGIN {name}-----{body}{end}\n"));
+        }
+        rest = behind;
+    }
+    match number {
+        _ if blocks.is_empty() => Err(wrong("pem: it has no such block")),
+        None => text(blocks.concat()),
+        Some(number) => blocks.into_iter().nth(number).ok_or_else(|| wrong("pem: it has not so many blocks")),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn one(template: &str, values: &[(&str, &[u8])]) -> Result<String, String> {
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec().into())).collect();
+        let rendered = render(std::iter::once(("out".to_owned(), template.to_owned())), &values, &|_| [7; 16]);
+        rendered.map(|data| String::from_utf8(data["out"].to_vec()).unwrap()).map_err(|error| error.to_string())
+    }
+
+    const PEM: &str = "x\n-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\nQg==\n-----END EC PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\nQw==\n-----END CERTIFICATE-----";
+
+    #[test]
+    fn what_templates_say() {
+        let values: &[(&str, &[u8])] =
+            &[("db-password", b"p/ \xc3\xa4&~"), ("n", b"5"), ("tls.crt", PEM.as_bytes()), ("0x", b"zero"), ("j", br#"{"a":[1,"<b>"]}"#)];
+        for (template, wanted) in [
+            ("postgres://u:{{ db_password | urlencode }}@h/d", "postgres://u:p%2F%20%C3%A4%26~@h/d"),
+            ("{{ n }}{{- n }}\n", "55\n"),
+            ("<{{ n | b64encode }}{{ 'NQ==' | b64decode }}>", "<NQ==5>"),
+            ("{{ n | hex }} {{ n | sha256 }}", "35 ef2d127de37b942baad06145e54b0c619a1f22327b2ebbcfbec78f5564afe39d"),
+            ("{% if n == '5' %}yes{% else %}no{% endif %}", "yes"),
+            ("{% for x in 'a,b' | split(',') %}[{{ x }}]{% endfor %}", "[a][b]"),
+            ("{{ _0x | upper }} {{ db_password | length }}", "ZERO 6"),
+            ("{{ (j | fromjson).a[1] }} {{ j | fromjson | json }}", r#"<b> {"a":[1,"<b>"]}"#),
+            ("{{ n | json }}", "\"5\""),
+            ("{{ missing | default('d') }} {% if missing is defined %}a{% else %}b{% endif %}", "d b"),
+            ("{{ tls_crt | pem('CERTIFICATE', 1) }}", "-----BEGIN CERTIFICATE-----\nQw==\n-----END CERTIFICATE-----\n"),
+            ("{{ tls_crt | pem('PRIVATE KEY') }}", "-----BEGIN EC PRIVATE KEY-----\nQg==\n-----END EC PRIVATE KEY-----\n"),
+            ("{{ 'a\nb' | indent(2) }}", "a\n  b"),
+            ("{# a * b #}{{ '*+~ }}' }}", "*+~ }}"),
+            ("{ {n} } {", "{ {n} } {"),
+            ("{{ 'xay' | replace('a', '-') }}{{ ['a', 'b'] | join('+') }}", "x-ya+b"),
+        ] {
+            assert_eq!(one(template, values).as_deref(), Ok(wanted), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let values: &[(&str, &[u8])] = &[("p", b"canary"), ("q", &[0xff])];
+        for (template, wanted) in [
+            ("{{ x }}", "not defined"),
+            ("\n{{ x }}", "line 2"),
+            ("{{ p.x }}", "not defined"),
+            ("{{ 'a' * 100000000 }}", "operator *"),
+            ("{{ p ~ p }}", "operator ~"),
+            ("{{ p + p }}", "operator +"),
+            ("{% set a = p %}", "{% set %}"),
+            ("{%- macro m() %}{% endmacro %}", "{% macro %}"),
+            ("{% include 'x' %}", "{% include %}"),
+            ("{% raw %}{{{% endraw %}", "{% raw %}"),
+            ("{{ p", "no end"),
+            ("{{ p | nofilter }}", "line 1"),
+            ("{{ range(10) }}", "line 1"),
+            ("{{ p | b64decode }}", "no base64"),
+            ("{{ p | fromjson }}", "no JSON"),
+            ("{{ p | replace('', p) }}", "cannot be replaced"),
+            (
+                "{% for a in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}{% for b in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}{% for c in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}{% for d in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}x{% endfor %}{% endfor %}{% endfor %}{% endfor %}",
+                "steps",
+            ),
+            ("{{ (p | upper) | bcrypt }}", "as it is"),
+        ] {
+            let said = one(template, values).unwrap_err();
+            assert!(said.contains(wanted), "{template}: {said}");
+            assert!(!said.contains("canary"), "{said}");
+        }
+        let said = one("{{ a_b }}", &[("a-b", b"1"), ("a.b", b"2")]).unwrap_err();
+        assert!(said.contains("both the variable"), "{said}");
+        let long = "a".repeat(MAX_VALUE);
+        assert!(one("{{ p }}{{ p }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
+        assert!(one("{{ p | replace('a', p) }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn bcrypt_is_the_same_for_the_same_value() {
+        let line = one("{{ p | htpasswd('admin') }}", &[("p", b"secret")]).unwrap();
+        assert_eq!(line, one("{{ p | htpasswd('admin') }}", &[("p", b"secret")]).unwrap());
+        let (user, hash) = line.split_once(':').unwrap();
+        assert_eq!(user, "admin");
+        assert!(bcrypt::verify("secret", hash).unwrap() && hash.starts_with("$2y$10$"));
+    }
+
+    #[test]
+    fn no_template_of_a_stranger_panics() {
+        bolero::check!().with_type::<(String, Vec<u8>)>().for_each(|(template, value)| {
+            let _ = one(template, &[("p", value.as_slice())]);
+            let _ = one(&format!("{{{{ p | {template} }}}}"), &[("p", value.as_slice())]);
+        });
+    }
+}

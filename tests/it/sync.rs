@@ -1,0 +1,250 @@
+//! Values of a store in a Secret: all of it or nothing of it, and nothing is written that has not changed.
+
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use seaworthy::api::SecretStore;
+use serde_json::json;
+
+use crate::support::{Cluster, ControlPlane, Operator, Rotations, eventually, said};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_secret_of_the_namespace() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("sync").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    namespace.secret("source", "Opaque", &[("password", "p/1"), ("json", r#"{"user": "u", "port": 5432}"#)]).await;
+    let spec = json!({
+        "target": {"name": "app"}, "store": {"kubernetes": {}},
+        "data": [
+            {"secretKey": "db-password", "remoteRef": {"key": "source", "property": "password"}},
+            {"secretKey": "user", "remoteRef": {"key": "source", "property": "json.user"}},
+        ],
+        "dataFrom": [{"extract": {"key": "source", "property": "json"}, "rewrite": [{"regexp": {"source": "^(.*)$", "target": "db.$1"}}]}],
+        "template": {
+            "mergePolicy": "Merge",
+            "data": {"url": "postgres://{{ user }}:{{ db_password | urlencode }}@db:{{ db_port }}/x"},
+            "metadata": {"labels": {"team": "a"}, "annotations": {"note": "n"}},
+        },
+    });
+    rotations.create("app", spec).await;
+    let object = rotations.ready("app", 1).await;
+    assert_eq!(object.status.as_ref().unwrap().source.as_deref(), Some("kubernetes"));
+    let wanted = [("db-password", "p/1"), ("user", "u"), ("db.user", "u"), ("db.port", "5432"), ("url", "postgres://u:p%2F1@db:5432/x")];
+    assert_eq!(rotations.data("app").await, wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    let secret = namespace.secrets().get("app").await.unwrap();
+    assert_eq!((secret.labels()["team"].as_str(), secret.annotations()["note"].as_str()), ("a", "n"));
+    assert_eq!(secret.owner_references()[0].name, "app");
+
+    // What changes in this cluster is there at once.
+    rotations.edit("source", json!({"password": "p2"})).await;
+    rotations.ready("app", 2).await;
+    assert_eq!(rotations.data("app").await["url"], "postgres://u:p2@db:5432/x");
+
+    // A key that is not wanted any more goes.
+    rotations.change("app", json!({"dataFrom": null, "template": {"data": {"url": "{{ user }}"}, "metadata": null}})).await;
+    rotations.ready("app", 3).await;
+    let secret = namespace.secrets().get("app").await.unwrap();
+    assert!(!secret.labels().contains_key("team"));
+    assert_eq!(rotations.data("app").await.keys().collect::<Vec<_>>(), ["db-password", "url", "user"]);
+
+    // No change, no write.
+    let before = secret.resource_version();
+    rotations.ask("app", "look", "1").await;
+    rotations.ask("app", "refresh", "1").await;
+    eventually("the request is noted", || async {
+        let secret = namespace.secrets().get("app").await.map_err(|error| error.to_string())?;
+        if secret.annotations().get("seaworthy.dev/handled-refresh").is_some_and(|value| value == "1") {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    })
+    .await;
+    let noted = namespace.secrets().get("app").await.unwrap().resource_version();
+    assert_ne!(noted, before, "the request itself is remembered");
+    rotations.change("app", json!({"refreshInterval": "2h"})).await;
+    rotations.ready("app", 3).await;
+    assert_eq!(namespace.secrets().get("app").await.unwrap().resource_version(), noted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_does_to_the_secret_is_put_right() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("restored").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let spec = json!({"target": {"name": "app"}, "store": {"memory": {"data": {"a": "1"}}}, "data": [{"secretKey": "x", "remoteRef": {"key": "a"}}]});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    rotations.edit("app", json!({"x": "edited", "other": "stays"})).await;
+    rotations.ready("app", 2).await;
+    assert_eq!(rotations.data("app").await, [("x", "1"), ("other", "stays")].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    namespace.delete_secret("app").await;
+    rotations.ready("app", 3).await;
+    assert_eq!(rotations.data("app").await["x"], "1");
+    // One that is not ours is not touched.
+    namespace.secret("theirs", "Opaque", &[("x", "theirs")]).await;
+    rotations.change("app", json!({"target": {"name": "theirs"}})).await;
+    let message = rotations.says("app", "Ready", "False", "NotOurs").await;
+    assert!(message.contains("theirs exists and was not made by Seaworthy"), "{message}");
+    assert_eq!(rotations.data("theirs").await["x"], "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_that_cannot_be_had_changes_nothing_and_is_named() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("partial").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let value = |key: &str, property: &str| json!({"secretKey": key, "remoteRef": {"key": "j", "property": property}});
+    let store = |json: &str| json!({"memory": {"data": {"j": json, "t": "text"}}});
+    let spec = json!({"target": {"name": "app"}, "store": store(r#"{"a": "1", "b": "2"}"#), "data": [value("x", "a"), value("y", "b")]});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    for (change, reason, said) in [
+        (json!({"store": store(r#"{"a": "other"}"#)}), "ValueNotFound", r#"data "y": j: property "b" is not in it"#),
+        (json!({"store": store(r#"{"a": "other", "b": null}"#)}), "ValueInvalid", r#"property "b" is null"#),
+        (json!({"store": store("no json")}), "ValueInvalid", "no JSON"),
+        (json!({"store": {"memory": {"data": {"j": null}}}}), "ValueNotFound", "j is not in spec.store.memory.data"),
+        (
+            json!({"store": store(r#"{"a": "other", "b": "2"}"#), "template": {"data": {"z": "{{ nothing }}"}}}),
+            "TemplateInvalid",
+            "not defined",
+        ),
+        (json!({"template": null, "dataFrom": [{"extract": {"key": "t"}}]}), "ValueInvalid", "dataFrom[0]: t: it is no JSON object"),
+    ] {
+        rotations.change("app", change).await;
+        let object = rotations
+            .until("app", said, |object| {
+                crate::support::said(object, "Ready").is_some_and(|(_, why, text)| why == reason && text.contains(said))
+            })
+            .await;
+        assert!(!serde_json::to_string(&object.status).unwrap().contains("other"), "no value in a status");
+        assert_eq!(rotations.data("app").await, [("x", "1"), ("y", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
+    rotations.change("app", json!({"dataFrom": null})).await;
+    rotations.ready("app", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_from_the_store() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("gone").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    namespace.secret("source", "Opaque", &[("a", "1")]).await;
+    namespace.secret("second", "Opaque", &[("b", "2")]).await;
+    for policy in ["Retain", "Delete", "Merge"] {
+        let spec = json!({"target": {"name": policy.to_lowercase(), "deletionPolicy": policy}, "store": {"kubernetes": {}}, "data": [
+            {"secretKey": "x", "remoteRef": {"key": "source", "property": "a"}}, {"secretKey": "y", "remoteRef": {"key": "second", "property": "b"}}]});
+        rotations.create(&policy.to_lowercase(), spec).await;
+        rotations.ready(&policy.to_lowercase(), 1).await;
+    }
+    namespace.delete_secret("source").await;
+    rotations.says("retain", "Ready", "False", "ValueNotFound").await;
+    rotations.says("delete", "Ready", "False", "ValueNotFound").await;
+    rotations.ready("merge", 2).await;
+    assert_eq!(rotations.data("retain").await.len(), 2);
+    assert_eq!(rotations.data("delete").await.len(), 2, "the other value is still there");
+    assert_eq!(rotations.data("merge").await.keys().collect::<Vec<_>>(), ["y"]);
+    namespace.delete_secret("second").await;
+    rotations
+        .until("delete", "it went with its values", |object| said(object, "Ready").is_some_and(|(_, _, text)| text.contains("was deleted")))
+        .await;
+    assert!(namespace.secrets().get_opt("delete").await.unwrap().is_none());
+    namespace.secret("source", "Opaque", &[("a", "3")]).await;
+    namespace.secret("second", "Opaque", &[("b", "4")]).await;
+    for (name, revision) in [("retain", 2), ("delete", 2), ("merge", 4)] {
+        rotations.ready(name, revision).await;
+        assert_eq!(rotations.data(name).await["x"], "3", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_store_is_read() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("refresh").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "a"}}]);
+    for (name, policy) in [("periodic", "Periodic"), ("change", "OnChange"), ("once", "CreatedOnce")] {
+        let target = json!({"name": name, "immutable": policy == "CreatedOnce"});
+        let spec = json!({"target": target, "refreshPolicy": policy, "refreshInterval": "1h", "store": {"memory": {"data": {"a": "1"}}}, "data": data});
+        rotations.create(name, spec).await;
+        rotations.ready(name, 1).await;
+    }
+    let synced = |object: &seaworthy::api::SecretRotation| object.status.as_ref().unwrap().last_sync_time.as_ref().map(|time| time.0);
+    let before = synced(&rotations.ready("periodic", 1).await);
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    rotations.ask("periodic", "look", "1").await; // a timer would have come by itself; the clock of the test has jumped over it
+    rotations.until("periodic", "it was read again", |object| synced(object) > before).await;
+    for name in ["change", "once"] {
+        rotations.change(name, json!({"store": {"memory": {"data": {"a": "2"}}}})).await;
+    }
+    rotations.ready("change", 2).await;
+    rotations.ready("once", 1).await;
+    assert_eq!(rotations.data("once").await["x"], "1");
+    assert_eq!(namespace.secrets().get("once").await.unwrap().immutable, Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_becomes_keys() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("find").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let spec = json!({"target": {"name": "app"}, "store": {"memory": {"data": {"app/a": "1", "app/b": "2", "other/c": "3"}}}, "dataFrom": [
+        {"find": {"path": "app/", "name": {"regexp": "[ab]$"}}, "rewrite": [{"regexp": {"source": "^app/", "target": ""}}]},
+        {"find": {"name": {"regexp": "c$"}}}]});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let wanted = [("a", "1"), ("b", "2"), ("other_c", "3")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(rotations.data("app").await, wanted.into());
+    rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "("}}}]})).await;
+    let message = rotations.says("app", "Stalled", "True", "StoreInvalid").await;
+    assert!(message.contains("find.name.regexp"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_for_many_is_for_those_that_it_allows() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let (allowed, other, shared) =
+        (cluster.namespace("allowed").await, cluster.namespace("other").await, cluster.namespace("shared").await);
+    shared.secret("db", "Opaque", &[("password", "p")]).await;
+    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
+    let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "shared"},
+        "spec": {"allowedNamespaces": {"matchLabels": {"test": "allowed"}}, "kubernetes": {"namespace": shared.name}}});
+    stores.create(&PostParams::default(), &serde_json::from_value(store).unwrap()).await.unwrap();
+    let spec = json!({"target": {"name": "app"}, "storeRef": {"name": "shared"}, "data": [{"secretKey": "x", "remoteRef": {"key": "db", "property": "password"}}]});
+    for namespace in [&allowed, &other] {
+        Rotations(namespace).create("app", spec.clone()).await;
+    }
+    let object = Rotations(&allowed).ready("app", 1).await;
+    assert_eq!(object.status.unwrap().source.as_deref(), Some("SecretStore/shared"));
+    assert_eq!(Rotations(&allowed).data("app").await["x"], "p");
+    let message = Rotations(&other).says("app", "Ready", "False", "StoreDenied").await;
+    assert!(message.contains("do not match its spec.allowedNamespaces"), "{message}");
+    eventually("the store counts its users", || async {
+        let store = stores.get("shared").await.map_err(|error| error.to_string())?;
+        let status = store.status.unwrap_or_default();
+        let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        if ready && status.resources == Some(2) && status.last_check_time.is_some() { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    // Who is allowed later is served then; who names another namespace without a SecretStore is refused by the API server.
+    stores
+        .patch("shared", &PatchParams::default(), &Patch::Merge(json!({"spec": {"allowedNamespaces": {"matchLabels": null}}})))
+        .await
+        .unwrap();
+    Rotations(&other).ready("app", 1).await;
+    let inline = json!({"target": {"name": "b"}, "store": {"kubernetes": {"namespace": shared.name}}, "data": [{"secretKey": "x", "remoteRef": {"key": "db"}}]});
+    let refused = Rotations(&other).try_create("b", inline).await.unwrap_err().to_string();
+    assert!(refused.contains("another namespace needs a SecretStore"), "{refused}");
+    stores.delete("shared", &DeleteParams::default()).await.unwrap();
+    Rotations(&allowed).says("app", "Ready", "False", "StoreNotFound").await;
+    assert_eq!(Rotations(&allowed).data("app").await["x"], "p", "what is there stays");
+}
