@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     area::Parts,
     certificates::{self, area::Rotations, verify::Networks},
+    clients::egress::Egress,
     clock::Clock,
     cluster::{
         conditions::{READY, STALLED, is_true},
@@ -78,6 +79,8 @@ pub struct Settings {
     pub restarts: Limits,
     /// Where handshakes may go beside the Pods of a resource's own namespace.
     pub verify_networks: Networks,
+    /// Where the addresses of stores that tenants write may lead.
+    pub store_egress: Egress,
     /// The time.
     pub clock: Clock,
     /// Where to stop, in fault tests.
@@ -110,7 +113,13 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
             areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
         }
         if settings.areas.contains(&Area::Secrets) {
-            let running = secrets::area::run(&parts(secrets::controller::KIND), scope.as_deref(), inventory.clone(), stop.clone());
+            let running = secrets::area::run(
+                &parts(secrets::controller::KIND),
+                settings.store_egress.clone(),
+                scope.as_deref(),
+                inventory.clone(),
+                stop.clone(),
+            );
             hears.push(running.hear);
             areas.spawn(until_stopped("the secrets area", running.work, stop.clone()));
         }

@@ -10,6 +10,7 @@
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
 //! | [`rollout`] | who consumes a value, whether they have the one that is there now, and who is restarted so that they do |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
+//! | [`clients`] | clients of outside systems that several areas use, and where they may go |
 //! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
 //! | [`cli`] | one file per subcommand |
@@ -24,6 +25,7 @@ pub mod app;
 pub mod area;
 pub mod certificates;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod ids;

@@ -19,6 +19,22 @@ fn every_reason_has_its_row() {
 }
 
 #[test]
+fn every_reason_of_secrets_has_its_row() {
+    let page = page("secret-rotation.md");
+    for reason in seaworthy::secrets::reason::Reason::ALL {
+        assert!(page.contains(&format!("| `{reason}` |")), "docs/secret-rotation.md says nothing about {reason}");
+    }
+}
+
+#[test]
+fn every_store_has_its_row() {
+    let page = page("secret-store.md");
+    for kind in seaworthy::secrets::stores::StoreSpec::KINDS {
+        assert!(page.contains(&format!("| `{kind}: ")), "docs/secret-store.md says nothing about {kind}");
+    }
+}
+
+#[test]
 fn every_issuer_has_its_row() {
     let page = page("certificate-issuer.md");
     for kind in seaworthy::certificates::issuers::IssuerSpec::KINDS {
@@ -46,7 +62,7 @@ fn the_health_check_for_argo_cd() {
         (of(with(2, json!([ready("True"), stalled.clone()])), false), "Degraded"),
         (of(with(2, json!([ready("False"), stalled])), false), "Degraded"),
     ];
-    for kind in ["CertificateRotation", "CertificateIssuer"] {
+    for kind in ["CertificateRotation", "CertificateIssuer", "SecretRotation", "SecretStore"] {
         let check = manifest["data"][format!("resource.customizations.health.seaworthy.dev_{kind}")].as_str().unwrap();
         for (object, health) in &rows {
             let lua = Lua::new();

@@ -29,6 +29,8 @@ else
   kubeconfig=$("$TESTS/cluster/control-plane.sh" up "$dir")
 fi
 trap 'exit 130' INT TERM
+"$TESTS/tools/build.sh" vault
+export SEAWORTHY_TEST_VAULT=$(tool_dir vault)/vault
 export SEAWORTHY_TEST_KUBECONFIG=$kubeconfig KUBECONFIG=$kubeconfig
 "$TESTS/tools/build.sh" kube helm
 helm install seaworthy "$TESTS/../charts/seaworthy" --namespace seaworthy --create-namespace --set replicas=0 > /dev/null

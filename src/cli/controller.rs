@@ -8,6 +8,7 @@ use super::{Failure, client};
 use crate::{
     app::{self, Area},
     certificates::verify::Networks,
+    clients::egress::Egress,
     clock::Clock,
     ids,
     rollout::budget::Limits,
@@ -55,6 +56,9 @@ pub(super) struct Arguments {
     /// Networks (CIDR) that verify.tls.address may lead to beside the Pods of its own namespace. Default: none.
     #[arg(long, env = "SEAWORTHY_VERIFY_NETWORKS", value_delimiter = ',')]
     verify_networks: Vec<ipnet::IpNet>,
+    /// Networks (CIDR) that spec.store of a SecretRotation may lead to although they are loopback, link-local or metadata addresses. Default: none.
+    #[arg(long, env = "SEAWORTHY_STORE_NETWORKS", value_delimiter = ',')]
+    store_networks: Vec<ipnet::IpNet>,
     /// The form of log lines.
     #[arg(long, env = "SEAWORTHY_LOG_FORMAT", value_enum, default_value_t)]
     log_format: Format,
@@ -88,6 +92,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             interval: arguments.restart_interval.signed(),
         },
         verify_networks: Networks::new(arguments.verify_networks),
+        store_egress: Egress::of_tenants(arguments.store_networks),
         clock: Clock::default(),
         #[cfg(feature = "testing")]
         failpoint: None,

@@ -13,6 +13,7 @@ use super::{controller, fetch::Stores, index::entry, resolve::ClusterStores, sto
 use crate::{
     api::{SecretRotation, SecretStore},
     area::{Parts, Running},
+    clients::egress::Egress,
     cluster::{
         apply::Writer,
         backoff::Failures,
@@ -35,7 +36,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub type Rotations = Store<Guarded<SecretRotation>>;
 
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: &Parts, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Rotations> {
+pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Rotations> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let rotations = Kind::<SecretRotation>::new(api, leadership.clone());
@@ -56,7 +57,7 @@ pub fn run(parts: &Parts, namespace: Option<&str>, inventory: Inventory, stop: C
         namespaces: inventory.namespaces.clone(),
         operator_namespace: parts.operator_namespace.clone(),
     });
-    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone()), cluster_stores));
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), egress), cluster_stores));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
         store: shared.store.clone(),
@@ -137,7 +138,7 @@ fn store_context(parts: &Parts, index: &Shared) -> store_controller::Context {
 fn rotation_context(
     parts: &Parts,
     index: &Shared,
-    (inventory, stores): (Inventory, Stores),
+    (inventory, stores, egress): (Inventory, Stores, Egress),
     cluster_stores: Option<ClusterStores>,
 ) -> controller::Context {
     controller::Context {
@@ -151,6 +152,7 @@ fn rotation_context(
         index: index.clone(),
         cluster_stores,
         stores,
+        egress,
         failures: Failures::default(),
         races: Failures::default(),
         roller: Roller {

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationStatus},
+    clients::egress::Egress,
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
@@ -75,6 +76,8 @@ pub struct Context {
     pub cluster_stores: Option<ClusterStores>,
     /// Stores in use.
     pub stores: Stores,
+    /// Where the addresses of tenants may lead.
+    pub egress: Egress,
     /// How often each object has failed in a row.
     pub failures: Failures,
     /// How often each object had to be decided on again in a row.

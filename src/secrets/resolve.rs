@@ -45,6 +45,8 @@ pub struct Resolved {
     pub scope: String,
     /// Where its Secrets lie.
     pub namespace: String,
+    /// It is a SecretStore's.
+    pub shared: bool,
 }
 
 /// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
@@ -54,13 +56,13 @@ pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Res
         (None, None) => Ok(None),
         (Some(store), None) => {
             store.validate(false)?;
-            Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace }))
+            Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace, shared: false }))
         }
         (None, Some(reference)) => {
             let store = named(stores, &reference.name, &namespace)?;
             store.validate(true)?;
             let namespace = stores.map(|stores| stores.operator_namespace.clone()).unwrap_or_default();
-            Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace }))
+            Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace, shared: true }))
         }
         (Some(_), Some(_)) => Err(Problem::new(Reason::InvalidSpec, "spec: set at most one of store and storeRef")),
     }
@@ -111,7 +113,13 @@ pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
 /// Opens a store, once for all who use it.
 pub async fn open(context: &Context, resolved: &Resolved, door: &Door) -> Result<Arc<dyn OpenStore>, StoreError> {
     let secrets = NamespaceSecrets::new(context.client.clone(), &resolved.namespace);
-    let opening =
-        Opening { secrets: &secrets, namespace: &resolved.namespace, cluster: Some(&context.client), writer: Some(&context.writer) };
+    let administrators = context.egress.of_administrators();
+    let opening = Opening {
+        secrets: &secrets,
+        namespace: &resolved.namespace,
+        cluster: Some(&context.client),
+        writer: Some(&context.writer),
+        egress: if resolved.shared { &administrators } else { &context.egress },
+    };
     door.open(resolved.spec.open(opening)).await
 }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::reason::Reason;
-use crate::cluster::apply::Writer;
 pub use crate::{
     api::secret_rotation::Find,
     cluster::references::{ReadSecrets, ReferenceError, SecretData},
 };
+use crate::{clients::egress::Egress, cluster::apply::Writer};
 
 /// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,6 +169,8 @@ pub struct Opening<'a> {
     pub cluster: Option<&'a kube::Client>,
     /// The same, to write; None: nothing is to be written.
     pub writer: Option<&'a Writer>,
+    /// Where calls may go.
+    pub egress: &'a Egress,
 }
 
 /// What every backend's `Spec` does.
@@ -187,6 +191,26 @@ pub trait Store {
 
     /// Reads its credentials and makes sure that it can be asked.
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>>;
+}
+
+/// A key of a Secret: of the resource's own namespace, in a SecretStore of the operator's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct SecretKeyRef {
+    /// The Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The text of a key of a Secret, without white space around it: a credential that was put there with a line's end is meant without it.
+pub async fn text_of(secrets: &dyn ReadSecrets, reference: &SecretKeyRef) -> Result<Zeroizing<String>, StoreError> {
+    let data = secrets.secret(&reference.name).await?;
+    let SecretKeyRef { name, key } = reference;
+    let value = data.get(key).ok_or_else(|| StoreError::Invalid(format!("Secret {name} has no key {key:?}")))?;
+    let text = std::str::from_utf8(value).map_err(|_| StoreError::Invalid(format!("key {key:?} of Secret {name} is no text")))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
 /// Whether `name` is what `find` looks for, tags aside.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::{SecretStore, secret_store::SecretStoreStatus},
+    clients::egress::Egress,
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
@@ -89,7 +90,14 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
 async fn check(context: &Context, store: &SecretStore) -> Result<(), StoreError> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
-    let opening = Opening { secrets: &secrets, namespace: &context.operator_namespace, cluster: Some(&context.client), writer: None };
+    let egress = Egress::default().of_administrators();
+    let opening = Opening {
+        secrets: &secrets,
+        namespace: &context.operator_namespace,
+        cluster: Some(&context.client),
+        writer: None,
+        egress: &egress,
+    };
     let ask = async {
         let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;
         let answer = open.check().await;

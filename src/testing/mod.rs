@@ -2,3 +2,4 @@
 
 pub mod failpoint;
 pub mod issuer_contract;
+pub mod store_contract;

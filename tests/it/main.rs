@@ -16,5 +16,7 @@ mod lifecycle;
 mod refusals;
 mod restarts;
 mod rollbacks;
+mod rotation;
 mod served;
 mod sync;
+mod vault;

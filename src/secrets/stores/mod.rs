@@ -12,7 +12,7 @@ macro_rules! registry {
         /// Where values live: exactly one.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
         pub enum StoreSpec {
-            $($(#[doc = $doc])+ #[serde(rename = $word)] $variant($module::Spec),)+
+            $($(#[doc = $doc])+ #[serde(rename = $word)] $variant(Box<$module::Spec>),)+
         }
 
         impl StoreSpec {
@@ -25,7 +25,7 @@ macro_rules! registry {
             }
 
             fn backend(&self) -> &dyn Store {
-                match self { $(Self::$variant(spec) => spec,)+ }
+                match self { $(Self::$variant(spec) => spec.as_ref(),)+ }
             }
         }
     };
@@ -34,6 +34,8 @@ macro_rules! registry {
 registry! {
     /// Secrets of this cluster: of the resource's own namespace, or in a SecretStore of another one.
     kubernetes => Kubernetes, "kubernetes";
+    /// HashiCorp Vault or OpenBao: the key/value engine.
+    vault => Vault, "vault";
     /// Values that stand in the resource itself: for tests and examples.
     memory => Memory, "memory";
 }

@@ -7,6 +7,7 @@ mod log;
 mod operator;
 mod postgres;
 mod secrets;
+mod vault;
 mod workloads;
 
 use std::{future::Future, time::Duration};
@@ -17,6 +18,7 @@ pub use faults::{Fault, Faults};
 pub use operator::Operator;
 pub use postgres::Postgres;
 pub use secrets::{Rotations, said};
+pub use vault::Vault;
 pub use workloads::{World, deployment, next_second};
 
 /// Long enough for a loaded machine; what takes longer has not happened.

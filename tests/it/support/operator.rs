@@ -6,6 +6,7 @@ use kube::Client;
 use seaworthy::{
     app::{self, Area, Settings},
     certificates::verify::Networks,
+    clients::egress::Egress,
     clock::Clock,
     rollout::budget::Limits,
     testing::failpoint::Failpoint,
@@ -46,6 +47,7 @@ impl Operator {
             concurrency: 8,
             restarts: Limits::default(),
             verify_networks: networks,
+            store_egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),
         };

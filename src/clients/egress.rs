@@ -1,0 +1,182 @@
+//! Where outside calls may go. An address that a tenant wrote leads to no place that only the operator can reach: its own loopback, the node's
+//! metadata service. No call follows a redirect, uses a proxy, or reads more than is asked for.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use reqwest::{
+    Client, ClientBuilder, Response, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
+use zeroize::Zeroizing;
+
+/// Time for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time for all of a call.
+const WHOLE: Duration = Duration::from_secs(20);
+
+/// Networks that tenants' addresses may lead to although they are refused otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Egress {
+    allowed: Arc<[IpNet]>,
+    anywhere: bool,
+}
+
+impl Egress {
+    /// For addresses that tenants wrote.
+    pub fn of_tenants(allowed: Vec<IpNet>) -> Self {
+        Self { allowed: allowed.into(), anywhere: false }
+    }
+
+    /// For addresses that stand in cluster-scoped resources, which only administrators write.
+    #[must_use]
+    pub fn of_administrators(&self) -> Self {
+        Self { anywhere: true, ..self.clone() }
+    }
+
+    /// Whether a connection to `address` is allowed.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.anywhere || self.allowed.iter().any(|network| network.contains(&address)) || !is_special(address)
+    }
+
+    /// A client for `server` that keeps to this. The error is for people.
+    pub fn client(&self, server: &Url, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {
+        let literal = server.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']')).and_then(|host| host.parse().ok());
+        if literal.is_some_and(|address| !self.allows(address)) {
+            return Err(refused(server.host_str().unwrap_or_default()));
+        }
+        let builder = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .timeout(WHOLE)
+            .user_agent(concat!("seaworthy/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::new(Checked(self.clone())));
+        configure(builder).build().map_err(|error| format!("no connection can be made ready: {}", chain(&error)))
+    }
+}
+
+fn refused(host: &str) -> String {
+    format!("{host} leads to a loopback, link-local or otherwise special address, which is refused; --store-networks allows more")
+}
+
+/// What reaches the machine itself, its link, or nobody in particular: RFC 6890, and the metadata services of clouds.
+fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.octets()[0] == 0
+                // Alibaba Cloud's and Oracle Cloud's metadata services lie outside 169.254.0.0/16.
+                || [[100, 100, 100, 200], [192, 0, 0, 192]].contains(&address.octets())
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_unicast_link_local()
+                // AWS: fd00:ec2::/32
+                || address.segments()[..2] == [0xfd00, 0x0ec2]
+        }
+    }
+}
+
+/// Resolves names, and leaves out what is refused: what a name leads to is judged at the very moment at which it is used.
+struct Checked(Egress);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let egress = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> = found.iter().copied().filter(|address| egress.allows(address.ip())).collect();
+            if allowed.is_empty() && !found.is_empty() {
+                return Err(refused(name.as_str()).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Reads at most `most` bytes of an answer.
+pub async fn body(mut response: Response, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        if body.len() + chunk.len() > most {
+            return Err(format!("the answer is longer than {most} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// An error with its causes. Addresses stay out of it: a path may name what nobody else is to know.
+pub fn chain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "it took too long".to_owned() } else { String::new() };
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = if text.is_empty() { said } else { format!("{text}: {said}") };
+        }
+        cause = next.source();
+    }
+    if text.is_empty() { "it could not be sent".into() } else { text }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tenants_may_not_reach() {
+        let tenants = Egress::of_tenants(vec!["127.0.0.2/32".parse().unwrap()]);
+        for (address, allowed) in [
+            ("127.0.0.1", false),
+            ("127.0.0.2", true),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::ffff:169.254.169.254", false),
+            ("fe80::1", false),
+            ("fd00:ec2::254", false),
+            ("100.100.100.200", false),
+            ("192.0.0.192", false),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("224.0.0.1", false),
+            ("10.0.0.1", true),
+            ("192.168.1.1", true),
+            ("fd12::1", true),
+            ("1.1.1.1", true),
+            ("2001:db8::1", true),
+        ] {
+            assert_eq!(tenants.allows(address.parse().unwrap()), allowed, "{address}");
+            assert!(tenants.of_administrators().allows(address.parse().unwrap()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_what_it_leads_to() {
+        crate::install_crypto_provider();
+        let tenants = Egress::default();
+        for url in ["http://127.0.0.1:1/", "http://[::1]:1/", "http://2130706433:1/", "http://0x7f.1:1/"] {
+            let error = tenants.client(&url.parse().unwrap(), |builder| builder).unwrap_err();
+            assert!(error.contains("is refused"), "{url}: {error}");
+        }
+        let url: Url = "http://localhost:1/".parse().unwrap();
+        let client = tenants.client(&url, |builder| builder).unwrap();
+        let error = client.get(url).send().await.unwrap_err();
+        assert!(chain(&error).contains("is refused"), "{}", chain(&error));
+    }
+}

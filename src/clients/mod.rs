@@ -1,0 +1,4 @@
+//! Clients of outside systems that several areas use, and where they may go.
+
+pub mod egress;
+pub mod vault;

@@ -1,0 +1,303 @@
+//! HashiCorp Vault and OpenBao: logs in once, keeps its token alive, gives it back, and tells apart what failed.
+//!
+//! The API is the one that both document under `/v1`. A token is renewed when a third of its life is left, and asked for anew when that is refused.
+
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use reqwest::{Client, Method, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::egress::{Egress, body, chain};
+
+/// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// How Vault may fail. The message says what was tried and what Vault said, which never holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// 404: there is nothing.
+    #[error("{0}")]
+    NotFound(String),
+    /// 403, or a login that is refused.
+    #[error("{0}")]
+    Denied(String),
+    /// 400 and 405, an address that cannot be used, an answer that is not Vault's.
+    #[error("{0}")]
+    Invalid(String),
+    /// 400 of a write that rests on another version.
+    #[error("{0}")]
+    Conflict(String),
+    /// 429
+    #[error("{0}")]
+    Throttled(String, Option<Duration>),
+    /// 5xx, sealed, standby, no connection.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Where Vault is.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// `https://HOST:PORT`
+    pub server: String,
+    /// Vault Enterprise's and OpenBao's namespace.
+    pub namespace: Option<String>,
+    /// The certificates that sign the server's, in PEM. None: those of the system.
+    pub ca: Option<Vec<u8>>,
+}
+
+/// What to log in with. `Debug` shows none of it.
+pub enum Login {
+    /// A token that somebody else made; it is neither renewed nor revoked.
+    Token(Zeroizing<String>),
+    /// A login at `auth/PATH/login`; what is sent is made anew each time, because tokens of ServiceAccounts expire.
+    At {
+        /// Where the method is mounted.
+        path: String,
+        /// Makes the body.
+        body: Box<dyn Fn() -> BoxFuture<'static, Result<Value, VaultError>> + Send + Sync>,
+    },
+}
+
+struct Token {
+    value: Zeroizing<String>,
+    /// None: it does not end.
+    lease: Option<Lease>,
+    ours: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    since: Instant,
+    length: Duration,
+    renewable: bool,
+}
+
+/// A Vault that we are logged in at, as soon as that is needed.
+pub struct Vault {
+    http: Client,
+    server: Url,
+    namespace: Option<String>,
+    login: Login,
+    token: Mutex<Option<Token>>,
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    client_token: Zeroizing<String>,
+    lease_duration: u64,
+    renewable: bool,
+}
+
+/// An answer's parts that are used.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    auth: Option<Auth>,
+}
+
+impl Vault {
+    /// Makes ready; nothing is sent yet.
+    pub fn new(connection: Connection, login: Login, egress: &Egress) -> Result<Self, VaultError> {
+        let invalid = |why: &dyn std::fmt::Display| VaultError::Invalid(format!("vault.server {:?}: {why}", connection.server));
+        let mut server: Url = connection.server.parse().map_err(|error| invalid(&error))?;
+        if !matches!(server.scheme(), "https" | "http") || !server.username().is_empty() || server.password().is_some() {
+            return Err(invalid(&"write https://HOST:PORT"));
+        }
+        server.set_query(None);
+        server.set_fragment(None);
+        let roots = connection
+            .ca
+            .as_deref()
+            .map(reqwest::Certificate::from_pem_bundle)
+            .transpose()
+            .map_err(|_| invalid(&"its CA cannot be read as PEM"))?;
+        let http = egress
+            .client(&server, |builder| match roots {
+                Some(roots) => builder.tls_certs_only(roots),
+                None => builder,
+            })
+            .map_err(|why| invalid(&why))?;
+        Ok(Self { http, server, namespace: connection.namespace, login, token: Mutex::default() })
+    }
+
+    /// Sends a request with our token, and returns the answer's `data`; empty: there was none.
+    pub async fn request(
+        &self,
+        method: &Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        sent: Option<&[u8]>,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let token = self.token(false).await?;
+        match self.send(method, path, query, sent, Some(&token)).await {
+            // It may have been revoked by somebody, or Vault was restarted.
+            Err(VaultError::Denied(_)) if matches!(self.login, Login::At { .. }) && !self.is_alive(&token).await => {
+                let token = self.token(true).await?;
+                self.send(method, path, query, sent, Some(&token)).await
+            }
+            answer => answer,
+        }
+        .and_then(|answer| {
+            let parsed: Answer<'_> = parse(&answer, path)?;
+            Ok(Zeroizing::new(parsed.data.map(|data| data.get().as_bytes().to_vec()).unwrap_or_default()))
+        })
+    }
+
+    /// Whether Vault lets us in.
+    pub async fn check(&self) -> Result<(), VaultError> {
+        let token = self.token(false).await?;
+        self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(&token)).await.map(|_| ())
+    }
+
+    /// Gives the token back, if it is ours.
+    pub async fn close(&self) {
+        let token = self.token.lock().await.take();
+        if let Some(token) = token.filter(|token| token.ours)
+            && let Err(error) = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&token.value)).await
+        {
+            tracing::debug!(%error, "a token could not be given back; it ends by itself");
+        }
+    }
+
+    async fn is_alive(&self, token: &str) -> bool {
+        self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(token)).await.is_ok()
+    }
+
+    /// The token, renewed or asked for if it has to be.
+    async fn token(&self, anew: bool) -> Result<Zeroizing<String>, VaultError> {
+        let mut held = self.token.lock().await;
+        if anew {
+            *held = None;
+        }
+        if let Some(token) = held.as_mut() {
+            let Some(lease) = token.lease else { return Ok(token.value.clone()) };
+            let left = lease.length.saturating_sub(lease.since.elapsed());
+            if left > lease.length / 3 {
+                return Ok(token.value.clone());
+            }
+            if lease.renewable && !left.is_zero() {
+                let renewed = self.send(&Method::POST, &["auth", "token", "renew-self"], &[], None, Some(&token.value)).await;
+                // Vault says how much longer it is; at the end of its life that is too little to go on with.
+                let auth = renewed.and_then(|answer| Ok(parse::<Answer<'_>>(&answer, &["renew-self"])?.auth));
+                if let Ok(Some(auth)) = auth
+                    && Duration::from_secs(auth.lease_duration) > lease.length / 2
+                {
+                    token.lease =
+                        Some(Lease { since: Instant::now(), length: Duration::from_secs(auth.lease_duration), renewable: auth.renewable });
+                    return Ok(token.value.clone());
+                }
+            }
+        }
+        let old = held.take();
+        let token = self.log_in().await?;
+        let value = token.value.clone();
+        *held = Some(token);
+        if let Some(old) = old.filter(|old| old.ours) {
+            let _ = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&old.value)).await; // it ends soon anyway
+        }
+        Ok(value)
+    }
+
+    async fn log_in(&self) -> Result<Token, VaultError> {
+        let (path, body) = match &self.login {
+            Login::Token(token) => return Ok(Token { value: token.clone(), lease: None, ours: false }),
+            Login::At { path, body } => (path, body().await?),
+        };
+        let segments: Vec<&str> = std::iter::once("auth").chain(path.split('/')).chain(["login"]).collect();
+        let sent = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
+        let answer = self.send(&Method::POST, &segments, &[], Some(&sent), None).await.map_err(|error| match error {
+            VaultError::Denied(why) | VaultError::Invalid(why) | VaultError::NotFound(why) => {
+                VaultError::Denied(format!("the login at auth/{path} was refused: {why}"))
+            }
+            error => error,
+        })?;
+        let auth = parse::<Answer<'_>>(&answer, &["login"])?.auth;
+        let auth = auth.ok_or_else(|| VaultError::Invalid(format!("the answer to the login at auth/{path} holds no token")))?;
+        let length = Duration::from_secs(auth.lease_duration);
+        let lease = (!length.is_zero()).then_some(Lease { since: Instant::now(), length, renewable: auth.renewable });
+        Ok(Token { value: auth.client_token, lease, ours: true })
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        sent: Option<&[u8]>,
+        token: Option<&str>,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let shown = path.join("/");
+        let mut url = self.server.clone();
+        if path.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+            return Err(VaultError::Invalid(format!("{shown:?} is no path: it has an empty part, or . or ..")));
+        }
+        url.path_segments_mut()
+            .map_err(|()| VaultError::Invalid("vault.server is no address of a server".into()))?
+            .pop_if_empty()
+            .push("v1")
+            .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        // What is asked of Vault and not of something between us and it.
+        let mut request = self.http.request(method.clone(), url).header("X-Vault-Request", "true");
+        if let Some(token) = token {
+            request = request.header("X-Vault-Token", token);
+        }
+        if let Some(namespace) = &self.namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        if let Some(sent) = sent {
+            request = request.header("Content-Type", "application/json").body(sent.to_vec());
+        }
+        let named = format!("Vault {}", self.server.host_str().unwrap_or_default());
+        let response =
+            request.send().await.map_err(|error| VaultError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
+        let (status, after) = (response.status(), retry_after(&response));
+        let answer = body(response, MOST).await.map_err(|why| VaultError::Unavailable(format!("{named}, {shown}: {why}")))?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let said = said(&answer);
+        let text = format!(
+            "{named} answered {} to {method} {shown}{}",
+            status.as_u16(),
+            if said.is_empty() { String::new() } else { format!(": {said}") }
+        );
+        Err(match status {
+            StatusCode::NOT_FOUND => VaultError::NotFound(text),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => VaultError::Denied(text),
+            StatusCode::BAD_REQUEST if said.contains("check-and-set") => VaultError::Conflict(text),
+            StatusCode::TOO_MANY_REQUESTS => VaultError::Throttled(text, after),
+            StatusCode::TEMPORARY_REDIRECT => {
+                VaultError::Unavailable(format!("{text}: it is a standby; name the address of the active one"))
+            }
+            status if status.is_server_error() => VaultError::Unavailable(text),
+            _ => VaultError::Invalid(text),
+        })
+    }
+}
+
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    response.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], path: &[&str]) -> Result<T, VaultError> {
+    let answer = if answer.is_empty() { b"{}" } else { answer };
+    serde_json::from_slice(answer).map_err(|_| VaultError::Invalid(format!("the answer to {} is not Vault's", path.join("/"))))
+}
+
+/// What stands under `errors` and `warnings`; at most a few hundred characters.
+fn said(answer: &[u8]) -> String {
+    let parsed: Value = serde_json::from_slice(answer).unwrap_or_else(|_| json!({}));
+    let texts = parsed["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let all = texts.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("; ");
+    all.chars().take(400).collect()
+}

@@ -1,0 +1,429 @@
+//! HashiCorp Vault and OpenBao: the key/value engine, versions 2 and 1. A value is the JSON object under a path.
+
+use std::collections::BTreeMap;
+
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, KubeSchema, api::PostParams};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use zeroize::Zeroizing;
+
+use crate::{
+    clients::vault::{Connection, Login, Vault, VaultError},
+    ids,
+    secrets::store::{Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, matches, text_of},
+};
+
+/// Where it is, and how to log in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.caBundle) && has(self.caSecretRef))").message("set at most one of caBundle and caSecretRef"))]
+pub struct Spec {
+    /// Its address: `https://HOST:PORT`.
+    #[schemars(length(min = 8, max = 253), regex(pattern = "^https?://[^/?#@]+/?$"))]
+    pub server: String,
+    /// Where the key/value engine is mounted. Default `secret`.
+    #[serde(default = "secret")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/?#]+(/[^/?#]+)*$"))]
+    pub path: String,
+    /// Of the key/value engine. Default v2.
+    #[serde(default)]
+    pub version: Version,
+    /// The namespace (Vault Enterprise, OpenBao).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[\x21-\x7e]+$"))]
+    pub namespace: Option<String>,
+    /// The certificates that sign the server's, in PEM. Default: those of the operator's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub ca_bundle: Option<String>,
+    /// The same in a key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// How to log in: exactly one.
+    pub auth: Auth,
+}
+
+fn secret() -> String {
+    "secret".into()
+}
+
+/// Of the key/value engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Version {
+    /// With versions and check-and-set.
+    #[default]
+    V2,
+    /// Without.
+    V1,
+}
+
+/// How to log in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Auth {
+    /// With a role id and a secret id.
+    AppRole(AppRole),
+    /// With the token of a ServiceAccount, which Vault reviews in this cluster.
+    Kubernetes(ServiceAccountLogin),
+    /// With the token of a ServiceAccount, whose signature Vault verifies.
+    Jwt(ServiceAccountLogin),
+    /// With a token that somebody else keeps alive.
+    Token(TokenLogin),
+}
+
+/// AppRole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppRole {
+    /// Where the method is mounted. Default `approle`.
+    #[serde(default = "approle")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/?#]+(/[^/?#]+)*$"))]
+    pub path: String,
+    /// The role id.
+    #[schemars(length(min = 1, max = 253))]
+    pub role_id: String,
+    /// The secret id.
+    pub secret_ref: SecretKeyRef,
+}
+
+fn approle() -> String {
+    "approle".into()
+}
+
+/// A login as a ServiceAccount of the same namespace. Its token is asked for with the rights that your Role gives the operator: `create` on
+/// `serviceaccounts/token`, for that name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountLogin {
+    /// Where the method is mounted. Default `kubernetes` or `jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/?#]+(/[^/?#]+)*$"))]
+    pub path: Option<String>,
+    /// The role in Vault.
+    #[schemars(length(min = 1, max = 253))]
+    pub role: String,
+    /// Whose token.
+    pub service_account_ref: ServiceAccountRef,
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct ServiceAccountRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// For whom the token is. Default: `vault`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), inner(length(min = 1, max = 253)))]
+    pub audiences: Vec<String>,
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenLogin {
+    /// Where it is.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// So deep folders are looked through by `find`.
+const DEEP: usize = 10;
+/// So many folders.
+const FOLDERS: usize = 200;
+
+struct Open {
+    vault: Vault,
+    mount: String,
+    version: Version,
+}
+
+impl From<VaultError> for StoreError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::NotFound(why) => Self::NotFound(why),
+            VaultError::Denied(why) => Self::Denied(why),
+            VaultError::Invalid(why) => Self::Invalid(why),
+            VaultError::Conflict(why) => Self::Conflict(why),
+            VaultError::Throttled(message, after) => Self::Throttled { after, message },
+            VaultError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl Store for Spec {
+    fn validate(&self, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let credential = match &self.auth {
+            Auth::AppRole(role) => Some(&role.secret_ref),
+            Auth::Token(token) => Some(&token.secret_ref),
+            Auth::Kubernetes(_) | Auth::Jwt(_) => None,
+        };
+        credential.into_iter().chain(&self.ca_secret_ref).map(|reference| reference.name.clone()).collect()
+    }
+
+    fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
+        async move {
+            let ca = match (&self.ca_bundle, &self.ca_secret_ref) {
+                (Some(bundle), _) => Some(bundle.clone().into_bytes()),
+                (None, Some(reference)) => Some(text_of(opening.secrets, reference).await?.as_bytes().to_vec()),
+                (None, None) => None,
+            };
+            let connection = Connection { server: self.server.clone(), namespace: self.namespace.clone(), ca };
+            let vault = Vault::new(connection, self.login(&opening).await?, opening.egress)?;
+            Ok(Box::new(Open { vault, mount: self.path.clone(), version: self.version }) as Box<dyn OpenStore>)
+        }
+        .boxed()
+    }
+}
+
+impl Spec {
+    async fn login(&self, opening: &Opening<'_>) -> Result<Login, StoreError> {
+        Ok(match &self.auth {
+            Auth::Token(token) => Login::Token(text_of(opening.secrets, &token.secret_ref).await?),
+            Auth::AppRole(role) => {
+                let (id, secret) = (role.role_id.clone(), text_of(opening.secrets, &role.secret_ref).await?);
+                let body = move || {
+                    let body = json!({"role_id": id, "secret_id": *secret});
+                    async move { Ok(body) }.boxed()
+                };
+                Login::At { path: role.path.clone(), body: Box::new(body) }
+            }
+            Auth::Kubernetes(login) => login.login("kubernetes", opening)?,
+            Auth::Jwt(login) => login.login("jwt", opening)?,
+        })
+    }
+}
+
+impl ServiceAccountLogin {
+    fn login(&self, method: &str, opening: &Opening<'_>) -> Result<Login, StoreError> {
+        let client = opening.cluster.ok_or_else(|| StoreError::Invalid("a login as a ServiceAccount needs a cluster".into()))?;
+        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), opening.namespace);
+        let (role, name) = (self.role.clone(), self.service_account_ref.name.clone());
+        let audiences = &self.service_account_ref.audiences;
+        let audiences = if audiences.is_empty() { vec!["vault".to_owned()] } else { audiences.clone() };
+        let body = move || {
+            let (api, role, name, audiences) = (api.clone(), role.clone(), name.clone(), audiences.clone());
+            async move {
+                let spec = TokenRequestSpec { audiences: Some(audiences), expiration_seconds: Some(600), ..TokenRequestSpec::default() };
+                let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+                let answer = api.create_token_request(&name, &PostParams::default(), &request).await.map_err(|error| {
+                    VaultError::Denied(format!(
+                        "no token of ServiceAccount {name} can be had: {}; allow the operator to create serviceaccounts/token for it",
+                        crate::cluster::error::message(&error)
+                    ))
+                })?;
+                let token = answer.status.map(|status| Zeroizing::new(status.token)).unwrap_or_default();
+                Ok(json!({"role": role, "jwt": *token}))
+            }
+            .boxed()
+        };
+        Ok(Login::At { path: self.path.clone().unwrap_or_else(|| method.into()), body: Box::new(body) })
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    version: u64,
+}
+
+#[derive(Default, Deserialize)]
+struct Written {
+    #[serde(default)]
+    version: u64,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    keys: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Described {
+    #[serde(default)]
+    custom_metadata: Option<BTreeMap<String, String>>,
+}
+
+impl Open {
+    fn path<'a>(&'a self, folder: Option<&'a str>, key: &'a str) -> Vec<&'a str> {
+        self.mount.split('/').chain(folder.filter(|_| self.version == Version::V2)).chain(key.split('/')).collect()
+    }
+
+    fn unreadable(key: &str) -> StoreError {
+        StoreError::Invalid(format!("what Vault has at {key} cannot be read; is vault.version right?"))
+    }
+
+    async fn list(&self, find: &Find) -> Result<Vec<String>, StoreError> {
+        let start = find.path.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+        let (mut folders, mut found, mut asked) = (vec![(start, 0)], Vec::new(), 0);
+        while let Some((folder, depth)) = folders.pop() {
+            asked += 1;
+            if asked > FOLDERS || depth > DEEP {
+                return Err(StoreError::Invalid(format!(
+                    "find looks through more than {FOLDERS} folders or {DEEP} levels; narrow find.path"
+                )));
+            }
+            let path: Vec<&str> = self.path(Some("metadata"), &folder).into_iter().filter(|part| !part.is_empty()).collect();
+            let listed = match self.vault.request(&Method::GET, &path, &[("list", "true")], None).await {
+                Ok(listed) => listed,
+                Err(VaultError::NotFound(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let listed: Listed = serde_json::from_slice(&listed).map_err(|_| Self::unreadable(&folder))?;
+            for name in listed.keys {
+                let whole = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+                match whole.strip_suffix('/') {
+                    Some(below) => folders.push((below.into(), depth + 1)),
+                    None => found.push(whole),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Custom metadata: what version 2 has in the place of tags.
+    async fn has_tags(&self, key: &str, find: &Find) -> Result<bool, StoreError> {
+        if find.tags.is_empty() {
+            return Ok(true);
+        }
+        if self.version == Version::V1 {
+            return Err(StoreError::Invalid("find.tags: version 1 of the key/value engine has no metadata".into()));
+        }
+        let described = self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await?;
+        let described: Described = serde_json::from_slice(&described).unwrap_or_default();
+        let tags = described.custom_metadata.unwrap_or_default();
+        Ok(find.tags.iter().all(|(name, value)| tags.get(name) == Some(value)))
+    }
+}
+
+impl OpenStore for Open {
+    fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            let key = place.key.trim_matches('/');
+            let query: Vec<(&str, &str)> = place.version.iter().map(|version| ("version", version.as_str())).collect();
+            if self.version == Version::V1 {
+                if place.version.is_some() {
+                    return Err(StoreError::Invalid(format!(
+                        "remoteRef.version of {key}: version 1 of the key/value engine has no versions"
+                    )));
+                }
+                let data = self.vault.request(&Method::GET, &self.path(None, key), &[], None).await?;
+                // Without versions, what was read is told apart by what it is.
+                return Ok(Stored { version: Some(ids::hash(&data)), content: Content::Bytes(data) });
+            }
+            let answer = self.vault.request(&Method::GET, &self.path(Some("data"), key), &query, None).await?;
+            let answer: Versioned<'_> = serde_json::from_slice(&answer).map_err(|_| Self::unreadable(key))?;
+            let data = answer.data.filter(|data| data.get() != "null").ok_or_else(|| Self::unreadable(key))?;
+            let content = Content::Bytes(Zeroizing::new(data.get().as_bytes().to_vec()));
+            Ok(Stored { content, version: Some(answer.metadata.version.to_string()) })
+        }
+        .boxed()
+    }
+
+    fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        async move {
+            let mut found = Vec::new();
+            for key in self.list(find).await? {
+                if matches(&Find { path: None, ..find.clone() }, &key)? && self.has_tags(&key, find).await? {
+                    found.push(key);
+                }
+            }
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        async move {
+            let key = write.key.trim_matches('/');
+            let object: Option<&RawValue> = match write.content {
+                Content::Bytes(bytes) => serde_json::from_slice::<&RawValue>(bytes).ok().filter(|text| text.get().starts_with('{')),
+                Content::Map(_) => None,
+            };
+            let object = object
+                .ok_or_else(|| StoreError::Invalid(format!("{key}: Vault holds JSON objects: name a member in remoteRef.property")))?;
+            if self.version == Version::V1 {
+                // There is no check-and-set: what is there is looked at just before.
+                let there = match self.vault.request(&Method::GET, &self.path(None, key), &[], None).await {
+                    Ok(data) => Some(ids::hash(&data)),
+                    Err(VaultError::NotFound(_)) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                if there.as_deref() != write.expected {
+                    return Err(StoreError::Conflict(format!("{key} was written by somebody else since it was read")));
+                }
+                let sent = Zeroizing::new(object.get().as_bytes().to_vec());
+                self.vault.request(&Method::POST, &self.path(None, key), &[], Some(&sent)).await?;
+                return Ok(None);
+            }
+            let cas = match write.expected {
+                Some(version) => version.to_owned(),
+                None => self.deleted_version(key).await?.to_string(),
+            };
+            let sent = Zeroizing::new(format!(r#"{{"options":{{"cas":{cas}}},"data":{}}}"#, object.get()).into_bytes());
+            let answer = self.vault.request(&Method::POST, &self.path(Some("data"), key), &[], Some(&sent)).await?;
+            let written: Written = serde_json::from_slice(&answer).unwrap_or_default();
+            Ok(Some(written.version.to_string()))
+        }
+        .boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(self.vault.check().await?) }.boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.vault.close().boxed()
+    }
+}
+
+impl Open {
+    /// What a write rests on that finds nothing: 0, or the version that was deleted. What is there is a conflict, by 0.
+    async fn deleted_version(&self, key: &str) -> Result<u64, StoreError> {
+        let answer = match self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await {
+            Ok(answer) => answer,
+            // Who may not read metadata may still make what never was.
+            Err(VaultError::NotFound(_) | VaultError::Denied(_)) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let history: History = serde_json::from_slice(&answer).unwrap_or_default();
+        let last = history.versions.get(&history.current_version.to_string());
+        let deleted = last.is_some_and(|last| last.destroyed || !last.deletion_time.is_empty());
+        Ok(if deleted { history.current_version } else { 0 })
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct History {
+    #[serde(default)]
+    current_version: u64,
+    #[serde(default)]
+    versions: BTreeMap<String, Past>,
+}
+
+#[derive(Deserialize)]
+struct Past {
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}

@@ -1,0 +1,256 @@
+//! Values that are generated, replaced, pushed back, and the ones before them.
+
+use futures::{StreamExt, stream};
+use jiff::SignedDuration;
+use seaworthy::secrets::rotate::STEPS;
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Namespace, PATIENCE, Rotations, eventually, said};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// A generated key, pushed to the Secret `remote`, the one before kept for a day.
+fn spec() -> Value {
+    json!({
+        "target": {"name": "jwt"}, "store": {"kubernetes": {}},
+        "rotation": {
+            "every": "2160h",
+            "generate": [{"secretKey": "key", "hex": {"bytes": 32}}],
+            "previous": {"keepFor": "24h", "maxKeep": "168h"},
+            "push": [{"secretKey": "key", "remoteRef": {"key": "remote", "property": "jwt"}}],
+        },
+    })
+}
+
+/// It was generated, it is the same in the store, and nothing is on its way.
+async fn settled(namespace: &Namespace, revision: i64) -> String {
+    let rotations = Rotations(namespace);
+    rotations.ready("jwt", revision).await;
+    let here = rotations.data("jwt").await["key"].clone();
+    assert_eq!(rotations.data("remote").await["jwt"], here);
+    eventually("nothing is pending", || async {
+        let pending = namespace.secrets().get_opt("jwt-pending").await.map_err(|error| error.to_string())?;
+        pending.map_or(Ok(()), |_| Err("it is there".into()))
+    })
+    .await;
+    here
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_is_generated_pushed_rotated_and_the_one_before_goes_in_time() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("rotated").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    rotations.create("jwt", spec()).await;
+    let first = settled(&namespace, 1).await;
+    assert_eq!(first.len(), 64);
+    let object = rotations.ready("jwt", 1).await;
+    let status = object.status.unwrap();
+    assert!(status.next_rotation_time.unwrap().0 > status.last_rotation_time.unwrap().0 + HOUR * 2100);
+
+    rotations.ask("jwt", "rotate", "1").await;
+    let second = settled(&namespace, 2).await;
+    assert_ne!(first, second);
+    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+    assert!(rotations.ready("jwt", 2).await.status.unwrap().previous_kept_until.is_some());
+
+    // When its time is up, it goes; that is no new revision, as nobody has to do anything about it.
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let data = rotations.data("jwt").await;
+        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(settled(&namespace, 2).await, second);
+
+    // Due by itself.
+    operator.clock.advance(HOUR * 2160);
+    rotations.ask("jwt", "look", "2").await;
+    let third = settled(&namespace, 3).await;
+    assert_ne!(second, third);
+    let reasons: Vec<String> = namespace.events().await.into_iter().map(|(reason, _)| reason).collect();
+    for reason in ["Missing", "Requested", "RotationDue"] {
+        assert_eq!(reasons.iter().filter(|found| *found == reason).count(), 1, "{reasons:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_that_the_store_has_is_taken_over_and_a_newer_one_is_not_lost() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("adopted").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    namespace.secret("theirs", "Opaque", &[("jwt", "theirs"), ("other", "o")]).await;
+    let mut spec = spec();
+    spec["data"] = json!([{"secretKey": "key", "remoteRef": {"key": "theirs", "property": "jwt"}}, {"secretKey": "other", "remoteRef": {"key": "theirs", "property": "other"}}]);
+    spec["rotation"]["push"][0]["remoteRef"]["key"] = json!("theirs");
+    rotations.create("jwt", spec.clone()).await;
+    rotations.ready("jwt", 1).await;
+    assert_eq!(rotations.data("jwt").await["key"], "theirs", "nobody is given a new value for nothing");
+    // A Secret of somebody else is not written to; that is said, and everything stays.
+    rotations.ask("jwt", "rotate", "1").await;
+    let message = rotations.says("jwt", "Stalled", "True", "StoreDenied").await;
+    assert!(message.contains("theirs belongs to somebody else"), "{message}");
+    assert_eq!(rotations.data("jwt").await["key"], "theirs");
+    // In the middle somebody puts another value into the store: it is not overwritten.
+    spec["data"] = json!([]);
+    spec["rotation"]["push"][0]["remoteRef"]["key"] = json!("remote");
+    rotations.change("jwt", json!({"data": null, "rotation": spec["rotation"]})).await;
+    settled(&namespace, 2).await;
+    operator.failpoint.arm("push", false, None);
+    rotations.ask("jwt", "rotate", "2").await;
+    operator.failpoint.reached().await;
+    rotations.edit("remote", json!({"jwt": "newer"})).await;
+    operator.failpoint.release();
+    let message = rotations.says("jwt", "Ready", "False", "StoreConflict").await;
+    assert!(message.contains("somebody else has put another value there") && !message.contains("newer\""), "{message}");
+    assert_eq!(rotations.data("remote").await["jwt"], "newer");
+    // Who gives the new value up gets the newer one.
+    namespace.delete_secret("jwt-pending").await;
+    rotations.until("jwt", "the newer one", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+    eventually("it is there", || async {
+        let data = rotations.data("jwt").await;
+        if data["key"] == "newer" || data.get("key-previous").is_some_and(|value| value == "newer") {
+            Ok(())
+        } else {
+            Err(format!("{data:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_value_that_no_store_has() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unstored").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let generate = json!([{"secretKey": "password", "password": {"length": 20}}, {"secretKey": "id", "uuid": {}}]);
+    let template = json!({"mergePolicy": "Merge", "data": {"url": "redis://:{{ password | urlencode }}@r"}});
+    rotations
+        .create(
+            "jwt",
+            json!({"target": {"name": "jwt", "creationPolicy": "Orphan"}, "rotation": {"generate": generate}, "template": template}),
+        )
+        .await;
+    let object = rotations.ready("jwt", 1).await;
+    assert_eq!(object.status.unwrap().source.as_deref(), Some("generated"));
+    let first = rotations.data("jwt").await;
+    assert_eq!(first["url"], format!("redis://:{}@r", first["password"]));
+    // Edited, it cannot be restored: that is said, and it is left as it is until the next rotation.
+    rotations.edit("jwt", json!({"password": "edited"})).await;
+    let message = rotations.says("jwt", "Stalled", "True", "Modified").await;
+    assert!(message.contains("\"password\"") && !message.contains("edited;"), "{message}");
+    assert_eq!(rotations.data("jwt").await["password"], "edited");
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    let second = rotations.data("jwt").await;
+    assert!(second["password"] != "edited" && second["password"] != first["password"] && second["id"] != first["id"]);
+    // Another key is generated beside; the ones that are there stay.
+    let more = json!([{"secretKey": "password", "password": {"length": 20}}, {"secretKey": "id", "uuid": {}}, {"secretKey": "salt", "base64": {}}]);
+    rotations.change("jwt", json!({"rotation": {"generate": more}})).await;
+    rotations.ready("jwt", 3).await;
+    let third = rotations.data("jwt").await;
+    assert_eq!((&third["password"], &third["id"]), (&second["password"], &second["id"]));
+    assert_eq!(third["salt"].len(), 44);
+}
+
+async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, first: bool) {
+    let namespace = cluster.namespace("killed").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let mut before = None;
+    if !first {
+        rotations.create("jwt", spec()).await;
+        before = Some(settled(&namespace, 1).await);
+    }
+    // Reading and reporting are parts of every look; what is meant is that of the rotation.
+    operator.failpoint.arm(step, done, (step == "report").then_some("store"));
+    if first {
+        rotations.create("jwt", spec()).await;
+    } else {
+        rotations.ask("jwt", "rotate", "now").await;
+    }
+    tokio::time::timeout(PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
+    operator.kill().await;
+    let pending = namespace.secrets().get_opt("jwt-pending").await.unwrap().map(|secret| secret.data.unwrap()["key"].0.clone());
+
+    let _operator = cluster.operator(&namespace);
+    let revision = if first { 1 } else { 2 };
+    let after = settled(&namespace, revision).await;
+    if let Some(pending) = pending {
+        assert_eq!(after.as_bytes(), pending, "{step}, done: {done}: the value that was made is the one that is used");
+    }
+    assert_ne!(Some(&after), before.as_ref(), "{step}: the rotation was done");
+    let previous = rotations.data("jwt").await.get("key-previous").cloned();
+    assert_eq!(previous, before, "{step}, done: {done}: the one before is kept");
+    // Something that makes it look once more, and then: still one rotation.
+    rotations.change("jwt", json!({"template": {"mergePolicy": "Merge", "metadata": {"labels": {"looked": "again"}}}})).await;
+    eventually("the label is there", || async {
+        let labels = namespace.secrets().get("jwt").await.map_err(|error| error.to_string())?.metadata.labels.unwrap_or_default();
+        if labels.contains_key("looked") { Ok(()) } else { Err(format!("{labels:?}")) }
+    })
+    .await;
+    assert_eq!(settled(&namespace, revision).await, after, "{step}, done: {done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_every_step_of_a_rotation() {
+    let cluster = Cluster::shared().await;
+    let cases = STEPS
+        .iter()
+        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)));
+    stream::iter(cases).for_each_concurrent(6, |(step, done, first)| killed_and_resumed(&cluster, step, done, first)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_api_server_refuses() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("refused").await;
+    let rotations = Rotations(&namespace);
+    let generate = json!([{"secretKey": "a", "hex": {}}]);
+    let memory = json!({"memory": {}});
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "k"}}]);
+    for (spec, wanted) in [
+        (json!({"target": {"name": "t"}}), "say what to do"),
+        (json!({"target": {"name": "t"}, "data": data}), "need a store"),
+        (json!({"target": {"name": "t"}, "data": data, "store": memory, "storeRef": {"name": "s"}}), "at most one of store and storeRef"),
+        (json!({"target": {"name": "t", "immutable": true}, "data": data, "store": memory}), "CreatedOnce"),
+        (json!({"target": {"name": "t"}, "data": data, "store": memory, "refreshInterval": "5s"}), "at least 10s"),
+        (
+            json!({"target": {"name": "t", "type": "kubernetes.io/service-account-token"}, "data": data, "store": memory}),
+            "filled by Kubernetes itself",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "b"}}}), "mergePolicy: Merge"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "1h", "schedule": "0 0 1 * *"}}),
+            "at most one of every and schedule",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], generate[0]]}}), "once"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "rotation": {"generate": generate, "push": [{"secretKey": "b", "remoteRef": {"key": "k"}}]}}),
+            "not under rotation.generate",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a"}]}}), "spec.rotation.generate[0]"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}, "uuid": {}}]}}),
+            "spec.rotation.generate[0]",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "password": {"length": 12, "minimumPerClass": 5}}]}}),
+            "length must be at least",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"keepFor": "48h", "maxKeep": "24h"}}}), "maxKeep"),
+        (json!({"target": {"name": "t"}, "data": data, "store": {}}), "spec.store"),
+        (json!({"target": {"name": "t"}, "data": data, "store": {"memory": {}, "kubernetes": {}}}), "spec.store"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {}, "extract": {"key": "k"}}]}),
+            "exactly one of extract and find",
+        ),
+    ] {
+        let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(wanted), "{spec}: {refused}");
+    }
+}

@@ -1,0 +1,254 @@
+//! HashiCorp Vault, a real one.
+
+use k8s_openapi::api::{
+    core::v1::ServiceAccount,
+    rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
+};
+use kube::{Api, Client, Resource, api::PostParams};
+use seaworthy::{
+    clients::egress::Egress,
+    cluster::references::{ReadSecrets, SecretData},
+    secrets::{
+        store::{Opening, Store},
+        stores::StoreSpec,
+    },
+    testing::{issuer_contract::Secrets, store_contract},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, said};
+
+fn secrets(token: &str) -> Secrets {
+    let data: SecretData = [("token".to_owned(), token.as_bytes().to_vec().into())].into();
+    Secrets::default().with("vault", data)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_a_store_must_keep() {
+    let vault = Vault::start().await;
+    let egress = Egress::default().of_administrators();
+    let secrets = secrets(&vault.root);
+    for (path, version) in [("secret", "v2"), ("old", "v1")] {
+        let spec = json!({"vault": {"server": vault.address, "path": path, "version": version, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+        let spec: StoreSpec = serde_json::from_value(spec).unwrap();
+        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress };
+        let store = spec.open(opening).await.unwrap();
+        store_contract::run(store.as_ref(), "contract/").await;
+        store.close().await;
+    }
+    // What was deleted is not there, and can be written again.
+    vault.put("deleted", json!({"part": "x"})).await;
+    vault.call("DELETE", "secret/data/deleted", Value::Null).await;
+    let spec = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress };
+    let store = spec.open(opening).await.unwrap();
+    store_contract::run(store.as_ref(), "deleted").await;
+}
+
+const POLICY: &str = r#"path "secret/data/app/*" { capabilities = ["read", "create", "update"] }
+path "secret/metadata/app/*" { capabilities = ["read", "list"] }"#;
+
+/// A SecretRotation's store: this Vault, by AppRole.
+async fn by_role(vault: &Vault, namespace: &Namespace) -> Value {
+    let (id, secret) = vault.role("app", POLICY).await;
+    namespace.secret("approle", "Opaque", &[("id", &secret)]).await;
+    json!({"vault": {"server": vault.address, "auth": {"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": "id"}}}}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_login_serves_all_and_what_fails_is_told_apart() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("vault").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let store = by_role(&vault, &namespace).await;
+    vault.put("app/db", json!({"password": "p1", "n": 1})).await;
+    vault.put("other/db", json!({"password": "hidden"})).await;
+    let before = vault.tokens().await;
+    let of = |key: &str, property: &str| json!({"secretKey": "x", "remoteRef": {"key": key, "property": property}});
+    for number in 0..5 {
+        let name = format!("a{number}");
+        rotations.create(&name, json!({"target": {"name": name}, "store": store, "data": [of("app/db", "password")]})).await;
+    }
+    for number in 0..5 {
+        rotations.ready(&format!("a{number}"), 1).await;
+    }
+    assert_eq!(vault.tokens().await, before + 1, "one login for all of them");
+    assert_eq!(rotations.data("a0").await["x"], "p1");
+
+    // Another value, another version of it, and what may not be read.
+    vault.put("app/db", json!({"password": "p2"})).await;
+    rotations.ask("a0", "refresh", "1").await;
+    rotations.ready("a0", 2).await;
+    let old = json!({"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password", "version": "1"}});
+    rotations.create("old", json!({"target": {"name": "old"}, "store": store, "data": [old]})).await;
+    rotations.ready("old", 1).await;
+    assert_eq!((rotations.data("a0").await["x"].as_str(), rotations.data("old").await["x"].as_str()), ("p2", "p1"));
+    rotations.create("denied", json!({"target": {"name": "denied"}, "store": store, "data": [of("other/db", "password")]})).await;
+    let message = rotations.says("denied", "Stalled", "True", "StoreDenied").await;
+    assert!(message.contains("403") && message.contains("secret/data/other/db") && message.contains("permission denied"), "{message}");
+
+    // Sealed: nobody loses anything, and all are told when it is back.
+    vault.seal().await;
+    for number in 0..5 {
+        rotations.ask(&format!("a{number}"), "refresh", "2").await;
+    }
+    for number in 0..5 {
+        let message = rotations.says(&format!("a{number}"), "Ready", "False", "StoreUnavailable").await;
+        assert!(message.contains("Vault is sealed"), "{message}");
+    }
+    vault.unseal().await;
+    for number in 0..5 {
+        rotations
+            .until(&format!("a{number}"), "it is back", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True"))
+            .await;
+    }
+
+    // At the end nothing of ours stays behind.
+    operator.shut_down().await;
+    eventually("the token is given back", || async {
+        let now = vault.tokens().await;
+        if now == before { Ok(()) } else { Err(format!("{now} instead of {before}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("revoked").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let store = by_role(&vault, &namespace).await;
+    vault.put("app/db", json!({"password": "p1"})).await;
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
+    rotations.ready("app", 1).await;
+    vault.call("POST", "sys/leases/revoke-prefix/auth/approle/login", json!({})).await;
+    vault.put("app/db", json!({"password": "p2"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 2).await;
+    // All secret ids are gone: that is said; with a new one it goes on by itself.
+    vault.call("POST", "sys/leases/revoke-prefix/auth/approle/login", json!({})).await;
+    vault.call("DELETE", "auth/approle/role/app", Value::Null).await;
+    rotations.ask("app", "refresh", "2").await;
+    let message = rotations.says("app", "Stalled", "True", "StoreDenied").await;
+    assert!(message.contains("the login at auth/approle was refused"), "{message}");
+    let (id, secret) = vault.role("app", POLICY).await;
+    rotations.edit("approle", json!({"id": secret})).await;
+    rotations.change("app", json!({"store": {"vault": {"auth": {"appRole": {"roleId": id}}}}})).await;
+    rotations.until("app", "it is Ready again", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_key_is_written_back_beside_what_is_there() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("pushed").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let store = by_role(&vault, &namespace).await;
+    vault.put("app/production", json!({"jwt_secret": "first", "redis_password": "r/1", "n": 9_007_199_254_740_991_i64})).await;
+    let spec = json!({
+        "target": {"name": "tmi-secrets"}, "store": store,
+        "data": [
+            {"secretKey": "jwt-secret", "remoteRef": {"key": "app/production", "property": "jwt_secret"}},
+            {"secretKey": "redis-password", "remoteRef": {"key": "app/production", "property": "redis_password"}},
+        ],
+        "template": {"mergePolicy": "Merge", "data": {"url": "redis://:{{ redis_password | urlencode }}@redis:6379/0"}},
+        "rotation": {
+            "schedule": "0 3 1 */3 *", "generate": [{"secretKey": "jwt-secret", "base64": {"bytes": 32}}],
+            "push": [{"secretKey": "jwt-secret", "remoteRef": {"key": "app/production", "property": "jwt_secret"}}],
+        },
+    });
+    rotations.create("tmi", spec).await;
+    rotations.ready("tmi", 1).await;
+    assert_eq!(rotations.data("tmi-secrets").await["jwt-secret"], "first");
+    assert_eq!(vault.get("app/production").await.1, 1, "nothing was written for nothing");
+    operator.clock.advance(jiff::SignedDuration::from_hours(24 * 100));
+    rotations.ask("tmi", "look", "1").await;
+    rotations.ready("tmi", 2).await;
+    let data = rotations.data("tmi-secrets").await;
+    let (there, version) = vault.get("app/production").await;
+    assert_eq!((&there["jwt_secret"], version), (&json!(data["jwt-secret"]), 2));
+    assert_ne!(data["jwt-secret"], "first");
+    assert_eq!((&there["redis_password"], &there["n"]), (&json!("r/1"), &json!(9_007_199_254_740_991_i64)));
+    assert_eq!(data["url"], "redis://:r%2F1@redis:6379/0");
+}
+
+async fn create<K>(client: &Client, namespace: Option<&str>, object: Value)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    K: kube::Resource,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    let api: Api<kube::core::DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kube::core::ApiResource::erase::<K>(&())),
+        None => Api::all_with(client.clone(), &kube::core::ApiResource::erase::<K>(&())),
+    };
+    let object = serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_service_account() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("kubernetes-login").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    vault.put("app/db", json!({"password": "p1"})).await;
+    vault.call("POST", "sys/policies/acl/app", json!({"policy": POLICY})).await;
+    let server = cluster.operator_config.cluster_url.to_string();
+    let ca: String = cluster
+        .operator_config
+        .root_cert
+        .clone()
+        .unwrap()
+        .iter()
+        .map(|der| seaworthy::certificates::x509::Certificate::from_der(der).unwrap().to_pem())
+        .collect();
+    // Vault reviews the token with the token itself, as it does in most clusters.
+    vault.call("POST", "sys/auth/kubernetes", json!({"type": "kubernetes"})).await;
+    vault
+        .call(
+            "POST",
+            "auth/kubernetes/config",
+            json!({"kubernetes_host": server.trim_end_matches('/'), "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true}),
+        )
+        .await;
+    let role = json!({"bound_service_account_names": ["app"], "bound_service_account_namespaces": [namespace.name], "token_policies": ["app"], "audience": "vault"});
+    vault.call("POST", "auth/kubernetes/role/app", role).await;
+    create::<ServiceAccount>(
+        &namespace.client,
+        Some(&namespace.name),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}),
+    )
+    .await;
+    let subject = json!({"kind": "ServiceAccount", "name": "app", "namespace": namespace.name});
+    create::<ClusterRoleBinding>(&namespace.client, None, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": namespace.name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"}, "subjects": [subject]})).await;
+    let login = json!({"role": "app", "serviceAccountRef": {"name": "app", "audiences": ["vault", "https://kubernetes.default.svc.cluster.local"]}});
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
+    rotations
+        .create(
+            "app",
+            json!({"target": {"name": "app"}, "store": {"vault": {"server": vault.address, "auth": {"kubernetes": login}}}, "data": data}),
+        )
+        .await;
+    // Nobody has allowed the operator to be that ServiceAccount.
+    let message = rotations.says("app", "Stalled", "True", "StoreDenied").await;
+    assert!(message.contains("no token of ServiceAccount app can be had") && message.contains("allow the operator"), "{message}");
+    create::<Role>(
+        &namespace.client,
+        Some(&namespace.name),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "vault"},
+        "rules": [{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["app"], "verbs": ["create"]}]}),
+    )
+    .await;
+    create::<RoleBinding>(&namespace.client, Some(&namespace.name), json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "vault"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "vault"}, "subjects": [{"kind": "ServiceAccount", "name": "seaworthy", "namespace": "seaworthy"}]})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 1).await;
+    assert_eq!(rotations.data("app").await["x"], "p1");
+}
