@@ -26,6 +26,7 @@ pub mod generate;
 pub mod index;
 mod make;
 pub mod memory;
+pub mod opening;
 pub mod pattern;
 pub mod permissions;
 pub mod property;

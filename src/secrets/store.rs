@@ -7,12 +7,12 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use super::opening::Opening;
 use super::reason::Reason;
 pub use crate::{
     api::secret_rotation::Find,
     cluster::references::{ReadSecrets, ReferenceError, SecretData},
 };
-use crate::{clients::egress::Egress, cluster::apply::Writer};
 
 /// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,20 +157,6 @@ pub trait OpenStore: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
-}
-
-/// What a store is opened with.
-pub struct Opening<'a> {
-    /// The Secrets of the namespace of the resource, or for a SecretStore of the operator's.
-    pub secrets: &'a dyn ReadSecrets,
-    /// That namespace.
-    pub namespace: &'a str,
-    /// For stores in this cluster.
-    pub cluster: Option<&'a kube::Client>,
-    /// The same, to write; None: nothing is to be written.
-    pub writer: Option<&'a Writer>,
-    /// Where calls may go.
-    pub egress: &'a Egress,
 }
 
 /// What every backend's `Spec` does.

@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use kube::{Api, api::ListParams};
-use seaworthy::api::{CertificateIssuer, CertificateRotation};
+use seaworthy::api::{CertificateIssuer, CertificateRotation, SecretRotation};
 
-use crate::support::{ControlPlane, Operator, command, condition, eventually};
+use crate::support::{ControlPlane, Operator, command, condition, eventually, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn examples_become_ready() {
@@ -30,6 +30,22 @@ async fn examples_become_ready() {
         if waiting.is_empty() && all.items.len() >= 7 { Ok(()) } else { Err(format!("{waiting:?}")) }
     })
     .await;
+    let values: Api<SecretRotation> = Api::all(cluster.client.clone());
+    eventually("the values are there", || async {
+        let all = values.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let waiting: Vec<_> = all
+            .items
+            .iter()
+            .filter(|object| {
+                // There is no Vault here, and no credential for one.
+                let wanted = if object.metadata.name.as_deref() == Some("tmi") { "False StoreInvalid" } else { "True Current" };
+                said(object, "Ready").is_none_or(|(status, reason, _)| format!("{status} {reason}") != wanted)
+            })
+            .map(|object| (&object.metadata.name, said(object, "Ready")))
+            .collect();
+        if waiting.is_empty() && all.items.len() >= 4 { Ok(()) } else { Err(format!("{waiting:?}")) }
+    })
+    .await;
     let issuers: Api<CertificateIssuer> = Api::all(cluster.client.clone());
     let issuer = eventually("the issuer is Ready", || async {
         let issuer = issuers.get("internal-ca").await.map_err(|error| error.to_string())?;
@@ -44,7 +60,7 @@ async fn examples_become_ready() {
 
     // The manifests of the pages.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    for page in ["certificate-rotation.md", "certificate-issuer.md"] {
+    for page in ["certificate-rotation.md", "certificate-issuer.md", "secret-rotation.md", "secret-store.md"] {
         let text = fs::read_to_string(docs.join(page)).unwrap();
         let manifest = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
         apply(manifest.as_bytes(), "-");

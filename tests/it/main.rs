@@ -7,6 +7,7 @@ mod support;
 mod cel;
 mod chart;
 mod cli;
+mod delivery;
 mod election;
 mod examples;
 mod faults;

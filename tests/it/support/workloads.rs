@@ -11,7 +11,7 @@ use seaworthy::{api::CertificateRotation, certificates::x509::Certificate};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Cluster, Namespace, Operator, condition, eventually};
+use super::{Cluster, Namespace, Operator, Rotations, condition, eventually};
 
 /// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing` that get the second certificate.
 struct Kubelet {
@@ -92,6 +92,31 @@ impl World {
         (Self { namespace, deployments, _kubelet: kubelet }, operator)
     }
 
+    /// The same with a SecretRotation `web` in the place of the certificate: one value, of the Secret `source`.
+    pub async fn of_secrets(cluster: &Cluster, restart: Value, names: &[&str], crashing: &'static str) -> (Self, Operator) {
+        let namespace = cluster.namespace("delivery").await;
+        let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        namespace.secret("source", "Opaque", &[("value", "1")]).await;
+        let data = json!([{"secretKey": "value", "remoteRef": {"key": "source", "property": "value"}}]);
+        let rotations = Rotations(&namespace);
+        rotations
+            .create("web", json!({"target": {"name": "web-tls"}, "store": {"kubernetes": {}}, "data": data, "restart": restart}))
+            .await;
+        let operator = cluster.operator(&namespace);
+        rotations.ready("web", 1).await;
+        let kubelet = Kubelet::start(&namespace, crashing);
+        for name in names {
+            deployments.create(&PostParams::default(), &deployment(name, "none.example/c:1")).await.unwrap();
+        }
+        let (world, summary) = (Self { namespace, deployments, _kubelet: kubelet }, format!("{0}/{0}", names.len() * 2));
+        let known = |object: &seaworthy::api::SecretRotation| {
+            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == summary)
+        };
+        Rotations(&world.namespace).until("web", &summary, known).await;
+        world.available().await;
+        (world, operator)
+    }
+
     /// All of these Deployments are available, and the certificate knows them.
     pub async fn settled(&self, summary: &str) {
         self.namespace
@@ -100,6 +125,10 @@ impl World {
                 status.consumers.is_some_and(|consumers| consumers.summary == summary) && condition(object, "Reconciling").is_none()
             })
             .await;
+        self.available().await;
+    }
+
+    async fn available(&self) {
         eventually("they are available", || async {
             let all = self.deployments.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let waiting = all.items.iter().find(|one| one.status.as_ref().and_then(|status| status.available_replicas) != Some(2));

@@ -1,0 +1,91 @@
+//! A value that has changed is brought to who uses it, and taken back if they cannot live with it.
+
+use serde_json::json;
+
+use crate::support::{ControlPlane, Rotations, Vault, World, eventually, said};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_uses_a_value_is_restarted_when_it_changes_and_not_otherwise() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a", "b"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    let wanted = |object: &seaworthy::api::SecretRotation| {
+        let status = object.status.clone().unwrap_or_default();
+        status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(2)
+    };
+    let object = rotations.until("web", "all have it", wanted).await;
+    assert_eq!(object.status.unwrap().consumers.unwrap().summary, "4/4");
+    assert_eq!((world.restarts("a").await.0, world.restarts("b").await.0), (1, 1));
+    assert!(world.restarts("a").await.1 <= world.restarts("b").await.1, "in order");
+    // The label is no value.
+    rotations.change("web", json!({"template": {"metadata": {"labels": {"a": "b"}}}})).await;
+    rotations.ready("web", 2).await;
+    assert_eq!((world.restarts("a").await.0, world.restarts("b").await.0), (1, 1));
+    let previous = world.namespace.secrets().get_opt("web-tls-previous").await.unwrap();
+    assert!(previous.is_none(), "what all have left behind is not kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(1));
+    let message = rotations.says("web", "Stalled", "True", "RolledBack").await;
+    assert!(message.contains("Deployment b") && message.contains("CrashLoopBackOff"), "{message}");
+    assert_eq!(rotations.data("web-tls").await["value"], "1");
+    let back = |object: &seaworthy::api::SecretRotation| {
+        object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "6/6")
+    };
+    rotations.until("web", "everybody has what was there before", back).await;
+    assert_eq!((world.restarts("a").await.0, world.restarts("c").await.0), (2, 0), "forth and back; who was not reached stays");
+    // The store still has it: it is not tried again before something changes.
+    rotations.ask("web", "refresh", "1").await;
+    eventually("the request is noted", || async {
+        let secret = world.namespace.secrets().get("web-tls").await.map_err(|error| error.to_string())?;
+        let noted = secret.metadata.annotations.unwrap_or_default();
+        if rotations.api().get("web").await.is_ok_and(|object| object.status.unwrap().last_sync_time.is_some()) {
+            Ok(())
+        } else {
+            Err(format!("{noted:?}"))
+        }
+    })
+    .await;
+    assert_eq!(rotations.data("web-tls").await["value"], "1");
+    rotations.edit("source", json!({"value": "3"})).await;
+    rotations
+        .until("web", "another value is tried", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(4)))
+        .await;
+    assert_eq!(rotations.data("web-tls").await["value"], "3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pushed_is_taken_back_in_the_store_too() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
+    let rotations = Rotations(&world.namespace);
+    world.namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
+    let store = json!({"kubernetes": null, "vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    vault.put("app", json!({"value": "1", "other": "o"})).await;
+    let push = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}]);
+    let rotation = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": push});
+    rotations.change("web", json!({"store": store, "data": [{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}], "rotation": rotation})).await;
+    rotations.ready("web", 1).await;
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "1").await;
+    world.crashes("b").await;
+    let (pushed, _) = vault.get("app").await;
+    assert_eq!(pushed["value"], rotations.data("web-tls").await["value"]);
+    assert_ne!(pushed["value"], "1");
+    operator.clock.advance(jiff::SignedDuration::from_hours(1));
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    assert_eq!(rotations.data("web-tls").await["value"], "1");
+    assert_eq!(vault.get("app").await.0, json!({"value": "1", "other": "o"}));
+    let object = rotations.api().get("web").await.unwrap();
+    assert_eq!(said(&object, "Ready").map(|(status, ..)| status).as_deref(), Some("True"));
+}
