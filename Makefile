@@ -42,7 +42,7 @@ bench: ## the figures in docs/performance.md
 	tests/bench.sh
 
 tools: ## build the servers and tools that tests use, into the cache
-	tests/tools/build.sh kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool vault
+	tests/tools/build.sh kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool vault moto
 
 image: ## an OCI archive of the operator: $(TARGET)/release/seaworthy-image.tar
 	cargo build --release --locked --bin seaworthy

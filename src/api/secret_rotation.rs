@@ -55,7 +55,8 @@ pub struct SecretRotationSpec {
     /// Where the values live, with credentials from this namespace: exactly one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("!has(self.kubernetes) || !has(self.kubernetes.namespace)").message("store.kubernetes reads Secrets of this namespace; another namespace needs a SecretStore (storeRef)")
+        validation = Rule::new("!has(self.kubernetes) || !has(self.kubernetes.namespace)").message("store.kubernetes reads Secrets of this namespace; another namespace needs a SecretStore (storeRef)"),
+        validation = Rule::new("!has(self.aws) || !has(self.aws.auth.ambient)").message("store.aws cannot use the operator's own identity (auth.ambient); that needs a SecretStore (storeRef)")
     )]
     pub store: Option<StoreSpec>,
     /// A SecretStore that allows this namespace.

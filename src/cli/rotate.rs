@@ -1,33 +1,37 @@
-//! `seaworthy rotate certificaterotation/NAME`: asks for a rotation now, by the same annotation that anybody may set.
+//! `seaworthy rotate KIND/NAME`: asks for a rotation now, by the same annotation that anybody may set.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::NamespaceResourceScope,
     runtime::wait::await_condition,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Failure, client, print, say};
 use crate::{
-    api::{CertificateRotation, ROTATE_ANNOTATION},
+    api::{CertificateRotation, ROTATE_ANNOTATION, SecretRotation, status::LastFailure},
     cluster::conditions::{READY, STALLED, is_true},
 };
 
 /// Ask for a rotation now, whatever the schedule and the window say.
 ///
-/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest. Example:
+/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest. Examples:
 ///
 ///   seaworthy rotate certificaterotation/api -n shop --wait
+///   seaworthy rotate secretrotation/jwt -n shop --wait
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to rotate: certificaterotation/NAME (certrot/NAME for short).
+    /// What to rotate: certificaterotation/NAME (certrot/NAME for short) or secretrotation/NAME (secrot/NAME).
     resource: String,
     /// Its namespace. Default: the kubeconfig's.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Return only when the new certificate is stored and, with spec.restart or spec.verify, who uses it has it; exit code 1 if that cannot be.
+    /// Return only when it is stored and, with spec.restart or spec.verify, who uses it has it; exit code 1 if that cannot be.
     #[arg(long)]
     wait: bool,
     /// How long to wait.
@@ -35,15 +39,94 @@ pub(super) struct Arguments {
     timeout: crate::api::Duration,
 }
 
+/// What can be rotated.
+trait Rotates: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// Why nothing would happen.
+    fn rests(&self) -> Option<&'static str>;
+
+    /// What its status says.
+    fn progress(&self) -> Progress;
+}
+
+#[derive(Default)]
+struct Progress {
+    observed: Option<i64>,
+    conditions: Vec<Condition>,
+    /// The last rotation.
+    id: Option<String>,
+    completed: bool,
+    /// For people: what there is now.
+    now: String,
+    failure: Option<LastFailure>,
+}
+
+impl Rotates for CertificateRotation {
+    fn rests(&self) -> Option<&'static str> {
+        self.spec.suspend.then_some("is suspended (spec.suspend: true)")
+    }
+
+    fn progress(&self) -> Progress {
+        let Some(status) = self.status.clone() else { return Progress::default() };
+        let until = status.not_after.map(|time| time.0.to_string()).unwrap_or_default();
+        Progress {
+            observed: status.observed_generation,
+            conditions: status.conditions,
+            id: status.last_rotation.as_ref().map(|last| last.id.clone()),
+            completed: status.last_rotation.is_some_and(|last| last.completed_at.is_some()),
+            now: format!("revision {}, valid until {until}", status.revision.unwrap_or(0)),
+            failure: status.last_failure,
+        }
+    }
+}
+
+impl Rotates for SecretRotation {
+    fn rests(&self) -> Option<&'static str> {
+        match (&self.spec.rotation, self.spec.suspend) {
+            (_, true) => Some("is suspended (spec.suspend: true)"),
+            (None, false) => Some("generates nothing (spec.rotation); to read its store now, set the annotation seaworthy.dev/refresh"),
+            (Some(_), false) => None,
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let Some(status) = self.status.clone() else { return Progress::default() };
+        let next = status.next_rotation_time.map(|time| format!(", next rotation at {}", time.0)).unwrap_or_default();
+        Progress {
+            observed: status.observed_generation,
+            conditions: status.conditions,
+            id: status.last_rotation.as_ref().map(|last| last.id.clone()),
+            completed: status.last_rotation.is_some_and(|last| last.completed_at.is_some()),
+            now: format!("revision {}{next}", status.revision.unwrap_or(0)),
+            failure: status.last_failure,
+        }
+    }
+}
+
+/// The names of the kinds, as kubectl accepts them.
+const CERTIFICATES: &[&str] = &["certificaterotation", "certificaterotations", "certrot", "certificaterotations.seaworthy.dev"];
+const SECRETS: &[&str] = &["secretrotation", "secretrotations", "secrot", "secretrotations.seaworthy.dev"];
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let name = parse(&arguments.resource)?;
+    let resource = arguments.resource.clone();
+    let (kind, name) = resource
+        .split_once('/')
+        .filter(|(_, name)| !name.is_empty())
+        .ok_or_else(|| Failure::Usage(format!("{resource:?}: write certificaterotation/NAME or secretrotation/NAME")))?;
+    match kind.to_ascii_lowercase() {
+        kind if CERTIFICATES.contains(&kind.as_str()) => rotate::<CertificateRotation>(arguments, name).await,
+        kind if SECRETS.contains(&kind.as_str()) => rotate::<SecretRotation>(arguments, name).await,
+        _ => Err(Failure::Usage(format!("{resource:?}: only certificaterotation/NAME and secretrotation/NAME can be rotated"))),
+    }
+}
+
+async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Failure> {
     let (client, default) = client().await?;
     let namespace = arguments.namespace.unwrap_or(default);
-    let api: Api<CertificateRotation> = Api::namespaced(client, &namespace);
-    let described = format!("certificaterotation/{name} in namespace {namespace}");
+    let api: Api<K> = Api::namespaced(client, &namespace);
+    let described = format!("{}/{name} in namespace {namespace}", K::kind(&()).to_lowercase());
     let Some(before) = api.get_opt(name).await? else { return Err(Failure::Usage(format!("{described} is not there"))) };
-    if before.spec.suspend {
-        return Err(Failure::Usage(format!("{described} is suspended (spec.suspend: true); nothing would happen")));
+    if let Some(why) = before.rests() {
+        return Err(Failure::Usage(format!("{described} {why}; nothing would happen")));
     }
     let patch = json!({"metadata": {"annotations": {ROTATE_ANNOTATION: jiff::Timestamp::now().to_string()}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
@@ -53,15 +136,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     say(&format!("waiting for {described}, at most {}", arguments.timeout));
     let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_mins(15));
-    let old = before.status.as_ref().and_then(|status| status.last_rotation.as_ref()).map(|last| last.id.clone());
-    match tokio::time::timeout(
-        most,
-        await_condition(api.clone(), name, |object: Option<&CertificateRotation>| {
-            object.is_none_or(|object| is_over(object, old.as_deref()))
-        }),
-    )
-    .await
-    {
+    let old = before.progress().id;
+    let over = |object: Option<&K>| object.is_none_or(|object| is_over(object, old.as_deref()));
+    match tokio::time::timeout(most, await_condition(api.clone(), name, over)).await {
         Ok(Ok(Some(after))) => conclude(&described, &after, old.as_deref()),
         Ok(Ok(None)) => {
             say(&format!("{described} was deleted"));
@@ -69,7 +146,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Ok(Err(error)) => Err(Failure::Unreachable(format!("{described} could not be watched: {error}"))),
         Err(_) => {
-            let failure = api.get(name).await.ok().and_then(|object| object.status).and_then(|status| status.last_failure);
+            let failure = api.get(name).await.ok().and_then(|object| object.progress().failure);
             let why = failure.map_or_else(
                 || "the operator has said nothing; is it running?".to_owned(),
                 |failure| format!("{}: {}", failure.reason, failure.message),
@@ -80,49 +157,28 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Accepts the kind in the forms that kubectl accepts.
-fn parse(resource: &str) -> Result<&str, Failure> {
-    let (kind, name) = resource.split_once('/').ok_or_else(|| Failure::Usage(format!("{resource:?}: write certificaterotation/NAME")))?;
-    let kinds = ["certificaterotation", "certificaterotations", "certrot", "certificaterotations.seaworthy.dev"];
-    if !kinds.contains(&kind.to_ascii_lowercase().as_str()) || name.is_empty() {
-        return Err(Failure::Usage(format!("{resource:?}: only certificaterotation/NAME can be rotated")));
-    }
-    Ok(name)
-}
-
-fn rotation_of(object: &CertificateRotation) -> Option<&str> {
-    object.status.as_ref()?.last_rotation.as_ref().map(|last| last.id.as_str())
-}
-
 /// It is done, with everybody who has to have it, or only a person can go on.
-fn is_over(object: &CertificateRotation, old: Option<&str>) -> bool {
-    let Some(status) = &object.status else { return false };
-    let begun = rotation_of(object).is_some() && rotation_of(object) != old;
-    let stalled = status.conditions.iter().find(|condition| condition.type_ == STALLED);
-    let stalled = stalled.filter(|_| status.observed_generation == object.metadata.generation);
+fn is_over<K: Rotates>(object: &K, old: Option<&str>) -> bool {
+    let progress = object.progress();
+    let begun = progress.id.is_some() && progress.id.as_deref() != old;
+    let stalled = progress.conditions.iter().find(|condition| condition.type_ == STALLED);
+    let stalled = stalled.filter(|_| progress.observed == object.meta().generation);
     // What became of the rotation before is no answer.
     let of_before = ["RestartFailed", "RolledBack", "NotServed"];
     match stalled {
         Some(condition) => begun || !of_before.contains(&condition.reason.as_str()),
-        None => begun && status.last_rotation.as_ref().is_some_and(|last| last.completed_at.is_some()),
+        None => begun && progress.completed,
     }
 }
 
-fn conclude(described: &str, after: &CertificateRotation, old: Option<&str>) -> Result<(), Failure> {
-    let status = after.status.clone().unwrap_or_default();
+fn conclude<K: Rotates>(described: &str, after: &K, old: Option<&str>) -> Result<(), Failure> {
+    let progress = after.progress();
     let message = |kind: &str| {
-        status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == kind)
-            .map(|condition| format!("{}: {}", condition.reason, condition.message))
+        let found = progress.conditions.iter().find(|condition| condition.type_ == kind);
+        found.map(|condition| format!("{}: {}", condition.reason, condition.message))
     };
-    if rotation_of(after) != old && is_true(&status.conditions, READY) && !is_true(&status.conditions, STALLED) {
-        print(&format!(
-            "{described}: revision {}, valid until {}",
-            status.revision.unwrap_or(0),
-            status.not_after.map(|time| time.0.to_string()).unwrap_or_default()
-        ));
+    if progress.id.as_deref() != old && is_true(&progress.conditions, READY) && !is_true(&progress.conditions, STALLED) {
+        print(&format!("{described}: {}", progress.now));
         return Ok(());
     }
     say(&format!("{described} cannot be rotated: {}", message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any())));

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Failure, Output, client, print};
 use crate::{
-    api::{CertificateIssuer, CertificateRotation},
+    api::{CertificateIssuer, CertificateRotation, SecretRotation, SecretStore},
     cluster::conditions::{READY, STALLED, is_true},
 };
 
@@ -65,8 +65,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let namespace = (!arguments.all_namespaces).then(|| arguments.namespace.unwrap_or(default));
     let rotations = namespace.as_deref().map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let mut rows: Vec<Row> = list::<CertificateRotation>(rotations).await?.into_iter().map(of_rotation).collect();
+    let secrets = namespace.as_deref().map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    rows.extend(list::<SecretRotation>(secrets).await?.into_iter().map(of_secrets));
     if namespace.is_none() {
-        rows.extend(issuers(client).await?);
+        rows.extend(issuers(client.clone()).await?);
+        rows.extend(stores(client).await?);
     }
     rows.sort_by_key(|row| (row.ready, row.renews.or(row.expires).unwrap_or(Timestamp::MAX), row.namespace.clone(), row.name.clone()));
     if !arguments.output.print(&rows)? {
@@ -117,6 +120,35 @@ fn of_rotation(guard: DeserializeGuard<CertificateRotation>) -> Row {
         }
         Err(invalid) => unreadable("CertificateRotation", namespace, name, &invalid.error),
     }
+}
+
+fn of_secrets(guard: DeserializeGuard<SecretRotation>) -> Row {
+    let (namespace, name) = (guard.namespace(), guard.name_any());
+    match guard.0 {
+        Ok(rotation) => {
+            let status = rotation.status.unwrap_or_default();
+            let renews = status.next_rotation_time.map(|time| time.0).filter(|_| !rotation.spec.suspend);
+            Row {
+                renews,
+                revision: status.revision,
+                consumers: status.consumers.map(|consumers| consumers.summary),
+                ..row("SecretRotation", namespace, name, &status.conditions)
+            }
+        }
+        Err(invalid) => unreadable("SecretRotation", namespace, name, &invalid.error),
+    }
+}
+
+async fn stores(client: Client) -> Result<Vec<Row>, Failure> {
+    let list = Api::<DeserializeGuard<SecretStore>>::all(client).list(&ListParams::default()).await.map_err(missing_crds)?;
+    let of = |guard: DeserializeGuard<SecretStore>| {
+        let name = guard.name_any();
+        match guard.0 {
+            Ok(store) => row("SecretStore", None, name, &store.status.unwrap_or_default().conditions),
+            Err(invalid) => unreadable("SecretStore", None, name, &invalid.error),
+        }
+    };
+    Ok(list.items.into_iter().map(of).collect())
 }
 
 async fn issuers(client: Client) -> Result<Vec<Row>, Failure> {

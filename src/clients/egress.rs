@@ -45,12 +45,28 @@ impl Egress {
         self.anywhere || self.allowed.iter().any(|network| network.contains(&address)) || !is_special(address)
     }
 
-    /// A client for `server` that keeps to this. The error is for people.
-    pub fn client(&self, server: &Url, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {
+    /// Refuses an address that is written as numbers, which no resolver is asked for. The error is for people.
+    pub fn check_literal(&self, server: &Url) -> Result<(), String> {
         let literal = server.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']')).and_then(|host| host.parse().ok());
         if literal.is_some_and(|address| !self.allows(address)) {
             return Err(refused(server.host_str().unwrap_or_default()));
         }
+        Ok(())
+    }
+
+    /// What a name leads to, as far as that is allowed.
+    pub async fn resolve(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
+        let allowed: Vec<SocketAddr> = found.iter().copied().filter(|address| self.allows(address.ip())).collect();
+        if allowed.is_empty() && !found.is_empty() {
+            return Err(std::io::Error::other(refused(name)));
+        }
+        Ok(allowed)
+    }
+
+    /// A client for `server` that keeps to this. The error is for people.
+    pub fn client(&self, server: &Url, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {
+        self.check_literal(server)?;
         let builder = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
@@ -97,11 +113,7 @@ impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
         let egress = self.0.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found.iter().copied().filter(|address| egress.allows(address.ip())).collect();
-            if allowed.is_empty() && !found.is_empty() {
-                return Err(refused(name.as_str()).into());
-            }
+            let allowed = egress.resolve(name.as_str()).await?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }

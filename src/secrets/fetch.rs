@@ -9,15 +9,19 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, join_all},
 };
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
 
 use super::{
     index::Key,
@@ -32,6 +36,8 @@ pub type Answer = Arc<Result<Stored, StoreError>>;
 const HOLD: Duration = Duration::from_mins(1);
 /// A store that nobody asked for so long is forgotten, and with it what it has lent to us.
 const IDLE: Duration = Duration::from_mins(30);
+/// So long a call for several values waits for others: less than anybody notices.
+const GATHER: Duration = Duration::from_millis(10);
 /// No call to a store takes longer.
 const MOST: Duration = Duration::from_secs(30);
 /// No store is left alone for longer.
@@ -57,7 +63,14 @@ pub struct Door {
     reads: Mutex<HashMap<Place, Read>>,
     health: Mutex<Health>,
     used: Mutex<Instant>,
+    /// Who waits for the next call that reads several values.
+    batch: Mutex<Vec<Asked>>,
+    /// The call for several values is refused.
+    single: AtomicBool,
 }
+
+/// A key, and who waits for its value.
+type Asked = (String, oneshot::Sender<Result<Stored, StoreError>>);
 
 struct Read {
     /// When it was begun.
@@ -105,6 +118,8 @@ impl Stores {
                 reads: Mutex::default(),
                 health: Mutex::default(),
                 used: Mutex::new(Instant::now()),
+                batch: Mutex::default(),
+                single: AtomicBool::new(false),
             })
         });
         *lock(&door.used) = Instant::now();
@@ -157,7 +172,7 @@ impl Door {
             let answer = known.unwrap_or_else(|| {
                 let (door, store, asked) = (self.clone(), store.clone(), place.clone());
                 let answer = async move {
-                    let answer = door.call(store.read(&asked)).await;
+                    let answer = door.ask(&store, &asked).await;
                     door.heard(&answer);
                     Arc::new(answer)
                 }
@@ -176,6 +191,53 @@ impl Door {
             answer
         };
         answer.await
+    }
+
+    /// Reads one value: alone, or with others that are asked for in the same moment.
+    async fn ask(self: &Arc<Self>, store: &Arc<dyn OpenStore>, place: &Place) -> Result<Stored, StoreError> {
+        if store.batch() == 1 || place.version.is_some() || self.single.load(Ordering::Relaxed) {
+            return self.call(store.read(place)).await;
+        }
+        let (sender, answer) = oneshot::channel();
+        let first = {
+            let mut batch = lock(&self.batch);
+            batch.push((place.key.clone(), sender));
+            batch.len() == 1
+        };
+        if first {
+            tokio::spawn(self.clone().read_batches(store.clone()));
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the call was given up".into())))
+    }
+
+    async fn read_batches(self: Arc<Self>, store: Arc<dyn OpenStore>) {
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let asked: Vec<Asked> = {
+                let mut batch = lock(&self.batch);
+                let most = batch.len().min(store.batch());
+                batch.drain(..most).collect()
+            };
+            let (keys, answers): (Vec<String>, Vec<_>) = asked.into_iter().unzip();
+            let place = |key: &String| Place { key: key.clone(), version: None };
+            let given = match keys.as_slice() {
+                [] => return,
+                [key] => vec![self.call(store.read(&place(key))).await],
+                keys => match self.call(store.read_many(keys)).await {
+                    Ok(given) => given,
+                    // It is another right than that of reading single values.
+                    Err(StoreError::Denied(why)) => {
+                        tracing::info!(why, "several values at a time are refused; they are read one by one");
+                        self.single.store(true, Ordering::Relaxed);
+                        join_all(keys.iter().map(|key| async { self.call(store.read(&place(key))).await })).await
+                    }
+                    Err(error) => vec![Err(error); keys.len()],
+                },
+            };
+            for (answer, given) in answers.into_iter().zip(given) {
+                let _ = answer.send(given); // who asked may have given up
+            }
+        }
     }
 
     /// Does a call, bounded in time, unless the store is to be left alone.

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod aws;
 mod cel;
 mod chart;
 mod cli;

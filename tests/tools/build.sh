@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the pinned servers and tools that are named, each once, into the cache folder, and prints where they are.
 #
-#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool vault
+#   tests/tools/build.sh NAME...     NAME: kube containerd cni coredns pause tlsserver mkimage helm kubeconform schemas promtool vault moto
 #
 # A tool lives in $SEAWORTHY_CACHE/NAME-VERSION/ and nowhere else; deleting that folder builds it again. Needs Go and the Go module proxy.
 set -euo pipefail
@@ -45,6 +45,15 @@ build_coredns() { (cd "$TOOLS/../cluster/coredns" && go build -ldflags '-s -w' -
 build_pause() { go build -ldflags '-s -w' -o "$OUT/pause" "$TOOLS/../cluster/pause/main.go"; }
 build_tlsserver() { go build -ldflags '-s -w' -o "$OUT/tlsserver" "$TOOLS/../cluster/tlsserver/main.go"; }
 build_vault() { (cd "$TOOLS/../servers/vault" && go build -ldflags '-s -w' -o "$OUT/vault" .); }
+# The one that is not Go: an emulator of AWS, in a Python environment of its own.
+build_moto() {
+  if ! python3 -c 'import ensurepip, venv' 2> /dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then echo "moto needs Python 3 with venv; install the package python3-venv" >&2; exit 3; fi
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-venv; } > "${TMPDIR:-/tmp}/seaworthy-apt.log" 2>&1
+  fi
+  python3 -m venv "$OUT"
+  "$OUT/bin/python" -m pip install --quiet --disable-pip-version-check "moto[server]==$MOTO_VERSION"
+}
 build_mkimage() { go build -ldflags '-s -w' -o "$OUT/mkimage" "$TOOLS/../../image/mkimage.go"; }
 build_helm() { install -ldflags '-s -w' "helm.sh/helm/v4/cmd/helm@v$HELM_VERSION"; }
 build_kubeconform() {
@@ -66,7 +75,7 @@ build_schemas() {
 
 # What a cold build takes on two free cores, so that a person knows whether to wait.
 estimate() {
-  case $1 in kube | vault) echo "5 to 10 min" ;; containerd | coredns | helm | promtool) echo "2 to 4 min" ;; *) echo "under 1 min" ;; esac
+  case $1 in kube | vault) echo "5 to 10 min" ;; containerd | coredns | helm | promtool | moto) echo "2 to 4 min" ;; *) echo "under 1 min" ;; esac
 }
 
 mkdir -p "$SEAWORTHY_CACHE"

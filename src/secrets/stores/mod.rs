@@ -34,6 +34,8 @@ macro_rules! registry {
 registry! {
     /// Secrets of this cluster: of the resource's own namespace, or in a SecretStore of another one.
     kubernetes => Kubernetes, "kubernetes";
+    /// AWS Secrets Manager.
+    aws => Aws, "aws";
     /// HashiCorp Vault or OpenBao: the key/value engine.
     vault => Vault, "vault";
     /// Values that stand in the resource itself: for tests and examples.

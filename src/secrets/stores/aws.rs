@@ -1,0 +1,392 @@
+//! AWS Secrets Manager, by the official SDK.
+//!
+//! A write is two calls: the new version is put as AWSPENDING, then the stage AWSCURRENT is moved to it from the version that was read, which AWS refuses if
+//! it is somewhere else by then. <https://docs.aws.amazon.com/secretsmanager/latest/apireference/>
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig};
+use aws_sdk_secretsmanager::{
+    Client,
+    config::{Credentials, SharedCredentialsProvider},
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::Blob,
+    types::{Filter, FilterNameStringType},
+};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{self, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use futures::{FutureExt, future::BoxFuture};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{
+    clients::egress::Egress,
+    ids,
+    secrets::store::{Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, matches, text_of},
+};
+
+/// Where, and as whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The region: `eu-central-1`.
+    #[schemars(length(min = 4, max = 32), regex(pattern = "^[a-z0-9-]+$"))]
+    pub region: String,
+    /// Another address of the service: a VPC endpoint, or an emulator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 253), regex(pattern = "^https?://[^/?#@]+/?$"))]
+    pub endpoint: Option<String>,
+    /// A role that is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// As whom: exactly one.
+    pub auth: Auth,
+}
+
+/// A role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// Its ARN.
+    #[schemars(length(min = 20, max = 2048), regex(pattern = "^arn:[^:]+:iam::[0-9]{12}:role/.+$"))]
+    pub arn: String,
+    /// What its trust policy wants to hear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224))]
+    pub external_id: Option<String>,
+}
+
+/// As whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Auth {
+    /// With the keys in a Secret.
+    SecretRef(Keys),
+    /// As the operator's Pod (IRSA, Pod Identity, the node's role); in a SecretStore only.
+    Ambient(Ambient),
+}
+
+/// Access keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Keys {
+    /// The access key id.
+    #[serde(rename = "accessKeyID")]
+    pub access_key_id: SecretKeyRef,
+    /// The secret access key.
+    #[serde(rename = "secretAccessKey")]
+    pub secret_access_key: SecretKeyRef,
+    /// The session token of temporary keys.
+    #[serde(default, rename = "sessionToken", skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretKeyRef>,
+}
+
+/// Has no fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Ambient {}
+
+/// BatchGetSecretValue: the API's own limit.
+const BATCH: usize = 20;
+/// ListSecrets gives at most a hundred a page; nobody needs more pages.
+const PAGES: usize = 50;
+const CURRENT: &str = "AWSCURRENT";
+const PENDING: &str = "AWSPENDING";
+
+struct Open {
+    client: Client,
+}
+
+impl Store for Spec {
+    fn validate(&self, shared: bool) -> Result<(), StoreError> {
+        if matches!(self.auth, Auth::Ambient(_)) && !shared {
+            let why = "spec.store.aws.auth.ambient: the operator's own identity can be used through a SecretStore only (spec.storeRef)";
+            return Err(StoreError::Denied(why.into()));
+        }
+        Ok(())
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let Auth::SecretRef(keys) = &self.auth else { return Vec::new() };
+        [Some(&keys.access_key_id), Some(&keys.secret_access_key), keys.session_token.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|reference| reference.name.clone())
+            .collect()
+    }
+
+    fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
+        async move {
+            let config = self.config(&opening).await?;
+            let client = Client::from_conf(match &self.endpoint {
+                Some(endpoint) => {
+                    let invalid = |why: String| StoreError::Invalid(format!("aws.endpoint {endpoint:?}: {why}"));
+                    let url = endpoint.parse().map_err(|_| invalid("write https://HOST".into()))?;
+                    opening.egress.check_literal(&url).map_err(invalid)?;
+                    aws_sdk_secretsmanager::config::Builder::from(&config).endpoint_url(endpoint).build()
+                }
+                None => aws_sdk_secretsmanager::config::Builder::from(&config).build(),
+            });
+            Ok(Box::new(Open { client }) as Box<dyn OpenStore>)
+        }
+        .boxed()
+    }
+}
+
+impl Spec {
+    async fn config(&self, opening: &Opening<'_>) -> Result<SdkConfig, StoreError> {
+        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).operation_timeout(Duration::from_secs(20)).build();
+        let region = Region::new(self.region.clone());
+        let config = match &self.auth {
+            Auth::Ambient(_) => aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(timeouts).load().await,
+            Auth::SecretRef(keys) => {
+                let (id, secret) =
+                    (text_of(opening.secrets, &keys.access_key_id).await?, text_of(opening.secrets, &keys.secret_access_key).await?);
+                let token = match &keys.session_token {
+                    Some(reference) => Some(text_of(opening.secrets, reference).await?.to_string()),
+                    None => None,
+                };
+                let credentials = Credentials::new(id.to_string(), secret.to_string(), token, None, "Secret");
+                // Nothing of the operator's own surroundings: no profile, no environment, no metadata service.
+                SdkConfig::builder()
+                    .behavior_version(BehaviorVersion::latest())
+                    .region(region)
+                    .timeout_config(timeouts)
+                    .credentials_provider(SharedCredentialsProvider::new(credentials))
+                    .http_client(http(opening.egress))
+                    .build()
+            }
+        };
+        let Some(role) = &self.role else { return Ok(config) };
+        let mut provider = AssumeRoleProvider::builder(&role.arn).session_name("seaworthy").configure(&self.for_sts(&config));
+        if let Some(id) = &role.external_id {
+            provider = provider.external_id(id);
+        }
+        Ok(config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider.build().await)).build())
+    }
+
+    /// An emulator answers for STS at the same address.
+    fn for_sts(&self, config: &SdkConfig) -> SdkConfig {
+        match &self.endpoint {
+            Some(endpoint) if !endpoint.contains(".amazonaws.com") && !endpoint.contains(".vpce.") => {
+                config.clone().into_builder().endpoint_url(endpoint).build()
+            }
+            _ => config.clone(),
+        }
+    }
+}
+
+/// Resolves names as for every address that a tenant may write.
+#[derive(Clone, Debug)]
+struct Checked(Egress);
+
+impl ResolveDns for Checked {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move {
+            let found = self.0.resolve(name).await.map_err(ResolveDnsError::new)?;
+            Ok(found.into_iter().map(|address| address.ip()).collect())
+        })
+    }
+}
+
+fn http(egress: &Egress) -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone()))
+}
+
+/// By the code, never by the HTTP status, which emulators take otherwise.
+fn explain<E: ProvideErrorMetadata>(key: &str, error: &SdkError<E>) -> StoreError {
+    let Some(service) = error.as_service_error() else {
+        let why = match error {
+            SdkError::TimeoutError(_) => "it took too long".into(),
+            SdkError::DispatchFailure(failure) => {
+                failure.as_connector_error().map_or_else(|| "it could not be sent".into(), |error| causes(error))
+            }
+            SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
+            _ => "the answer cannot be read".into(),
+        };
+        return StoreError::Unavailable(format!("AWS Secrets Manager cannot be asked for {key}: {why}"));
+    };
+    by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
+}
+
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text.chars().take(400).collect()
+}
+
+fn by_code(key: &str, code: &str, said: &str) -> StoreError {
+    let text = format!("AWS Secrets Manager, {key}: {code}: {said}");
+    match code {
+        "ResourceNotFoundException" => StoreError::NotFound(text),
+        "ResourceExistsException" => StoreError::Conflict(text),
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "LimitExceededException" => {
+            StoreError::Throttled { after: None, message: text }
+        }
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "DecryptionFailure"
+        | "EncryptionFailure" => StoreError::Denied(text),
+        // Deleted, and not yet gone: nobody can read it.
+        "InvalidRequestException" if said.contains("deletion") || said.contains("deleted") => StoreError::NotFound(text),
+        "InvalidRequestException" | "InvalidParameterException" | "ValidationException" => StoreError::Invalid(text),
+        _ => StoreError::Unavailable(text),
+    }
+}
+
+fn stored(string: Option<String>, binary: Option<Blob>, version: Option<String>) -> Stored {
+    let bytes = string.map(String::into_bytes).or_else(|| binary.map(Blob::into_inner)).unwrap_or_default();
+    Stored { content: Content::Bytes(Zeroizing::new(bytes)), version }
+}
+
+impl OpenStore for Open {
+    fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            let request = self.client.get_secret_value().secret_id(&place.key);
+            let request = match place.version.as_deref() {
+                None => request.version_stage(CURRENT),
+                Some(version) => match version.strip_prefix("uuid/") {
+                    Some(id) => request.version_id(id),
+                    None => request.version_stage(version),
+                },
+            };
+            let answer = request.send().await.map_err(|error| explain(&place.key, &error))?;
+            Ok(stored(answer.secret_string, answer.secret_binary, answer.version_id))
+        }
+        .boxed()
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn read_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
+        async move {
+            let request = self.client.batch_get_secret_value().set_secret_id_list(Some(keys.to_vec()));
+            let answer = request.send().await.map_err(|error| explain("BatchGetSecretValue", &error))?;
+            let (mut values, errors) = (answer.secret_values.unwrap_or_default(), answer.errors.unwrap_or_default());
+            let one = |key: &String| {
+                let place = values.iter().position(|value| value.name.as_ref() == Some(key) || value.arn.as_ref() == Some(key));
+                if let Some(place) = place {
+                    let value = values.swap_remove(place);
+                    return Ok(stored(value.secret_string, value.secret_binary, value.version_id));
+                }
+                let error = errors.iter().find(|error| error.secret_id.as_ref() == Some(key));
+                let said = error.and_then(|error| error.message.as_deref()).unwrap_or("it is not in the answer");
+                Err(by_code(key, error.and_then(|error| error.error_code.as_deref()).unwrap_or("ResourceNotFoundException"), said))
+            };
+            Ok(keys.iter().map(one).collect())
+        }
+        .boxed()
+    }
+
+    fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        async move {
+            let filter = |name: FilterNameStringType, value: &str| Filter::builder().key(name).values(value).build();
+            let mut filters = Vec::new();
+            for (name, value) in &find.tags {
+                filters.push(filter(FilterNameStringType::TagKey, name));
+                filters.push(filter(FilterNameStringType::TagValue, value));
+            }
+            let (mut found, mut next) = (Vec::new(), None);
+            for _ in 0..PAGES {
+                let request = self.client.list_secrets().set_filters((!filters.is_empty()).then(|| filters.clone())).set_next_token(next);
+                let page = request.max_results(100).send().await.map_err(|error| explain("ListSecrets", &error))?;
+                for secret in page.secret_list.unwrap_or_default() {
+                    let Some(name) = secret.name else { continue };
+                    // The filters take keys and values apart: that the two belong together is looked at here.
+                    let tags = secret.tags.unwrap_or_default();
+                    let tagged = |(name, value): (&String, &String)| {
+                        tags.iter().any(|tag| tag.key.as_ref() == Some(name) && tag.value.as_ref() == Some(value))
+                    };
+                    if matches(find, &name)? && find.tags.iter().all(tagged) {
+                        found.push(name);
+                    }
+                }
+                next = page.next_token;
+                if next.is_none() {
+                    return Ok(found);
+                }
+            }
+            Err(StoreError::Invalid(format!("find looks through more than {} values; narrow it by tags", PAGES * 100)))
+        }
+        .boxed()
+    }
+
+    fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        async move {
+            let key = write.key;
+            let Content::Bytes(bytes) = write.content else {
+                return Err(StoreError::Invalid(format!("{key}: only one value can be written")));
+            };
+            // The same for each attempt that rests on the same version, so that one whose answer was lost is not done twice.
+            let token = ids::hash([write.token, key, write.expected.unwrap_or_default()].join(" ").as_bytes());
+            let (mut text, blob) = match std::str::from_utf8(bytes) {
+                Ok(text) => (Some(text.to_owned()), None),
+                Err(_) => (None, Some(Blob::new(bytes.to_vec()))),
+            };
+            let done = match write.expected {
+                None => {
+                    let request = self.client.create_secret().name(key).client_request_token(&token);
+                    let request = request.set_secret_string(text.clone()).set_secret_binary(blob);
+                    request.send().await.map(|answer| answer.version_id).map_err(|error| explain(key, &error))
+                }
+                Some(expected) => self.replace(key, expected, &token, (text.clone(), blob)).await,
+            };
+            text.zeroize();
+            done
+        }
+        .boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async {
+            // Who may only read certain values is let in, too: it is said by whom it is that we are.
+            match self.client.list_secrets().max_results(1).send().await.map_err(|error| explain("ListSecrets", &error)) {
+                Err(StoreError::Denied(said)) if said.contains("AccessDenied") => Ok(()),
+                answer => answer.map(|_| ()),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Open {
+    async fn replace(
+        &self,
+        key: &str,
+        expected: &str,
+        token: &str,
+        (text, blob): (Option<String>, Option<Blob>),
+    ) -> Result<Option<String>, StoreError> {
+        let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
+        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain(key, &error))?;
+        let version = put.version_id.unwrap_or_else(|| token.to_owned());
+        let stage = |name: &str| self.client.update_secret_version_stage().secret_id(key).version_stage(name);
+        let moved = stage(CURRENT).move_to_version_id(&version).remove_from_version_id(expected).send().await;
+        if let Err(error) = moved {
+            let error = match explain(key, &error) {
+                // The stage is not where it was.
+                StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
+                error => error,
+            };
+            let _ = stage(PENDING).remove_from_version_id(&version).send().await; // nobody is to take it for one that is on its way
+            return Err(error);
+        }
+        let _ = stage(PENDING).remove_from_version_id(&version).send().await;
+        Ok(Some(version))
+    }
+}

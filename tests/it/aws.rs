@@ -1,0 +1,140 @@
+//! AWS Secrets Manager, by an emulator.
+
+use seaworthy::{
+    clients::egress::Egress,
+    cluster::references::{ReadSecrets, SecretData},
+    secrets::{
+        store::{Content, OpenStore, Opening, Place, Store, StoreError, Write},
+        stores::StoreSpec,
+    },
+    testing::issuer_contract::Secrets,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Moto, Rotations, said};
+
+fn spec(moto: &Moto) -> Value {
+    let auth = json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
+    json!({"aws": {"region": "us-east-1", "endpoint": moto.address, "auth": auth}})
+}
+
+async fn open(spec: Value) -> Result<Box<dyn OpenStore>, StoreError> {
+    let data: SecretData =
+        [("id", "AKIAEXAMPLE"), ("secret", "s")].map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec().into())).into();
+    let secrets = Secrets::default().with("aws", data);
+    let egress = Egress::default().of_administrators();
+    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
+    spec.open(Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress }).await
+}
+
+fn place(key: &str, version: Option<&str>) -> Place {
+    Place { key: key.into(), version: version.map(ToOwned::to_owned) }
+}
+
+fn bytes(text: &[u8]) -> Content {
+    Content::Bytes(text.to_vec().into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_stages_bytes_and_conflicts() {
+    let moto = Moto::start().await;
+    let store = open(spec(&moto)).await.unwrap();
+    store.check().await.unwrap();
+    // The emulator loses count of stages after the second move, so each promise has a value of its own.
+    assert!(matches!(store.read(&place("none", None)).await, Err(StoreError::NotFound(_))));
+    let write = |key: &'static str, content, expected| Write { key, content, expected, token: "rotation-1" };
+    let first = bytes(br#"{"a": "1"}"#);
+    let version = store.write(write("new", &first, None)).await.unwrap().unwrap();
+    assert_eq!(store.write(write("new", &first, None)).await.unwrap().as_ref(), Some(&version), "asked again, it is the same version");
+    let stored = store.read(&place("new", None)).await.unwrap();
+    assert_eq!((&stored.content, stored.version.as_ref()), (&first, Some(&version)));
+    let other = bytes(b"other");
+    assert!(matches!(store.write(Write { token: "rotation-2", ..write("new", &other, None) }).await, Err(StoreError::Conflict(_))));
+
+    let second = bytes(br#"{"a": "2"}"#);
+    let newer = store.write(write("new", &second, Some(&version))).await.unwrap().unwrap();
+    assert_ne!(newer, version);
+    assert_eq!(store.read(&place("new", None)).await.unwrap().content, second);
+    assert_eq!(store.read(&place("new", Some("AWSPREVIOUS"))).await.unwrap().content, first);
+    assert_eq!(store.read(&place("new", Some(&format!("uuid/{version}")))).await.unwrap().content, first);
+    let stale = Write { token: "rotation-3", ..write("new", &other, Some(&version)) };
+    assert!(matches!(store.write(stale).await, Err(StoreError::Conflict(_))), "who rests on an old version is refused");
+    assert_eq!(store.read(&place("new", None)).await.unwrap().content, second, "and changes nothing");
+
+    let binary = bytes(&[0, 255, 128]);
+    store.write(write("binary", &binary, None)).await.unwrap();
+    assert_eq!(store.read(&place("binary", None)).await.unwrap().content, binary);
+
+    moto.call(
+        "CreateSecret",
+        json!({"Name": "app/tagged", "SecretString": "t", "Tags": [{"Key": "team", "Value": "a"}, {"Key": "env", "Value": "b"}]}),
+    )
+    .await;
+    moto.call(
+        "CreateSecret",
+        json!({"Name": "app/other", "SecretString": "o", "Tags": [{"Key": "team", "Value": "b"}, {"Key": "env", "Value": "a"}]}),
+    )
+    .await;
+    let found = async |find: Value| {
+        let mut found = store.find(&serde_json::from_value(find).unwrap()).await.unwrap();
+        found.sort();
+        found
+    };
+    assert_eq!(found(json!({"path": "app/"})).await, ["app/other", "app/tagged"]);
+    assert_eq!(found(json!({"tags": {"team": "a"}})).await, ["app/tagged"], "key and value belong together");
+    assert_eq!(found(json!({"name": {"regexp": "^(new|binary)$"}})).await, ["binary", "new"]);
+
+    assert!(store.batch() > 1);
+    let many = store.read_many(&["app/other".into(), "none".into(), "app/tagged".into()]).await.unwrap();
+    assert_eq!(many[0].as_ref().unwrap().content, bytes(b"o"));
+    assert!(matches!(many[1], Err(StoreError::NotFound(_))));
+    assert_eq!(many[2].as_ref().unwrap().content, bytes(b"t"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_standard_application() {
+    let (cluster, moto) = (Cluster::shared().await, Moto::start().await);
+    let namespace = cluster.namespace("aws").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    namespace.secret("aws", "Opaque", &[("id", "AKIAEXAMPLE"), ("secret", "s\n")]).await;
+    let value = json!({"jwt_secret": "first", "database_password": "d/1", "redis_password": "r", "settings_encryption_key": "k", "oauth_client_id": "c"});
+    moto.call("CreateSecret", json!({"Name": "tmi/production", "SecretString": value.to_string()})).await;
+    moto.call("CreateSecret", json!({"Name": "tmi/oauth", "SecretString": r#"{"oauth-client": "x", "oauth-secret": "y"}"#})).await;
+    let of = |key: &str, property: &str| json!({"secretKey": key, "remoteRef": {"key": "tmi/production", "property": property}});
+    let object = json!({
+        "target": {"name": "tmi-secrets"}, "store": spec(&moto),
+        "data": [of("jwt-secret", "jwt_secret"), of("redis-password", "redis_password"), of("database-password", "database_password")],
+        "dataFrom": [{"extract": {"key": "tmi/oauth"}}],
+        "template": {"mergePolicy": "Merge", "data": {"database-url": "postgres://tmi:{{ database_password | urlencode }}@db:5432/tmi?sslmode=require"}},
+        "rotation": {"schedule": "0 3 1 */3 *", "generate": [{"secretKey": "jwt-secret", "base64": {"bytes": 32}}],
+            "push": [{"secretKey": "jwt-secret", "remoteRef": {"key": "tmi/production", "property": "jwt_secret"}}]},
+    });
+    rotations.create("tmi", object).await;
+    rotations.ready("tmi", 1).await;
+    let data = rotations.data("tmi-secrets").await;
+    assert_eq!((data["jwt-secret"].as_str(), data["database-url"].as_str()), ("first", "postgres://tmi:d%2F1@db:5432/tmi?sslmode=require"));
+    assert_eq!(data["oauth-secret"], "y");
+    operator.clock.advance(jiff::SignedDuration::from_hours(24 * 100));
+    rotations.ask("tmi", "look", "1").await;
+    rotations.ready("tmi", 2).await;
+    let (data, there) = (rotations.data("tmi-secrets").await, moto.get("tmi/production").await);
+    assert_eq!(there["jwt_secret"], data["jwt-secret"]);
+    assert_ne!(data["jwt-secret"], "first");
+    assert_eq!(there["settings_encryption_key"], "k");
+    // The credentials go: that is said, and nothing else happens. Back, it goes on by itself.
+    namespace.delete_secret("aws").await;
+    rotations.ask("tmi", "refresh", "1").await;
+    let message = rotations.says("tmi", "Stalled", "True", "StoreInvalid").await;
+    assert!(message.contains("/aws is not there"), "{message}");
+    namespace.secret("aws", "Opaque", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await;
+    rotations.until("tmi", "it goes on", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+    // An address of ours, written by a tenant: refused unless it is allowed; the operator's own identity as well.
+    rotations.change("tmi", json!({"store": {"aws": {"endpoint": "http://169.254.169.254"}}})).await;
+    let message = rotations.says("tmi", "Stalled", "True", "StoreInvalid").await;
+    assert!(message.contains("link-local"), "{message}");
+    let ambient =
+        json!({"target": {"name": "x"}, "store": {"aws": {"region": "us-east-1", "auth": {"ambient": {}}}}, "data": [of("a", "b")]});
+    let refused = rotations.try_create("ambient", ambient).await.unwrap_err().to_string();
+    assert!(refused.contains("that needs a SecretStore"), "{refused}");
+}

@@ -1,0 +1,55 @@
+//! An emulator of AWS.
+
+use std::process::{Child, Command, Stdio};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use super::eventually;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/moto.sh");
+
+/// Dropping it ends it.
+pub struct Moto {
+    process: Child,
+    pub address: String,
+    http: Client,
+}
+
+impl Moto {
+    pub async fn start() -> Self {
+        seaworthy::install_crypto_provider();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = Command::new(SCRIPT).arg(port.to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let moto = Self { process, address: format!("http://127.0.0.1:{port}"), http: Client::new() };
+        eventually("moto answers", || async {
+            let answer = moto.http.get(format!("{}/moto-api/data.json", moto.address)).send().await;
+            answer.map(|_| ()).map_err(|error| error.to_string())
+        })
+        .await;
+        moto
+    }
+
+    /// Does something in Secrets Manager, and returns the answer. moto takes any signature.
+    pub async fn call(&self, action: &str, body: Value) -> Value {
+        let request = self.http.post(&self.address).header("X-Amz-Target", format!("secretsmanager.{action}"));
+        let scope = "AWS4-HMAC-SHA256 Credential=id/20261121/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=x";
+        let request = request.header("Authorization", scope).header("Content-Type", "application/x-amz-json-1.1");
+        let response = request.body(body.to_string()).send().await.unwrap();
+        assert!(response.status().is_success(), "{action}: {}", response.text().await.unwrap());
+        response.json().await.unwrap()
+    }
+
+    /// What is current.
+    pub async fn get(&self, key: &str) -> Value {
+        let answer = self.call("GetSecretValue", json!({"SecretId": key, "VersionStage": "AWSCURRENT"})).await;
+        serde_json::from_str(answer["SecretString"].as_str().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
