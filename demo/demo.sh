@@ -34,7 +34,7 @@ remove_from_current() {
       [ "$owner" != "CertificateRotation/$name" ] || kubectl -n "$namespace" delete secret "$secret" || failed=1
     done
   done <<< "$secrets"
-  kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev || failed=1
+  kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev secretrotations.seaworthy.dev secretstores.seaworthy.dev || failed=1
   kubectl delete namespace $NAMESPACE --wait=false || failed=1
   return $failed
 }
@@ -78,7 +78,7 @@ case $MODE in
     export KUBECONFIG=$USER_KUBECONFIG
     context=$(kubectl config current-context) || stop "your kubeconfig has no current context"
     [ -z "$(kubectl get namespace $NAMESPACE --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
-    [ -z "$(kubectl get crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
+    [ -z "$(kubectl get crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev secretrotations.seaworthy.dev secretstores.seaworthy.dev --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
     [ -z "$(kubectl get secrets -A -l seaworthy.dev/owner-hash -o name || echo unknown)" ] || stop "the cluster $context holds Secrets of an earlier Seaworthy; the demo does not touch them"
     step "using the cluster $context"
     if [ -z "${IMAGE:-}" ]; then
@@ -111,11 +111,12 @@ if [ $MODE = process ]; then
 fi
 
 if [ $MODE = node ]; then
-  step "applying examples/, and a server that uses one of the certificates"
-  kubectl apply -f examples -f demo/web.yaml > /dev/null
+  step "applying examples/, a server that uses one of the certificates, and an application that uses the values"
+  for file in $(grep -L '^    vault:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done # there is no Vault here
+  kubectl apply -f demo/web.yaml -f demo/app.yaml > /dev/null
 else # no Pods of ours: what has to be served is left out
-  step "applying examples/, but for those that have to be served"
-  for file in $(grep -L '^  verify:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
+  step "applying examples/, but for those that have to be served, or need a Vault"
+  for file in $(grep -LE '^  verify:|^    vault:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
 fi
 ok=1
 wait_ready() { # KIND
@@ -123,18 +124,32 @@ wait_ready() { # KIND
 }
 wait_ready certificateissuers
 wait_ready certificaterotations
+wait_ready secretstores
+wait_ready secretrotations
 if [ $ok = 1 ]; then
   step "all of them are Ready; renewing one now"
   "$BINARY" rotate certificaterotation/api -n default --wait --timeout 60s >&2 || ok=0
   if [ $MODE = node ]; then
     step "renewing the one that is served: its Pods are restarted, and asked what they serve"
     "$BINARY" rotate certificaterotation/web -n default --wait --timeout 120s >&2 || ok=0
+    for name in client orders; do kubectl -n default rollout status deployment/$name --timeout=60s > /dev/null || ok=0; done
   fi
+  step "a new API key: the one before stays beside it for a day, and who uses it is restarted"
+  "$BINARY" rotate secretrotation/api-key -n default --wait --timeout 120s >&2 || ok=0
+  step "another database password in the Secret that orders is made of"
+  kubectl -n default patch secret database -p '{"stringData": {"password": "another/one"}}' > /dev/null
+  kubectl -n default wait --for=jsonpath='{.status.revision}'=2 secretrotation/orders --timeout=30s > /dev/null || ok=0
+  kubectl -n default wait --for=jsonpath='{.status.lastRotation.completedAt}' secretrotation/orders --timeout=60s > /dev/null || ok=0
+  case $(kubectl -n default get secret orders -o jsonpath='{.data.database-url}' | base64 -d) in
+    *another%2Fone*) ;;
+    *) echo "demo: orders does not have it" >&2; ok=0 ;;
+  esac
 fi
 
 echo
 "$BINARY" status -A || ok=0
 echo
+[ $MODE != node ] || { "$BINARY" consumers secret/api-key -n default || ok=0; "$BINARY" consumers secret/orders -n default || ok=0; echo; }
 kubectl get events -A --field-selector reportingComponent=seaworthy.dev/operator --sort-by=.metadata.creationTimestamp \
   -o 'custom-columns=EVENT:.reason,OBJECT:.involvedObject.name,SAYS:.message' 2> /dev/null || true
 echo

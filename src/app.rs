@@ -25,7 +25,7 @@ use crate::{
     server::{self, readiness::Readiness},
     telemetry::{
         audit::Audit,
-        metrics::{Certificates, Metrics},
+        metrics::{Certificates, Metrics, Secrets},
     },
 };
 
@@ -99,7 +99,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let (leadership, campaign) = lead(&client, &settings);
     let election = CancellationToken::new();
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
-    let mut rotations = Vec::new();
+    let (mut rotations, mut values) = (Vec::new(), Vec::new());
     let parts = parts(&client, &settings, &leadership, &readiness, &metrics);
     for scope in scopes(&settings) {
         let inventory = Inventory::default();
@@ -120,6 +120,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
                 inventory.clone(),
                 stop.clone(),
             );
+            values.push(running.store);
             hears.push(running.hear);
             areas.spawn(until_stopped("the secrets area", running.work, stop.clone()));
         }
@@ -141,6 +142,11 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         move |metrics: &Metrics| {
             metrics.leading(leadership.is_leading());
             metrics.certificates(&count(&rotations, &clock));
+            let mut secrets = Secrets::default();
+            for caches in &values {
+                secrets::area::Caches::count(caches, &mut secrets, clock.now());
+            }
+            metrics.secrets(&secrets);
         }
     };
     let server = AbortOnDropHandle::new(tokio::spawn(server::serve(listener, readiness.clone(), metrics, refresh, served.clone())));

@@ -6,10 +6,11 @@ use futures::{
     FutureExt,
     future::{join_all, select_all},
 };
+use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
-use super::{controller, fetch::Stores, index::entry, resolve::ClusterStores, store::Store as _, store_controller};
+use super::{controller, count, fetch::Stores, index::entry, resolve::ClusterStores, store::Store as _, store_controller};
 use crate::{
     api::{SecretRotation, SecretStore},
     area::{Parts, Running},
@@ -24,6 +25,7 @@ use crate::{
     },
     inventory::{Inventory, News, template::Source},
     rollout::{act::Restarter, roll::Roller},
+    telemetry::metrics::Secrets,
 };
 
 /// The field manager of everything that this area writes.
@@ -33,10 +35,22 @@ pub const MANAGER: &str = "seaworthy-secrets";
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// The caches of one scope, for who counts and shows.
-pub type Rotations = Store<Guarded<SecretRotation>>;
+pub struct Caches {
+    rotations: Store<Guarded<SecretRotation>>,
+    shared: Option<Store<Guarded<SecretStore>>>,
+}
+
+impl Caches {
+    /// Adds what is in them.
+    pub fn count(&self, counts: &mut Secrets, now: Timestamp) {
+        self.rotations.state().iter().for_each(|rotation| count::rotation(counts, rotation.0.as_ref().ok(), now));
+        let shared = self.shared.iter().flat_map(Store::state);
+        shared.for_each(|store| count::store(counts, store.0.as_ref().ok()));
+    }
+}
 
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Rotations> {
+pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Caches> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let rotations = Kind::<SecretRotation>::new(api, leadership.clone());
@@ -47,7 +61,8 @@ pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: In
         parts.readiness.wait_for("SecretStores", shared.filled());
     }
 
-    let (index, waker, store) = (Shared::default(), rotations.waker.clone(), rotations.store.clone());
+    let caches = Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()) };
+    let (index, waker) = (Shared::default(), rotations.waker.clone());
     let stores = {
         let waker = waker.clone();
         Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| waker.wake(Some(&key.0), &key.1)))
@@ -121,7 +136,7 @@ pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: In
             tracing::error!("a run loop of the secrets area ended");
         }
     };
-    Running { store, hear: Arc::new(hear), work: work.boxed() }
+    Running { store: caches, hear: Arc::new(hear), work: work.boxed() }
 }
 
 fn store_context(parts: &Parts, index: &Shared) -> store_controller::Context {

@@ -19,6 +19,7 @@
 pub mod area;
 pub mod compose;
 pub mod controller;
+pub mod count;
 pub mod decide;
 pub mod deliver;
 pub mod fetch;

@@ -91,6 +91,23 @@ pub struct Certificates {
     pub nearest_renewal: Option<f64>,
 }
 
+/// What is true of all SecretRotations and SecretStores together, for the gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Secrets {
+    /// How many SecretRotations are Ready.
+    pub ready: i64,
+    /// How many are not.
+    pub not_ready: i64,
+    /// How many should have new values since an hour, or were taken back.
+    pub rotations_overdue: i64,
+    /// How many keep values before for longer than they may.
+    pub previous_overdue: i64,
+    /// How many SecretStores are Ready.
+    pub stores_ready: i64,
+    /// How many are not.
+    pub stores_not_ready: i64,
+}
+
 /// All metrics; cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -105,6 +122,10 @@ pub struct Metrics {
     consumers: Family<StateLabel, Gauge>,
     nearest_expiry: Seconds,
     nearest_renewal: Seconds,
+    secrets: Family<ReadyLabel, Gauge>,
+    stores: Family<ReadyLabel, Gauge>,
+    rotations_overdue: Gauge,
+    previous_overdue: Gauge,
     queue_depth: Family<Kind, Gauge>,
     leader: Gauge,
 }
@@ -135,6 +156,10 @@ impl Metrics {
             consumers: Family::default(),
             nearest_expiry: Seconds::default(),
             nearest_renewal: Seconds::default(),
+            secrets: Family::default(),
+            stores: Family::default(),
+            rotations_overdue: Gauge::default(),
+            previous_overdue: Gauge::default(),
             queue_depth: Family::default(),
             leader: Gauge::default(),
         };
@@ -159,6 +184,18 @@ impl Metrics {
         );
         r.register_with_unit("nearest_expiry", "Time until the first certificate expires", Unit::Seconds, metrics.nearest_expiry.clone());
         r.register_with_unit("nearest_renewal", "Time until the next renewal", Unit::Seconds, metrics.nearest_renewal.clone());
+        r.register("secrets", "SecretRotations by readiness", metrics.secrets.clone());
+        r.register("stores", "SecretStores by readiness", metrics.stores.clone());
+        r.register(
+            "secret_rotations_overdue",
+            "SecretRotations whose values should have been replaced an hour ago, or were taken back",
+            metrics.rotations_overdue.clone(),
+        );
+        r.register(
+            "previous_values_overdue",
+            "SecretRotations that keep the values before for longer than maxKeep",
+            metrics.previous_overdue.clone(),
+        );
         r.register("queue_depth", "Objects that wait to be looked at", metrics.queue_depth.clone());
         metrics.registry = Arc::new(r);
         metrics
@@ -199,6 +236,16 @@ impl Metrics {
         self.consumers.get_or_create(&StateLabel { state: "stale" }).set(now.consumers_stale);
         self.nearest_expiry.set(now.nearest_expiry.unwrap_or(f64::INFINITY));
         self.nearest_renewal.set(now.nearest_renewal.unwrap_or(f64::INFINITY));
+    }
+
+    /// What is true of all secrets now.
+    pub fn secrets(&self, now: &Secrets) {
+        self.secrets.get_or_create(&ReadyLabel { ready: "true" }).set(now.ready);
+        self.secrets.get_or_create(&ReadyLabel { ready: "false" }).set(now.not_ready);
+        self.stores.get_or_create(&ReadyLabel { ready: "true" }).set(now.stores_ready);
+        self.stores.get_or_create(&ReadyLabel { ready: "false" }).set(now.stores_not_ready);
+        self.rotations_overdue.set(now.rotations_overdue);
+        self.previous_overdue.set(now.previous_overdue);
     }
 
     /// Whether this replica leads.

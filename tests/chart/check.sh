@@ -35,6 +35,12 @@ render namespaced --set 'namespaces={a,b}'
 contains namespaced "--namespaces=a,b"
 lacks namespaced "kind: ClusterRoleBinding"
 lacks namespaced "certificateissuers/status"
+lacks namespaced "secretstores/status"
+render stores --set 'stores.networks={127.0.0.1/32}' --set-json 'networkPolicy.egress=[{"ports":[{"port":8200,"protocol":"TCP"}]}]'
+contains stores "--store-networks=127.0.0.1/32"
+contains stores "port: 8200"
+render certificates --set 'areas={certificates}'
+lacks certificates "secretrotations/status"
 render bare --set crds.install=false --set rbac.create=false --set serviceAccount.create=false --set networkPolicy.enabled=false --set podDisruptionBudget.enabled=false
 lacks bare "kind: CustomResourceDefinition"
 lacks bare "kind: ClusterRole"
