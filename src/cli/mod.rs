@@ -9,6 +9,7 @@ mod controller;
 mod crds;
 mod rotate;
 mod status;
+mod store;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     Status(status::Arguments),
     Rotate(rotate::Arguments),
     Consumers(consumers::Arguments),
+    Store(store::Arguments),
     Completion(completion::Arguments),
 }
 
@@ -92,6 +94,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Rotate(arguments) => rotate::run(arguments).await,
         Command::Consumers(arguments) => consumers::run(arguments).await,
+        Command::Store(arguments) => store::run(arguments).await,
         Command::Completion(arguments) => {
             completion::run(&arguments);
             Ok(())

@@ -75,3 +75,35 @@ fn completions_are_valid_shell() {
     let (fine, said) = try_command("bash", &["-n"], script.as_bytes());
     assert!(fine && script.contains("rotate"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_store() {
+    let (own, cluster) = ControlPlane::start().await;
+    let namespace = cluster.namespace("store").await;
+    namespace.secret("db", "Opaque", &[("password", "hidden"), ("user", "u")]).await;
+    let run = |arguments: &[&str]| seaworthy(&own.kubeconfig, arguments);
+    let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "own"}, "spec": {"kubernetes": {"namespace": namespace.name}}});
+    let file = std::env::temp_dir().join(format!("seaworthy-store-{}.yaml", std::process::id()));
+    std::fs::write(&file, store.to_string()).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    assert_eq!(run(&["store", "check", "-f", &file]), (0, "the store of the file lets us in\n".into()));
+    let (code, list) = run(&["store", "list", "-f", &file, "--path", "d"]);
+    assert_eq!((code, list.as_str()), (0, "db\n"));
+    let (code, table) = run(&["store", "get", "-f", &file, "db"]);
+    assert!(code == 0 && table.contains("password") && table.contains(" 6 ") && !table.contains("hidden"), "{table}");
+    assert_eq!(run(&["store", "get", "-f", &file, "db", "--property", "password", "--reveal"]), (0, "hidden\n".into()));
+    let (code, rows) = run(&["store", "get", "-f", &file, "db", "-o", "json"]);
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!((code, rows[0]["name"].as_str(), rows[0]["bytes"].as_u64()), (0, Some("password"), Some(6)));
+    for (arguments, code, wanted) in [
+        (vec!["store", "get", "-f", &file, "none"], 1, "is not there"),
+        (vec!["store", "get", "-f", &file, "db", "--property", "x"], 1, "is not in it"),
+        (vec!["store", "check", "none"], 2, "SecretStore none is not there"),
+        (vec!["store", "check"], 2, "name a SecretStore"),
+        (vec!["store", "check", "-f", "/nowhere"], 2, "cannot be read"),
+    ] {
+        let (found, said) = run(&arguments);
+        assert!(found == code && said.contains(wanted), "{arguments:?}: {found} {said}");
+    }
+    std::fs::remove_file(file).unwrap();
+}

@@ -5,6 +5,7 @@
 mod support;
 
 mod aws;
+mod canary;
 mod cel;
 mod chart;
 mod cli;

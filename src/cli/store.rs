@@ -1,0 +1,215 @@
+//! `seaworthy store`: what the operator would see in a store, and why it cannot.
+
+use std::{io::Read, path::PathBuf};
+
+use comfy_table::{Table, presets};
+use kube::{Api, Client};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{Failure, Output, client, print, say};
+use crate::{
+    api::{SecretStore, secret_rotation::Find, secret_store::SecretStoreSpec},
+    clients::egress::Egress,
+    cluster::references::NamespaceSecrets,
+    ids,
+    secrets::{
+        property,
+        store::{Content, OpenStore, Opening, Place, Store, StoreError},
+    },
+};
+
+/// Look into a store: is it reachable, what is in it, what is under a key.
+///
+/// Asks with your own rights and with the credentials that the store names; nothing is written. Values are shown as a hash and a length. Examples:
+///
+///   seaworthy store check vault
+///   seaworthy store list -f store.yaml
+///   seaworthy store get vault tmi/production --property `jwt_secret`
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Whether it lets us in.
+    Check(Which),
+    /// The names of its values.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// Only names that begin so.
+        #[arg(long)]
+        path: Option<String>,
+        /// The form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// What is under a key: which properties, how long, and a hash to compare.
+    Get {
+        #[command(flatten)]
+        which: Which,
+        /// The key. With -f, the only argument.
+        key: Option<String>,
+        /// A path into the value, as in remoteRef.property.
+        #[arg(long)]
+        property: Option<String>,
+        /// Which version.
+        #[arg(long)]
+        version: Option<String>,
+        /// Print the value itself.
+        #[arg(long)]
+        reveal: bool,
+        /// The form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Which store.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The name of a SecretStore.
+    name: Option<String>,
+    /// A file with one SecretStore (- for standard input), whether it is in the cluster or not.
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// Where the Secrets with its credentials lie: the operator's namespace.
+    #[arg(long, env = "SEAWORTHY_NAMESPACE", default_value = "seaworthy")]
+    operator_namespace: String,
+}
+
+/// A value, as `-o json` shows it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: String,
+    bytes: usize,
+    /// The first half of the SHA-256.
+    hash: String,
+}
+
+/// No file with a SecretStore is longer.
+const MOST: u64 = 1024 * 1024;
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Check(which) => {
+            let (named, store) = which.open().await?;
+            let answer = store.check().await;
+            store.close().await;
+            answer.map_err(|error| failed(&named, &error))?;
+            print(&format!("{named} lets us in"));
+            Ok(())
+        }
+        Command::List { which, path, output } => {
+            let (named, store) = which.open().await?;
+            let find = Find { path, name: None, tags: std::collections::BTreeMap::new() };
+            let found = store.find(&find).await;
+            store.close().await;
+            let mut found = found.map_err(|error| failed(&named, &error))?;
+            found.sort();
+            if !output.print(&found)? {
+                found.iter().for_each(|name| print(name));
+            }
+            Ok(())
+        }
+        Command::Get { mut which, key, property, version, reveal, output } => {
+            // With a file, the first argument is the key.
+            let key = match (&which.file, key) {
+                (Some(_), None) => which.name.take(),
+                (_, key) => key,
+            };
+            let key = key.ok_or_else(|| Failure::Usage("say which key: seaworthy store get STORE KEY".into()))?;
+            let (named, store) = which.open().await?;
+            let place = Place { key: key.clone(), version };
+            let stored = store.read(&place).await;
+            store.close().await;
+            let stored = stored.map_err(|error| failed(&named, &error))?;
+            show(&key, &stored.content, property.as_deref(), (reveal, output))
+        }
+    }
+}
+
+impl Which {
+    async fn open(&self) -> Result<(String, Box<dyn OpenStore>), Failure> {
+        let client = client().await?.0;
+        let spec = self.spec(&client).await?;
+        let named = self.name.clone().map_or_else(|| "the store of the file".to_owned(), |name| format!("SecretStore {name}"));
+        spec.store.validate(true).map_err(|error| failed(&named, &error))?;
+        let secrets = NamespaceSecrets::new(client.clone(), &self.operator_namespace);
+        let egress = Egress::default().of_administrators();
+        let opening =
+            Opening { secrets: &secrets, namespace: &self.operator_namespace, cluster: Some(&client), writer: None, egress: &egress };
+        let store = spec.store.open(opening).await.map_err(|error| failed(&named, &error))?;
+        Ok((named, store))
+    }
+
+    async fn spec(&self, client: &Client) -> Result<SecretStoreSpec, Failure> {
+        match (&self.file, &self.name) {
+            (Some(file), _) => {
+                let text = read(file).map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))?;
+                let store: SecretStore = serde_saphyr::from_str(&text)
+                    .map_err(|error| Failure::Usage(format!("{} holds no SecretStore: {error}", file.display())))?;
+                Ok(store.spec)
+            }
+            (None, Some(name)) => {
+                let store = Api::<SecretStore>::all(client.clone()).get_opt(name).await?;
+                store.map(|store| store.spec).ok_or_else(|| Failure::Usage(format!("SecretStore {name} is not there")))
+            }
+            (None, None) => Err(Failure::Usage("name a SecretStore, or give a file with -f".into())),
+        }
+    }
+}
+
+fn read(file: &PathBuf) -> std::io::Result<String> {
+    let mut text = String::new();
+    let source: Box<dyn Read> = if file.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file)?) };
+    source.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// What is wrong with what was looked at, or could not be reached.
+fn failed(named: &str, error: &StoreError) -> Failure {
+    let text = format!("{named}: {error}");
+    match error {
+        StoreError::Throttled { .. } | StoreError::Unavailable(_) => Failure::Unreachable(text),
+        _ => {
+            say(&format!("seaworthy: {text}"));
+            Failure::Wrong
+        }
+    }
+}
+
+fn show(key: &str, content: &Content, property: Option<&str>, (reveal, output): (bool, Output)) -> Result<(), Failure> {
+    let wrong = |error: property::PropertyError| {
+        say(&format!("seaworthy: {key}: {error}"));
+        Failure::Wrong
+    };
+    if reveal {
+        let value = property::get(content, property).map_err(wrong)?;
+        let text = Zeroizing::new(String::from_utf8_lossy(&value).into_owned());
+        print(&text);
+        return Ok(());
+    }
+    let shown = |name: &str, value: &[u8]| Shown { name: name.into(), bytes: value.len(), hash: ids::hash(value) };
+    let rows = match property {
+        Some(property) => vec![shown(property, &property::get(content, Some(property)).map_err(wrong)?)],
+        None => match property::members(content, None) {
+            Ok(members) => members.iter().map(|(name, value)| shown(name, value)).collect(),
+            // No JSON: one value.
+            Err(_) => vec![shown("(the whole value)", &property::get(content, None).map_err(wrong)?)],
+        },
+    };
+    if output.print(&rows)? {
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["PROPERTY", "BYTES", "HASH"]);
+    for row in rows {
+        table.add_row([row.name, row.bytes.to_string(), row.hash]);
+    }
+    print(&table.to_string());
+    Ok(())
+}

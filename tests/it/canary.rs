@@ -1,0 +1,158 @@
+//! Nothing prints a value: an operator of its own runs through what it does and what fails, with values that can be found again, and everything that
+//! it says is searched for them.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+
+use crate::support::{ControlPlane, Rotations, Vault, eventually, said};
+
+/// No other text looks like it.
+const CANARY: &str = "c4n4ry";
+
+struct Process {
+    child: Child,
+    files: [PathBuf; 3],
+}
+
+impl Process {
+    fn start(kubeconfig: &str, port: u16) -> Self {
+        let file = |name: &str| std::env::temp_dir().join(format!("seaworthy-canary-{}-{name}", std::process::id()));
+        let files = ["kubeconfig", "out", "err"].map(file);
+        std::fs::write(&files[0], kubeconfig).unwrap();
+        let output = |path: &PathBuf| Stdio::from(std::fs::File::create(path).unwrap());
+        let child = Command::new(env!("CARGO_BIN_EXE_seaworthy"))
+            .args(["controller", "--operator-namespace", "seaworthy", "--listen", &format!("127.0.0.1:{port}"), "--log", "trace"])
+            .args(["--store-networks", "127.0.0.1/32", "--log-format", "text"])
+            .env("KUBECONFIG", &files[0])
+            .stdout(output(&files[1]))
+            .stderr(output(&files[2]))
+            .spawn()
+            .unwrap();
+        Self { child, files }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
+}
+
+/// The value as it is, in base64 (whatever its place in it) and in hexadecimal.
+fn forms(value: &str) -> Vec<String> {
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let shifted = (0..3).map(|shift| {
+        let text = STANDARD.encode(format!("{}{value}", "x".repeat(shift)));
+        // What the neighbours have a part in is left out.
+        text[(shift * 8).div_ceil(6)..text.trim_end_matches('=').len() - 2].to_owned()
+    });
+    shifted.chain([value.to_owned(), hex]).collect()
+}
+
+fn search(what: &str, text: &str, values: &[String]) {
+    for form in values.iter().flat_map(|value| forms(value)) {
+        let found =
+            text.find(&form).map(|place| &text[text.floor_char_boundary(place.saturating_sub(200))..text.ceil_char_boundary(place + 40)]);
+        assert!(found.is_none(), "{what} holds a value: …{}", found.unwrap_or_default());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_prints_a_value() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let namespace = cluster.namespace("canary").await;
+    let rotations = Rotations(&namespace);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = cluster.operator_config.cluster_url.authority().unwrap().to_string();
+    let process = Process::start(&cluster.operator_kubeconfig(&address), port);
+
+    // The search finds what it looks for.
+    let hidden = (0..6).map(|place| STANDARD.encode(format!("{}{CANARY}-and-more", "y".repeat(place))));
+    assert!(hidden.into_iter().all(|text| forms(CANARY).iter().any(|form| text.contains(form))));
+
+    // Credentials, values of a Secret and of Vault, JSON and not.
+    let value = |name: &str| format!("{CANARY}-{name}-0123456789");
+    let policy = r#"path "secret/data/app" { capabilities = ["read", "create", "update"] }"#;
+    let (id, secret_id) = vault.role("app", policy).await;
+    namespace.secret("approle", "Opaque", &[("id", &secret_id), ("wrong", &value("credential"))]).await;
+    namespace
+        .secret("source", "Opaque", &[("plain", &value("plain")), ("json", &format!(r#"{{"a": "{}", "b": null}}"#, value("json")))])
+        .await;
+    vault.put("app", json!({"password": value("vault"), "key": value("key")})).await;
+    let with = |secret: &str| json!({"vault": {"server": vault.address, "auth": {"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": secret}}}}});
+    let data = |key: &str, property: &str| json!([{"secretKey": "x", "remoteRef": {"key": key, "property": property}}]);
+    let own = json!({"kubernetes": {}});
+    let template = |text: &str| json!({"data": {"t": text}});
+    let cases = [
+        (
+            "fine",
+            json!({"store": own, "data": data("source", "plain"), "template": template("{{ x | b64encode }}{{ x | sha256 }}")}),
+            "True",
+        ),
+        ("vault", json!({"store": with("id"), "data": data("app", "password")}), "True"),
+        ("login", json!({"store": with("wrong"), "data": data("app", "password")}), "False"),
+        ("property", json!({"store": own, "data": data("source", "plain.x")}), "False"),
+        ("null", json!({"store": own, "data": data("source", "json.b")}), "False"),
+        ("extract", json!({"store": own, "dataFrom": [{"extract": {"key": "source", "property": "plain"}}]}), "False"),
+        ("filter", json!({"store": own, "data": data("source", "plain"), "template": template("{{ x | fromjson }}")}), "False"),
+        ("decode", json!({"store": own, "data": data("source", "plain"), "template": template("{{ x | b64decode }}")}), "False"),
+        (
+            "index",
+            json!({"store": own, "data": data("source", "plain"), "template": template("{{ x[x] }}{{ x / 2 }}{% for a, b in x %}{% endfor %}")}),
+            "False",
+        ),
+        (
+            "rotated",
+            json!({"store": with("id"), "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "previous": {},
+            "push": [{"secretKey": "k", "remoteRef": {"key": "app", "property": "key"}}]}}),
+            "True",
+        ),
+    ];
+    for (name, spec, _) in &cases {
+        let mut spec = spec.clone();
+        spec["target"] = json!({"name": name});
+        rotations.create(name, spec).await;
+    }
+    for (name, _, ready) in &cases {
+        rotations.until(name, "it was looked at", |object| said(object, "Ready").is_some_and(|(status, ..)| status == *ready)).await;
+    }
+    let mut values: Vec<String> = vec![CANARY.to_owned(), secret_id.clone()];
+    values.push(rotations.data("rotated").await["k"].clone());
+    rotations.ask("rotated", "rotate", "1").await;
+    rotations.until("rotated", "it was rotated", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(2))).await;
+    values.push(rotations.data("rotated").await["k"].clone());
+    rotations.edit("fine", json!({"t": value("edited")})).await;
+    eventually("the edit is undone", || async {
+        if rotations.data("fine").await["t"].contains(CANARY) { Err(String::new()) } else { Ok(()) }
+    })
+    .await;
+
+    // All that it says.
+    let events = Api::<Event>::all(cluster.client.clone()).list(&ListParams::default()).await.unwrap();
+    assert!(events.items.len() >= cases.len());
+    search("an event", &serde_json::to_string(&events.items).unwrap(), &values);
+    let objects = rotations.api().list(&ListParams::default()).await.unwrap();
+    let statuses: Vec<Value> = objects.items.iter().map(|object| json!(object.status)).collect();
+    search("a status", &json!(statuses).to_string(), &values);
+    let secrets = namespace.secrets().list(&ListParams::default()).await.unwrap();
+    let metadata: Vec<Value> = secrets.items.iter().map(|secret| json!(secret.metadata)).collect();
+    search("the metadata of a Secret", &json!(metadata).to_string(), &values);
+    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("seaworthy_secrets"));
+    search("a metric", &metrics, &values);
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();
+    search("an argument", &String::from_utf8_lossy(&arguments), &values);
+    let (audit, log) = (std::fs::read_to_string(&process.files[1]).unwrap(), std::fs::read_to_string(&process.files[2]).unwrap());
+    assert!(audit.contains("\"action\":\"push\"") && log.contains("TRACE"));
+    search("the audit log", &audit, &values);
+    search("the log, at its most talkative", &log, &values);
+}
