@@ -55,7 +55,7 @@ pub const SECRET_TYPE: &str = "kubernetes.io/tls";
 pub const STEPS: &[&str] = &["open-issuer", "issue", "keep-previous", "store", "report"];
 
 /// The Secret as it was read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Stored {
     /// Its metadata; None if it is not there.
     pub meta: Option<ObjectMeta>,
@@ -385,7 +385,6 @@ fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory:
 }
 
 /// A Secret of this resource's own.
-#[derive(Debug)]
 pub struct Found {
     /// Its metadata.
     pub meta: ObjectMeta,

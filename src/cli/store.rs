@@ -111,7 +111,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             let mut found = found.map_err(|error| failed(&named, &error))?;
             found.sort();
             if !output.print(&found)? {
-                found.iter().for_each(|name| print(name));
+                print(&found.join("\n"));
             }
             Ok(())
         }

@@ -2,7 +2,7 @@
 //! metadata service. No call follows a redirect, uses a proxy, or reads more than is asked for.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -92,17 +92,29 @@ fn is_special(address: IpAddr) -> bool {
                 || address.is_multicast()
                 || address.is_broadcast()
                 || address.octets()[0] == 0
-                // Alibaba Cloud's and Oracle Cloud's metadata services lie outside 169.254.0.0/16.
-                || [[100, 100, 100, 200], [192, 0, 0, 192]].contains(&address.octets())
+                // What clouds serve to their machines outside 169.254.0.0/16: Alibaba, Oracle, Azure.
+                || [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]].contains(&address.octets())
         }
         IpAddr::V6(address) => {
             address.is_loopback()
                 || address.is_unspecified()
                 || address.is_multicast()
                 || address.is_unicast_link_local()
-                // AWS: fd00:ec2::/32
-                || address.segments()[..2] == [0xfd00, 0x0ec2]
+                // AWS: fd00:ec2::/32. Google: fd20:ce::/32.
+                || [[0xfd00, 0x0ec2], [0xfd20, 0x00ce]].contains(&[address.segments()[0], address.segments()[1]])
+                || embedded(address).is_some_and(|address| is_special(IpAddr::V4(address)))
         }
+    }
+}
+
+/// The IPv4 address that a gateway takes out of an IPv6 one: NAT64 (RFC 6052), 6to4 (RFC 3056), IPv4-compatible.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bytes = address.octets();
+    let at = |place: usize| <[u8; 4]>::try_from(bytes.get(place..place + 4)?).ok().map(Ipv4Addr::from);
+    match address.segments() {
+        [0x64, 0xff9b, ..] | [0, 0, 0, 0, 0, 0, ..] => at(12),
+        [0x2002, ..] => at(2),
+        _ => None,
     }
 }
 
@@ -164,6 +176,12 @@ mod tests {
             ("fd00:ec2::254", false),
             ("100.100.100.200", false),
             ("192.0.0.192", false),
+            ("168.63.129.16", false),
+            ("64:ff9b::a9fe:a9fe", false),
+            ("64:ff9b::8.8.8.8", true),
+            ("2002:7f00:1::1", false),
+            ("::127.0.0.1", false),
+            ("fd20:ce::254", false),
             ("0.0.0.0", false),
             ("::", false),
             ("224.0.0.1", false),

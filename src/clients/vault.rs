@@ -2,7 +2,10 @@
 //!
 //! The API is the one that both document under `/v1`. A token is renewed when a third of its life is left, and asked for anew when that is refused.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use reqwest::{Client, Method, StatusCode, Url};
@@ -13,6 +16,8 @@ use zeroize::Zeroizing;
 
 use super::egress::{Egress, body, chain};
 
+/// Between two logins because of a refusal that may be another.
+const AGAIN: Duration = Duration::from_secs(30);
 /// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
 const MOST: usize = 4 * 1024 * 1024;
 
@@ -84,6 +89,8 @@ pub struct Vault {
     namespace: Option<String>,
     login: Login,
     token: Mutex<Option<Token>>,
+    /// When another token was asked for because one was refused.
+    again: std::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +131,7 @@ impl Vault {
                 None => builder,
             })
             .map_err(|why| invalid(&why))?;
-        Ok(Self { http, server, namespace: connection.namespace, login, token: Mutex::default() })
+        Ok(Self { http, server, namespace: connection.namespace, login, token: Mutex::default(), again: std::sync::Mutex::default() })
     }
 
     /// Sends a request with our token, and returns the answer's `data`; empty: there was none.
@@ -135,11 +142,11 @@ impl Vault {
         query: &[(&str, &str)],
         sent: Option<&[u8]>,
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let token = self.token(false).await?;
+        let token = self.token(None).await?;
         match self.send(method, path, query, sent, Some(&token)).await {
             // It may have been revoked by somebody, or Vault was restarted.
-            Err(VaultError::Denied(_)) if matches!(self.login, Login::At { .. }) && !self.is_alive(&token).await => {
-                let token = self.token(true).await?;
+            Err(VaultError::Denied(why)) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &why).await => {
+                let token = self.token(Some(&token)).await?;
                 self.send(method, path, query, sent, Some(&token)).await
             }
             answer => answer,
@@ -152,7 +159,7 @@ impl Vault {
 
     /// Whether Vault lets us in.
     pub async fn check(&self) -> Result<(), VaultError> {
-        let token = self.token(false).await?;
+        let token = self.token(None).await?;
         self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(&token)).await.map(|_| ())
     }
 
@@ -166,16 +173,32 @@ impl Vault {
         }
     }
 
+    /// Whether it is the token that was refused. Newer ones say so; one that may not even look at itself cannot be told from one that was
+    /// revoked otherwise, and who is refused all the time does not log in all the time.
+    async fn is_dead(&self, token: &str, why: &str) -> bool {
+        if why.contains("invalid token") || why.contains("bad token") {
+            return true;
+        }
+        let seldom = || {
+            let mut last = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+            let may = last.is_none_or(|last| last.elapsed() > AGAIN);
+            if may {
+                *last = Some(Instant::now());
+            }
+            may
+        };
+        !self.is_alive(token).await && seldom()
+    }
+
     async fn is_alive(&self, token: &str) -> bool {
         self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(token)).await.is_ok()
     }
 
     /// The token, renewed or asked for if it has to be.
-    async fn token(&self, anew: bool) -> Result<Zeroizing<String>, VaultError> {
+    async fn token(&self, refused: Option<&Zeroizing<String>>) -> Result<Zeroizing<String>, VaultError> {
         let mut held = self.token.lock().await;
-        if anew {
-            *held = None;
-        }
+        // Others may have been refused with the same one, and have asked for another already.
+        held.take_if(|token| refused == Some(&token.value));
         if let Some(token) = held.as_mut() {
             let Some(lease) = token.lease else { return Ok(token.value.clone()) };
             let left = lease.length.saturating_sub(lease.since.elapsed());
@@ -195,10 +218,14 @@ impl Vault {
                 }
             }
         }
-        let old = held.take();
-        let token = self.log_in().await?;
+        let token = match (self.log_in().await, held.as_ref()) {
+            (Ok(token), _) => token,
+            // What is left of the life of the old one is better than nothing.
+            (Err(_), Some(old)) if old.lease.is_some_and(|lease| lease.since.elapsed() < lease.length) => return Ok(old.value.clone()),
+            (Err(error), _) => return Err(error),
+        };
         let value = token.value.clone();
-        *held = Some(token);
+        let old = held.replace(token);
         if let Some(old) = old.filter(|old| old.ours) {
             let _ = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&old.value)).await; // it ends soon anyway
         }
@@ -272,7 +299,12 @@ impl Vault {
             if said.is_empty() { String::new() } else { format!(": {said}") }
         );
         Err(match status {
-            StatusCode::NOT_FOUND => VaultError::NotFound(text),
+            // Only Vault itself knows that there is nothing: then it says no more, or what became of it.
+            StatusCode::NOT_FOUND => match serde_json::from_slice::<Nothing>(&answer) {
+                Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => VaultError::NotFound(text),
+                Ok(nothing) if nothing.errors.is_some() => VaultError::Invalid(text),
+                _ => VaultError::Unavailable(format!("{text}: that is not Vault's answer")),
+            },
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => VaultError::Denied(text),
             StatusCode::BAD_REQUEST if said.contains("check-and-set") => VaultError::Conflict(text),
             StatusCode::TOO_MANY_REQUESTS => VaultError::Throttled(text, after),
@@ -283,6 +315,15 @@ impl Vault {
             _ => VaultError::Invalid(text),
         })
     }
+}
+
+/// What stands in a 404.
+#[derive(Deserialize)]
+struct Nothing {
+    #[serde(default)]
+    errors: Option<Vec<String>>,
+    #[serde(default)]
+    data: Option<serde::de::IgnoredAny>,
 }
 
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {

@@ -15,6 +15,9 @@ use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteR
 /// More keys than anybody writes by hand; their hashes still fit into the annotations of a Secret.
 const MAX_KEYS: usize = 1000;
 
+/// The longest key of a Secret.
+const MAX_KEY: usize = 253;
+
 /// What the store gave.
 #[derive(Clone, Debug, Default)]
 pub struct Remote {
@@ -25,7 +28,7 @@ pub struct Remote {
 }
 
 /// The values, before the template.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Gathered {
     /// By key of the Secret.
     pub values: SecretData,
@@ -90,12 +93,17 @@ pub fn judge(spec: &SecretRotationSpec, gathered: &Gathered) -> Result<Gone, Pro
     match (gone.first(), spec.target.deletion_policy) {
         (None, _) => Ok(Gone::Nothing),
         (Some(_), DeletionPolicy::Merge) => Ok(Gone::Keys),
-        (Some(_), DeletionPolicy::Delete) if gathered.values.is_empty() => Ok(Gone::Everything),
+        // What was generated and is nowhere else does not go with what is gone.
+        (Some(_), DeletionPolicy::Delete) if gathered.values.is_empty() && only_remote(spec, gathered) => Ok(Gone::Everything),
         (Some(first), _) => {
             let more = if gone.len() > 1 { format!(" (and {} more)", gone.len() - 1) } else { String::new() };
             Err(Problem::new(Reason::ValueNotFound, format!("{first}{more}; the Secret stays as it is")))
         }
     }
+}
+
+fn only_remote(spec: &SecretRotationSpec, gathered: &Gathered) -> bool {
+    spec.rotation.iter().flat_map(|rotation| &rotation.generate).all(|generate| gathered.remote.contains(&generate.secret_key))
 }
 
 /// What the Secret holds.
@@ -166,6 +174,9 @@ fn extracted(from: &DataFrom, remote: &Remote, field: &str) -> Result<Maybe<Secr
         },
         (None, Some(find)) => {
             let names = remote.found.get(find).map(Vec::as_slice).unwrap_or_default();
+            if names.is_empty() {
+                return Ok(Err(format!("{field}: nothing is found")));
+            }
             let mut values = SecretData::new();
             for name in names {
                 let reference = RemoteRef { key: name.clone(), property: None, version: None };
@@ -194,13 +205,14 @@ fn rewrite(name: &str, rules: &[Rewrite], field: &str) -> Result<String, Problem
         let pattern = pattern::compile(&rule.regexp.source).map_err(|why| {
             Problem::new(Reason::InvalidSpec, format!("spec.{field}.rewrite[{number}].regexp.source {:?}: {why}", rule.regexp.source))
         })?;
-        Ok(pattern.replace_all(&name, rule.regexp.target.as_str()).into_owned())
+        // No longer than a key can be, so that no rule grows out of another.
+        Ok(pattern.replace_all(&name, rule.regexp.target.as_str()).chars().take(MAX_KEY).collect())
     })
 }
 
 /// What a key of a Secret cannot hold becomes `_`; at most 253 characters.
 fn key_of(name: &str) -> String {
     let sign = |sign: char| if sign.is_ascii_alphanumeric() || "-._".contains(sign) { sign } else { '_' };
-    let key: String = name.chars().map(sign).take(253).collect();
+    let key: String = name.chars().map(sign).take(MAX_KEY).collect();
     if matches!(key.as_str(), "" | "." | "..") { "_".into() } else { key }
 }

@@ -167,7 +167,7 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, report
 async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, WriteError> {
     let mut view = View::default();
     let end = match observe(context, rotation, &mut view).await {
-        Ok(held) => advance(context, rotation, held, &mut view).await,
+        Ok(held) => Box::pin(advance(context, rotation, held, &mut view)).await,
         Err(problem) => Err(problem.into()),
     };
     match end {
@@ -231,13 +231,25 @@ pub(super) struct Facts {
 
 /// Decides about what was read, and does it.
 async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
-    let facts = facts(context, rotation, &held, view).await?;
+    let now = context.clock.now();
+    let times =
+        Times::parse(&rotation.spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
+    let facts = match facts(context, rotation, &held, times.clone(), view).await {
+        // A store that is gone is no reason to leave half of the consumers with the values before.
+        Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
+            Box::pin(carry_on(context, rotation, held, &times, view)).await?;
+            return Err(problem.into());
+        }
+        facts => facts?,
+    };
     view.plan = Some(facts.plan);
     if facts.plan.rest {
         return Ok(());
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
-    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some();
+    // A text may hold a value before: it is made anew when that goes.
+    let texts = spec.template.as_ref().is_some_and(|template| !template.data.is_empty());
+    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some() || (plan.retire && texts);
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
     let dressed = target::is_dressed(rotation, &held);
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
@@ -250,13 +262,14 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         Ok(source) => source,
         // A store that is away is no reason to leave half of the consumers with the values before.
         Err(problem) => {
-            carry_on(context, rotation, held, &facts.times, view).await?;
+            Box::pin(carry_on(context, rotation, held, &facts.times, view)).await?;
             return Err(problem.into());
         }
     };
     if !made && !plan.retire && dressed && held.memory.change.is_noted() {
         let Some(meta) = held.meta.clone() else { return Ok(()) };
-        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view).await;
+        return Box::pin(deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view))
+            .await;
     }
     let made = if made {
         Box::pin(make::make(context, rotation, &held, source.as_ref(), &facts, view)).await
@@ -269,7 +282,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         }
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
-            carry_on(context, rotation, held, &facts.times, view).await?;
+            Box::pin(carry_on(context, rotation, held, &facts.times, view)).await?;
             Err(problem.into())
         }
         Err(superseded) => Err(superseded),
@@ -294,9 +307,8 @@ async fn carry_on(context: &Context, rotation: &SecretRotation, held: Held, time
     }
 }
 
-async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<Facts, Halt> {
+async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times: Times, view: &mut View) -> Result<Facts, Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
-    let times = Times::parse(spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
     let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation)?;
     view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
     let key = context.roller.restarter.key().await?;
@@ -338,6 +350,7 @@ async fn put(
     if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
         // Consumers could not live with it; it is not tried again before somebody changes something.
         let Some(meta) = held.meta.clone() else { return Ok(()) };
+        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {

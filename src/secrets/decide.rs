@@ -193,7 +193,8 @@ fn next_sync(observed: &Observed<'_>) -> Option<Timestamp> {
     if observed.spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !reads(observed.spec) {
         return None;
     }
-    let last = observed.last_sync?;
+    // When it was read last stands in status, which may be lost: then it is read now.
+    let Some(last) = observed.last_sync else { return Some(Timestamp::UNIX_EPOCH) };
     let offset = jitter(observed.spread, interval).as_secs();
     let (interval, last) = (interval.as_secs().max(1), last.as_second());
     let rounds = (last - offset).div_euclid(interval) + 1;
@@ -333,6 +334,7 @@ mod tests {
                 false,
                 Current,
             ),
+            ("nobody knows when it was read", |w| w.last_sync = None, true, false, RefreshDue),
             ("refresh", |w| w.refresh = "1", true, false, RefreshRequested),
             (
                 "refresh, before anything is known",

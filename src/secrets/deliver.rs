@@ -126,6 +126,11 @@ async fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
 /// Everybody has it: the values of before are not kept for going back to any more.
 async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
     if !matches!(view.memory.stage, Stage::Open { .. }) {
+        // A process that died just after it was complete has left this behind.
+        let (namespace, name) = (rotation.namespace().unwrap_or_default(), Which::Previous.name(rotation));
+        if context.roller.inventory.secrets.get(&namespace, &name).is_some() && view.memory.stage == Stage::Complete {
+            target::forget(context, rotation, Which::Previous).await?;
+        }
         return Ok(());
     }
     let mut memory = Memory { stage: Stage::Complete, rejected: None, ..view.memory.clone() };
@@ -183,11 +188,11 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        values: hashes(&key, &previous.data),
         rejected: Some(fingerprint(&key, &consumed(rotation, &delivered.data))),
         previous_since: previous.memory.previous_since,
         ..memory.clone()
     };
+    back.hash(&key, &previous.data);
     if !back.change.is_noted() {
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
     }

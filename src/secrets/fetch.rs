@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -218,24 +218,31 @@ impl Door {
                 let most = batch.len().min(store.batch());
                 batch.drain(..most).collect()
             };
-            let (keys, answers): (Vec<String>, Vec<_>) = asked.into_iter().unzip();
+            // Who asks for the same key gets the same answer.
+            let mut waiting = BTreeMap::<String, Vec<_>>::new();
+            for (key, answer) in asked {
+                waiting.entry(key).or_default().push(answer);
+            }
+            let (keys, answers): (Vec<String>, Vec<_>) = waiting.into_iter().unzip();
             let place = |key: &String| Place { key: key.clone(), version: None };
             let given = match keys.as_slice() {
                 [] => return,
                 [key] => vec![self.call(store.read(&place(key))).await],
                 keys => match self.call(store.read_many(keys)).await {
                     Ok(given) => given,
-                    // It is another right than that of reading single values.
-                    Err(StoreError::Denied(why)) => {
-                        tracing::info!(why, "several values at a time are refused; they are read one by one");
-                        self.single.store(true, Ordering::Relaxed);
+                    Err(error) if error.is_of_the_store() => vec![Err(error); keys.len()],
+                    // It is another right than that of reading single values; and one key may spoil it for all.
+                    Err(error) => {
+                        tracing::info!(%error, "several values at a time cannot be read; they are read one by one");
+                        self.single.fetch_or(matches!(error, StoreError::Denied(_)), Ordering::Relaxed);
                         join_all(keys.iter().map(|key| async { self.call(store.read(&place(key))).await })).await
                     }
-                    Err(error) => vec![Err(error); keys.len()],
                 },
             };
-            for (answer, given) in answers.into_iter().zip(given) {
-                let _ = answer.send(given); // who asked may have given up
+            for (answers, given) in answers.into_iter().zip(given) {
+                for answer in answers {
+                    let _ = answer.send(given.clone()); // who asked may have given up
+                }
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+use zeroize::Zeroizing;
 
 use super::{
     compose::{self, Gathered, Gone, Remote},
@@ -12,11 +15,14 @@ use super::{
     reason::Reason,
     rotate::{self, Pending},
     status::{Halt, Problem, View},
-    store::SecretData,
+    store::{SecretData, Store},
     sync::{self, Source},
     target::{Held, described},
 };
-use crate::api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation};
+use crate::{
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
+    cluster::{apply::WriteError, error::message},
+};
 
 /// The same values, without those that are not kept any longer.
 pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> (SecretData, Memory) {
@@ -49,11 +55,17 @@ pub(super) async fn make(
         Gone::Everything => return everything_is_gone(context, rotation, held, view).await,
         Gone::Nothing | Gone::Keys => {}
     }
-    view.synced = source.map(|_| now).or(view.synced);
+    // Where every look reads, the time is noted as often as elsewhere.
+    let live = spec.store.as_ref().is_some_and(Store::is_own_namespace);
+    let in_between = live
+        && plan.next_sync.is_some_and(|due| due > now)
+        && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
+    view.synced = source.map(|_| now).filter(|_| !in_between).or(view.synced);
     let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key)).await?;
+    let mut kept = SecretData::new();
     if let (Some(pending), Some(source)) = (&pending, source) {
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
-        context.steps.run("push", rotate::push(context, rotation, source, &pending.data, (&held.memory.values, token))).await?;
+        kept = context.steps.run("push", rotate::push(context, rotation, source, &pending.data, (&held.memory.values, token))).await?;
     }
     let mut values = gathered.values;
     let mut memory = held.memory.clone();
@@ -67,14 +79,9 @@ pub(super) async fn make(
             values.insert(name.clone(), value.clone());
         }
     }
+    values.extend(kept);
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
-    let salt = |value: &[u8]| {
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &[b"bcrypt\0", value].concat());
-        let mut salt = [0; 16];
-        salt.iter_mut().zip(tag.as_ref()).for_each(|(salt, byte)| *salt = *byte);
-        salt
-    };
-    let data = compose::render(spec, values, &salt)?;
+    let data = render(spec.clone(), values, key.clone()).await?;
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
@@ -97,6 +104,21 @@ pub(super) async fn make(
     Ok(Some((data, memory)))
 }
 
+/// Templates may take a while: they hold up nobody else.
+async fn render(spec: SecretRotationSpec, values: SecretData, key: Zeroizing<Vec<u8>>) -> Result<SecretData, Problem> {
+    let work = move || {
+        let salt = |value: &[u8]| {
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &[b"bcrypt\0", value].concat());
+            let mut salt = [0; 16];
+            salt.iter_mut().zip(tag.as_ref()).for_each(|(salt, byte)| *salt = *byte);
+            salt
+        };
+        compose::render(&spec, values, &salt)
+    };
+    let stopped = |_| Err(Problem::new(Reason::TemplateInvalid, "the template could not be rendered"));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(stopped)
+}
+
 /// `deletionPolicy: Delete`, and the store has none of the values any more.
 async fn everything_is_gone(
     context: &Context,
@@ -106,7 +128,7 @@ async fn everything_is_gone(
 ) -> Result<Option<(SecretData, Memory)>, Halt> {
     if let Some(meta) = &held.meta {
         is_current(context, rotation).await?;
-        context.writer.delete::<k8s_openapi::api::core::v1::Secret>(meta).await?;
+        context.writer.delete::<Secret>(meta).await?;
         context.audit.record("delete", &described(rotation), Reason::ValueNotFound.as_str(), "success", Some(held.memory.revision));
     }
     view.there = Some(false);
@@ -123,7 +145,14 @@ async fn values_on_their_way(
 ) -> Result<Option<Pending>, Halt> {
     let Some(spec) = &rotation.spec.rotation else { return Ok(None) };
     if let Some(pending) = &facts.pending {
-        return Ok(Some(Pending { data: pending.data.clone(), memory: pending.memory.clone() }));
+        let pending = Pending { data: pending.data.clone(), memory: pending.memory.clone() };
+        let there = |name: &String| pending.data.contains_key(name) || gathered.values.contains_key(name) || held.data.contains_key(name);
+        let lacking: Vec<_> = spec.generate.iter().filter(|generate| !there(&generate.secret_key)).collect();
+        return Ok(Some(if lacking.is_empty() {
+            pending
+        } else {
+            rotate::extend(context, rotation, pending, lacking.into_iter()).await?
+        }));
     }
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.remote.contains(name);
     if facts.plan.generate.is_none()
@@ -151,8 +180,21 @@ async fn values_on_their_way(
     let handled = held.memory.handled_rotate.as_deref().filter(|_| all.is_none()).unwrap_or(asked);
     let reason = all.unwrap_or(Reason::Missing);
     is_current(context, rotation).await?;
+    if held.meta.is_none() {
+        really_missing(context, rotation).await?;
+    }
     let begun = rotate::begin(context, rotation, due.into_iter(), (reason, handled, facts.now));
     Ok(Some(context.steps.run("generate", begun).await?))
+}
+
+/// A watch that is late does not know of a Secret that is there; values are not generated for that.
+async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    let found = api.get_metadata_opt(&rotation.spec.target.name).await;
+    match found.map_err(|error| Problem::new(Reason::WriteFailed, message(&error)))? {
+        Some(_) => Err(WriteError::Superseded(described(rotation)).into()),
+        None => Ok(()),
+    }
 }
 
 /// The values before stay beside the new ones, or go.

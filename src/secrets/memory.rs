@@ -22,6 +22,7 @@ const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
+const KEY: &str = "seaworthy.dev/hash-key";
 const REJECTED: &str = "seaworthy.dev/rejected";
 
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
@@ -52,6 +53,8 @@ pub struct Memory {
     pub stage: Stage,
     /// What was written.
     pub values: Hashes,
+    /// Which key the hashes were made with; another one tells nothing about them.
+    pub key: Option<String>,
     /// Since when the values before are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
     /// The hash of what was taken back because consumers could not live with it.
@@ -74,6 +77,7 @@ impl Memory {
             change: Change::read(annotations),
             stage: Stage::read(get(STAGE).as_ref()),
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
             rejected: get(REJECTED),
         }
@@ -94,6 +98,7 @@ impl Memory {
             (HANDLED_REFRESH, self.handled_refresh.clone()),
             (STAGE, self.stage.text()),
             (VALUES, values),
+            (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
             (REJECTED, self.rejected.clone()),
         ]
@@ -101,6 +106,25 @@ impl Memory {
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .chain(self.change.annotations())
     }
+}
+
+impl Memory {
+    /// The hashes of `data`, which is what was written.
+    pub fn hash(&mut self, key: &[u8], data: &SecretData) {
+        (self.values, self.key) = (hashes(key, data), Some(key_id(key)));
+    }
+
+    /// If the key was lost, nobody can tell any more whether somebody else changed `data`: then it is taken for what was written.
+    pub fn rehash(&mut self, key: &[u8], data: &SecretData) {
+        if !self.values.is_empty() && self.key.as_deref() != Some(&key_id(key)) {
+            let ours = data.iter().filter(|(name, _)| self.values.contains_key(*name)).map(|(name, value)| (name.clone(), value.clone()));
+            self.hash(key, &ours.collect());
+        }
+    }
+}
+
+fn key_id(key: &[u8]) -> String {
+    hash(key, "key", b"")
 }
 
 /// The hash of one value under its key.
@@ -141,6 +165,7 @@ mod tests {
             change: Change { at: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()), ..Change::default() },
             stage: Stage::RolledBack { generation: 3, why: "Deployment web: it did not work".into() },
             values: [("a.b".to_owned(), "h".to_owned())].into(),
+            key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
             rejected: Some("x".into()),
         };
@@ -154,6 +179,21 @@ mod tests {
         let annotations = [(REVISION, "many"), (ROTATED_AT, "9999-12-30T21:59:59Z"), (VALUES, "[1]")];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(Memory::read(Some(&annotations.into())), Memory::default());
+    }
+
+    #[test]
+    fn a_lost_key_makes_no_edits() {
+        let data: SecretData = [("a".to_owned(), b"1".to_vec().into()), ("b".to_owned(), b"2".to_vec().into())].into();
+        let mut memory = Memory::default();
+        memory.hash(b"k", &data);
+        let before = memory.clone();
+        memory.rehash(b"k", &SecretData::new());
+        assert_eq!(memory, before, "with the same key an edit is an edit");
+        memory.rehash(b"other", &data);
+        assert_eq!(memory.values, hashes(b"other", &data));
+        let mut nothing = Memory::default();
+        nothing.rehash(b"k", &data);
+        assert_eq!(nothing, Memory::default());
     }
 
     #[test]

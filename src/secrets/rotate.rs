@@ -35,7 +35,7 @@ pub const STEPS: &[&str] = &["read", "generate", "push", "keep-previous", "store
 const ATTEMPTS: usize = 3;
 
 /// Values that are on their way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pending {
     /// By key of the Secret.
     pub data: SecretData,
@@ -59,12 +59,7 @@ pub async fn begin(
     generators: impl Iterator<Item = &Generate>,
     (reason, asked, now): (Reason, &str, Timestamp),
 ) -> Result<Pending, Halt> {
-    let mut data = SecretData::new();
-    for one in generators {
-        let value = generate(&one.generator)
-            .map_err(|error| Problem::new(Reason::GenerateFailed, format!("spec.rotation.generate {:?}: {error}", one.secret_key)))?;
-        data.insert(one.secret_key.clone(), value);
-    }
+    let data = values(generators)?;
     let memory = Memory {
         rotation: Some(ids::random::<8>()),
         reason: Some(reason.to_string()),
@@ -77,14 +72,36 @@ pub async fn begin(
     Ok(Pending { data, memory })
 }
 
-/// Writes values to the store. `known` are the hashes of what may be replaced there: anything else was put there by somebody else since.
+/// Adds to what is pending what the spec asks for by now.
+pub async fn extend(
+    context: &Context,
+    rotation: &SecretRotation,
+    mut pending: Pending,
+    generators: impl Iterator<Item = &Generate>,
+) -> Result<Pending, Halt> {
+    pending.data.extend(values(generators)?);
+    target::keep(context, rotation, Which::Pending, &pending.data, &pending.memory).await?;
+    Ok(pending)
+}
+
+fn values<'a>(generators: impl Iterator<Item = &'a Generate>) -> Result<SecretData, Problem> {
+    let value = |one: &Generate| {
+        let value = generate(&one.generator)
+            .map_err(|error| Problem::new(Reason::GenerateFailed, format!("spec.rotation.generate {:?}: {error}", one.secret_key)))?;
+        Ok((one.secret_key.clone(), value))
+    };
+    generators.map(value).collect()
+}
+
+/// Writes values to the store, and returns those that it has and keeps (`IfNotExists`). `known` are the hashes of what may be replaced there: anything else was put there by somebody else since.
 pub async fn push(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
     values: &SecretData,
     (known, token): (&Hashes, &str),
-) -> Result<(), Halt> {
+) -> Result<SecretData, Halt> {
+    let mut kept = SecretData::new();
     let key = context.roller.restarter.key().await?;
     let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
     for (push, value) in pushes.filter_map(|push| Some((push, values.get(&push.secret_key)?))) {
@@ -105,13 +122,16 @@ pub async fn push(
             };
             let before = there.as_ref().and_then(|there| property::get(&there.content, property).ok());
             if let Some(before) = &before {
-                let ours = known.get(&push.secret_key).is_none_or(|known| *known == hash(&key, &push.secret_key, before));
+                let ours = known.get(&push.secret_key).is_some_and(|known| *known == hash(&key, &push.secret_key, before));
                 match push.update_policy {
                     _ if before == value => break,
-                    UpdatePolicy::IfNotExists => break,
+                    UpdatePolicy::IfNotExists => {
+                        kept.insert(push.secret_key.clone(), before.clone());
+                        break;
+                    }
                     UpdatePolicy::Replace if !ours => {
                         let message = format!(
-                            "{field}: somebody else has put another value there since it was read; to replace it, put the one before back, to give the new one up, delete Secret {}",
+                            "{field}: somebody else has put another value there since it was read, and it is not overwritten; put the one before back, or delete Secret {}, so that this one is taken over first",
                             Which::Pending.name(rotation)
                         );
                         return Err(Problem::new(Reason::StoreConflict, message).into());
@@ -137,7 +157,7 @@ pub async fn push(
             }
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// The rotation is where it was going.

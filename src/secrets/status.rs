@@ -200,7 +200,9 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
-    times.into_iter().flatten().chain([rollout, unnoted]).flatten().filter(|time| *time > now).min()
+    // What is due and was not done waits for something else; it is looked at again even so.
+    let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
+    times.into_iter().flatten().chain([rollout, unnoted]).flatten().map(soon).min()
 }
 
 /// Whether the condition `kind` has come or its reason has changed: then it is worth an event.

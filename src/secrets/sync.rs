@@ -16,6 +16,7 @@ use super::{
     resolve::Resolved,
     status::Problem,
     store::{OpenStore, Place, StoreError},
+    target::Which,
 };
 use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
 
@@ -23,6 +24,8 @@ use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
 const AT_ONCE: usize = 8;
 /// What was read so shortly ago for somebody else is new enough for who asks for the first time.
 const JUST_NOW: SignedDuration = SignedDuration::from_secs(30);
+/// All values of one resource are no longer than this together: a Secret has room for 1 MiB, and parts may be taken out of more.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// `find` may find no more.
 const MOST_FOUND: usize = 1000;
 
@@ -72,7 +75,12 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
     for find in rotation.spec.data_from.iter().filter_map(|from| from.find.as_ref()) {
         let found = source.door.call(source.store.find(find)).await;
         source.door.heard(&found);
-        let found = found.map_err(|error| away(context, rotation, &source.door, error))?;
+        let mut found = found.map_err(|error| away(context, rotation, &source.door, error))?;
+        // What we write ourselves is no source of it.
+        if source.resolved.spec.kind() == "kubernetes" {
+            let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
+            found.retain(|name| !own.contains(name));
+        }
         if found.len() > MOST_FOUND {
             let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
             return Err(Problem::new(Reason::ValueInvalid, message));
@@ -89,7 +97,16 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
             (place, answer)
         }
     });
-    remote.values = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+    let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(AT_ONCE));
+    let mut bytes = 0;
+    while let Some((place, answer)) = answers.next().await {
+        bytes += answer.as_ref().as_ref().map_or(0, |stored| stored.content.len());
+        if bytes > MOST_BYTES {
+            let message = format!("the values that the spec names are together longer than {MOST_BYTES} bytes; the Secret stays as it is");
+            return Err(Problem::new(Reason::ValueInvalid, message));
+        }
+        remote.values.insert(place, answer);
+    }
     let of_store = remote.values.values().find_map(|answer| answer.as_ref().as_ref().err().filter(|error| error.is_of_the_store()));
     match of_store {
         Some(error) => Err(away(context, rotation, &source.door, error.clone())),

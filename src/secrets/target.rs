@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A Secret of this resource's own.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Held {
     /// Its metadata; None if it is not there.
     pub meta: Option<ObjectMeta>,
@@ -116,7 +116,10 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
         Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
     })?;
     let (meta, data) = (secret.metadata.clone(), references::data(secret));
-    Ok(Held { memory: Memory::read(meta.annotations.as_ref()), meta: Some(meta), data })
+    let mut memory = Memory::read(meta.annotations.as_ref());
+    let key = context.roller.restarter.key().await;
+    memory.rehash(&key.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?, &data);
+    Ok(Held { memory, meta: Some(meta), data })
 }
 
 /// Writes the target, fenced by what was read: `data` in it becomes exactly that, as far as it is ours.
@@ -127,7 +130,7 @@ pub async fn store(
     (data, consumed): (&SecretData, bool),
     memory: &mut Memory,
 ) -> Result<ObjectMeta, Halt> {
-    memory.values = hashes(&context.roller.restarter.key().await?, data);
+    memory.hash(&context.roller.restarter.key().await?, data);
     let Some(read) = &held.meta else {
         memory.change.becomes_new(Changed::AtCreation);
         return Ok(context.writer.create(secret(rotation, Which::Target, data, memory)).await?);

@@ -3,7 +3,14 @@
 //! What is in a tag is looked at before the template engine sees it: no `*`, `+` or `~`, which build texts out of texts, and no statement but `if`
 //! and `for`. Each filter's result has a bound, the output has one, and fuel bounds the steps.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
@@ -13,6 +20,8 @@ use super::store::{MAX_VALUE, SecretData};
 
 /// Steps of the template engine: some hundred lines' worth of filters, milliseconds.
 const FUEL: u64 = 20_000;
+/// Bytes that all filters of all templates of one Secret take in and give out together.
+const BYTES: usize = 16 * 1024 * 1024;
 /// Each takes some fifty milliseconds of a core.
 const MAX_BCRYPT: usize = 4;
 /// Cost of bcrypt: what htpasswd and Rails take, and OWASP's least.
@@ -45,12 +54,12 @@ pub fn render(
     salt: &dyn Fn(&[u8]) -> [u8; 16],
 ) -> Result<SecretData, TemplateError> {
     let variables = variables(values)?;
-    let mut rendered = SecretData::new();
+    let (mut rendered, mut hashes, meter) = (SecretData::new(), Hashes::new(), Meter::default());
     for (key, text) in templates {
         let wrong = |line: usize, why: String| TemplateError::Wrong { key: key.clone(), line, why };
         allowed(&text).map_err(|(line, why)| wrong(line, why))?;
-        let hashed = hash_all(&text, values, salt).map_err(|why| wrong(1, why))?;
-        let environment = environment(hashed);
+        hash_all(&text, values, salt, &mut hashes).map_err(|why| wrong(1, why))?;
+        let environment = environment(&hashes, &meter);
         let mut output = Output(Zeroizing::new(Vec::new()));
         let template = environment.template_from_str(&text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
         template
@@ -175,29 +184,57 @@ impl io::Write for Output {
 type Hashes = BTreeMap<Vec<u8>, String>;
 
 /// bcrypt is slow: only values are hashed, each once, and before anything is rendered, so that a loop cannot ask for a thousand.
-fn hash_all(text: &str, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16]) -> Result<Hashes, String> {
-    let mut hashes = Hashes::new();
+fn hash_all(text: &str, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16], hashes: &mut Hashes) -> Result<(), String> {
     for (key, value) in values {
         let name = variable(key);
         let asks = text.match_indices(&name).any(|(place, _)| {
+            let part_of_another =
+                text.get(..place).and_then(|before| before.chars().last()).is_some_and(|sign| sign.is_alphanumeric() || sign == '_');
+            if part_of_another {
+                return false;
+            }
             let behind = text.get(place + name.len()..).unwrap_or_default().trim_start();
             behind
                 .strip_prefix('|')
                 .is_some_and(|filter| filter.trim_start().starts_with("bcrypt") || filter.trim_start().starts_with("htpasswd"))
         });
-        if asks {
+        if asks && !hashes.contains_key(value.as_slice()) {
             if hashes.len() == MAX_BCRYPT {
                 return Err(format!("at most {MAX_BCRYPT} values can be hashed with bcrypt"));
             }
-            let parts =
-                bcrypt::hash_with_salt(&**value, BCRYPT_COST, salt(value)).map_err(|_| "bcrypt takes at most 72 bytes".to_owned())?;
+            let parts = bcrypt::non_truncating_hash_with_salt(&**value, BCRYPT_COST, salt(value))
+                .map_err(|_| "bcrypt takes at most 71 bytes".to_owned())?;
             hashes.insert(value.to_vec(), parts.format_for_version(bcrypt::Version::TwoY));
         }
     }
-    Ok(hashes)
+    Ok(())
 }
 
-fn environment(hashes: Hashes) -> Environment<'static> {
+/// Counts what goes into filters and what comes out of them: steps are bounded by fuel, but a step may be about a megabyte.
+#[derive(Clone, Default)]
+struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    fn take(&self, bytes: usize) -> Result<(), Error> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > MAX_VALUE || before.saturating_add(bytes) > BYTES {
+            Err(wrong("the values of its filters are too long"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn bytes(&self, value: &Value) -> Result<Vec<u8>, Error> {
+        let bytes = bytes(value)?;
+        self.take(bytes.len()).map(|()| bytes)
+    }
+
+    fn text(&self, text: String) -> Result<String, Error> {
+        self.take(text.len()).map(|()| text)
+    }
+}
+
+fn environment(hashes: &Hashes, meter: &Meter) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -207,47 +244,76 @@ fn environment(hashes: Hashes) -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.add_test("defined", |value: Value| !value.is_undefined());
-    environment.add_filter("urlencode", |value: Value| text(urlencode(&bytes(&value)?)));
-    environment.add_filter("b64encode", |value: Value| text(STANDARD.encode(bytes(&value)?)));
-    environment.add_filter("b64decode", |value: Value| {
-        let decoded = STANDARD.decode(bytes(&value)?.trim_ascii()).map_err(|_| wrong("b64decode: it is no base64"))?;
-        Ok::<_, Error>(String::from_utf8(decoded).map_or_else(|error| Value::from_bytes(error.into_bytes()), Value::from))
-    });
-    environment.add_filter("hex", |value: Value| text(hex(&bytes(&value)?)));
-    environment
-        .add_filter("sha256", |value: Value| text(hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes(&value)?).as_ref())));
-    environment.add_filter("json", |value: Value| text(serde_json::to_string(&value).map_err(|_| wrong("json: it cannot be written"))?));
-    environment.add_filter("fromjson", |value: Value| {
-        serde_json::from_slice::<Value>(&bytes(&value)?).map_err(|_| wrong("fromjson: it is no JSON"))
-    });
-    environment.add_filter("yaml", |value: Value| text(serde_saphyr::to_string(&value).map_err(|_| wrong("yaml: it cannot be written"))?));
-    environment.add_filter("upper", |value: &str| text(value.to_uppercase()));
-    environment.add_filter("lower", |value: &str| text(value.to_lowercase()));
-    environment.add_filter("trim", |value: &str| text(value.trim().to_owned()));
     environment.add_filter("length", |value: Value| value.len().ok_or_else(|| wrong("length: it has none")));
     environment.add_filter("default", |value: Value, other: Value| if value.is_undefined() { other } else { value });
-    environment.add_filter("replace", replace);
-    environment.add_filter("indent", indent);
-    environment.add_filter("split", |value: &str, by: &str| {
+    encodings(&mut environment, meter);
+    texts(&mut environment, meter);
+    let (known, hashes) = (hashes.clone(), hashes.clone());
+    environment.add_filter("bcrypt", move |value: Value| {
+        known.get(&bytes(&value)?).cloned().ok_or_else(|| wrong("bcrypt takes a variable as it is: {{ password | bcrypt }}"))
+    });
+    environment.add_filter("htpasswd", move |value: Value, user: &str| {
+        let hash =
+            hashes.get(&bytes(&value)?).ok_or_else(|| wrong("htpasswd takes a variable as it is: {{ password | htpasswd('admin') }}"))?;
+        if user.contains(':') { Err(wrong("htpasswd: a user's name has no colon")) } else { Ok(format!("{user}:{hash}")) }
+    });
+    environment
+}
+
+/// Adds a filter that makes a text out of bytes.
+fn encoding(environment: &mut Environment<'_>, meter: &Meter, name: &'static str, encode: fn(&[u8]) -> String) {
+    let meter = meter.clone();
+    environment.add_filter(name, move |value: Value| meter.text(encode(&meter.bytes(&value)?)));
+}
+
+fn encodings(environment: &mut Environment<'_>, meter: &Meter) {
+    encoding(environment, meter, "urlencode", urlencode);
+    encoding(environment, meter, "b64encode", |bytes| STANDARD.encode(bytes));
+    encoding(environment, meter, "hex", hex);
+    encoding(environment, meter, "sha256", |bytes| hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref()));
+    let own = meter.clone();
+    environment.add_filter("b64decode", move |value: Value| {
+        let decoded = STANDARD.decode(own.bytes(&value)?.trim_ascii()).map_err(|_| wrong("b64decode: it is no base64"))?;
+        own.take(decoded.len())?;
+        Ok::<_, Error>(String::from_utf8(decoded).map_or_else(|error| Value::from_bytes(error.into_bytes()), Value::from))
+    });
+    let own = meter.clone();
+    environment
+        .add_filter("json", move |value: Value| own.text(serde_json::to_string(&value).map_err(|_| wrong("json: it cannot be written"))?));
+    let own = meter.clone();
+    environment.add_filter("fromjson", move |value: Value| {
+        serde_json::from_slice::<Value>(&own.bytes(&value)?).map_err(|_| wrong("fromjson: it is no JSON"))
+    });
+    let own = meter.clone();
+    environment.add_filter("yaml", move |value: Value| {
+        own.text(serde_saphyr::to_string(&value).map_err(|_| wrong("yaml: it cannot be written"))?)
+    });
+}
+
+fn texts(environment: &mut Environment<'_>, meter: &Meter) {
+    let own = meter.clone();
+    environment.add_filter("upper", move |value: &str| own.text(value.to_uppercase()));
+    let own = meter.clone();
+    environment.add_filter("lower", move |value: &str| own.text(value.to_lowercase()));
+    let own = meter.clone();
+    environment.add_filter("trim", move |value: &str| own.text(value.trim().to_owned()));
+    let own = meter.clone();
+    environment.add_filter("replace", move |value: &str, from: &str, to: &str| own.text(replace(value, from, to)?));
+    let own = meter.clone();
+    environment.add_filter("indent", move |value: &str, width: usize| own.text(indent(value, width)?));
+    let own = meter.clone();
+    environment.add_filter("join", move |value: Value, by: &str| own.text(join(&value, by)?));
+    let own = meter.clone();
+    environment.add_filter("pem", move |value: &str, label: &str, number: Option<usize>| own.text(pem(value, label, number)?));
+    let own = meter.clone();
+    environment.add_filter("split", move |value: &str, by: &str| {
+        own.take(value.len())?;
         if by.is_empty() {
             Err(wrong("split: it cannot be split at nothing"))
         } else {
             Ok(value.split(by).map(Value::from).collect::<Vec<_>>())
         }
     });
-    environment.add_filter("join", join);
-    environment.add_filter("pem", pem);
-    let known = hashes.clone();
-    let hash = move |value: &Value| -> Result<String, Error> {
-        hashes.get(&bytes(value)?).cloned().ok_or_else(|| wrong("bcrypt and htpasswd take a variable as it is: {{ password | bcrypt }}"))
-    };
-    environment.add_filter("bcrypt", move |value: Value| hash(&value));
-    environment.add_filter("htpasswd", move |value: Value, user: &str| {
-        let hash =
-            known.get(&bytes(&value)?).ok_or_else(|| wrong("htpasswd takes a variable as it is: {{ password | htpasswd('admin') }}"))?;
-        if user.contains(':') { Err(wrong("htpasswd: a user's name has no colon")) } else { text(format!("{user}:{hash}")) }
-    });
-    environment
 }
 
 /// What one of our filters has to say.
@@ -257,10 +323,6 @@ struct Said(&'static str);
 
 fn wrong(what: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, what).with_source(Said(what))
-}
-
-fn text(text: String) -> Result<String, Error> {
-    if text.len() > MAX_VALUE { Err(wrong("a filter's result is longer than 1 MiB")) } else { Ok(text) }
 }
 
 fn bytes(value: &Value) -> Result<Vec<u8>, Error> {
@@ -300,7 +362,7 @@ fn replace(value: &str, from: &str, to: &str) -> Result<String, Error> {
     if value.matches(from).count().saturating_mul(to.len()).saturating_add(value.len()) > MAX_VALUE {
         return Err(wrong("replace: its result is longer than 1 MiB"));
     }
-    text(value.replace(from, to))
+    Ok(value.replace(from, to))
 }
 
 /// Each line but the first, as Jinja does.
@@ -308,10 +370,10 @@ fn indent(value: &str, width: usize) -> Result<String, Error> {
     if value.matches('\n').count().saturating_mul(width).saturating_add(value.len()) > MAX_VALUE {
         return Err(wrong("indent: its result is longer than 1 MiB"));
     }
-    text(value.replace('\n', &format!("\n{}", " ".repeat(width.min(MAX_VALUE)))))
+    Ok(value.replace('\n', &format!("\n{}", " ".repeat(width.min(MAX_VALUE)))))
 }
 
-fn join(value: Value, by: &str) -> Result<String, Error> {
+fn join(value: &Value, by: &str) -> Result<String, Error> {
     let mut joined = String::new();
     for (number, part) in value.try_iter()?.enumerate() {
         if number > 0 {
@@ -340,7 +402,7 @@ fn pem(value: &str, label: &str, number: Option<usize>) -> Result<String, Error>
     }
     match number {
         _ if blocks.is_empty() => Err(wrong("pem: it has no such block")),
-        None => text(blocks.concat()),
+        None => Ok(blocks.concat()),
         Some(number) => blocks.into_iter().nth(number).ok_or_else(|| wrong("pem: it has not so many blocks")),
     }
 }
@@ -417,6 +479,8 @@ mod tests {
         let said = one("{{ a_b }}", &[("a-b", b"1"), ("a.b", b"2")]).unwrap_err();
         assert!(said.contains("both the variable"), "{said}");
         let long = "a".repeat(MAX_VALUE);
+        let many = format!("{{{{ [{}] | length }}}}", "p | upper, ".repeat(100));
+        assert!(one(&many, &[("p", long.as_bytes())]).unwrap_err().contains("too long"));
         assert!(one("{{ p }}{{ p }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
         assert!(one("{{ p | replace('a', p) }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
     }
@@ -428,6 +492,9 @@ mod tests {
         let (user, hash) = line.split_once(':').unwrap();
         assert_eq!(user, "admin");
         assert!(bcrypt::verify("secret", hash).unwrap() && hash.starts_with("$2y$10$"));
+        let long = "x".repeat(80);
+        assert!(one("{{ p | bcrypt }}", &[("p", long.as_bytes())]).unwrap_err().contains("at most 71"));
+        assert!(one("{{ a_p | bcrypt }}", &[("p", long.as_bytes()), ("a_p", b"short")]).is_ok(), "only what is asked for is hashed");
     }
 
     #[test]

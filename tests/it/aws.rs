@@ -84,6 +84,12 @@ async fn versions_stages_bytes_and_conflicts() {
     assert_eq!(found(json!({"tags": {"team": "a"}})).await, ["app/tagged"], "key and value belong together");
     assert_eq!(found(json!({"name": {"regexp": "^(new|binary)$"}})).await, ["binary", "new"]);
 
+    // As a role, which the emulator's STS gives at the same address.
+    let mut as_role = spec(&moto);
+    as_role["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"});
+    let role = open(as_role).await.unwrap();
+    role.check().await.unwrap();
+
     assert!(store.batch() > 1);
     let many = store.read_many(&["app/other".into(), "none".into(), "app/tagged".into()]).await.unwrap();
     assert_eq!(many[0].as_ref().unwrap().content, bytes(b"o"));

@@ -49,7 +49,7 @@ impl Drop for Process {
 
 /// The value as it is, in base64 (whatever its place in it) and in hexadecimal.
 fn forms(value: &str) -> Vec<String> {
-    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = value.bytes().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let shifted = (0..3).map(|shift| {
         let text = STANDARD.encode(format!("{}{value}", "x".repeat(shift)));
         // What the neighbours have a part in is left out.

@@ -157,6 +157,42 @@ async fn a_generated_value_that_no_store_has() {
     assert_eq!(third["salt"].len(), 44);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pending_becomes_what_the_spec_asks_for_by_now() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("lacking").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let template = json!({"mergePolicy": "Merge", "data": {"both": "{{ password }}{{ salt }}"}});
+    let generate = |keys: &[&str]| keys.iter().map(|key| json!({"secretKey": key, "hex": {}})).collect::<Vec<_>>();
+    rotations
+        .create("jwt", json!({"target": {"name": "jwt"}, "rotation": {"generate": generate(&["password"])}, "template": template}))
+        .await;
+    rotations.says("jwt", "Stalled", "True", "TemplateInvalid").await;
+    let pending = rotations.data("jwt-pending").await["password"].clone();
+    rotations.change("jwt", json!({"rotation": {"generate": generate(&["password", "salt"])}})).await;
+    rotations.ready("jwt", 1).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((&data["password"], data["both"].len()), (&pending, 128));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_the_hashes_may_be_lost() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("rekeyed").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    rotations.create("jwt", spec()).await;
+    let first = settled(&namespace, 1).await;
+    operator.kill().await;
+    namespace.delete_secret("seaworthy-rollout").await;
+    let _operator = cluster.operator(&namespace);
+    rotations.ask("jwt", "rotate", "1").await;
+    let second = settled(&namespace, 2).await;
+    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+    assert_ne!(first, second);
+}
+
 async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, first: bool) {
     let namespace = cluster.namespace("killed").await;
     let rotations = Rotations(&namespace);

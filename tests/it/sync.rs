@@ -203,6 +203,9 @@ async fn what_is_found_becomes_keys() {
     rotations.ready("app", 1).await;
     let wanted = [("a", "1"), ("b", "2"), ("other_c", "3")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(rotations.data("app").await, wanted.into());
+    rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "nothing"}}}]})).await;
+    rotations.says("app", "Ready", "False", "ValueNotFound").await;
+    assert_eq!(rotations.data("app").await.len(), 3, "what is not found empties nothing");
     rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "("}}}]})).await;
     let message = rotations.says("app", "Stalled", "True", "StoreInvalid").await;
     assert!(message.contains("find.name.regexp"), "{message}");

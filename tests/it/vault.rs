@@ -90,6 +90,19 @@ async fn one_login_serves_all_and_what_fails_is_told_apart() {
     let message = rotations.says("denied", "Stalled", "True", "StoreDenied").await;
     assert!(message.contains("403") && message.contains("secret/data/other/db") && message.contains("permission denied"), "{message}");
 
+    // What is not mounted is no value that is gone.
+    let mut other = store.clone();
+    other["vault"]["path"] = json!("unmounted");
+    rotations
+        .create(
+            "unmounted",
+            json!({"target": {"name": "unmounted", "deletionPolicy": "Delete"}, "store": other, "data": [of("app/db", "password")]}),
+        )
+        .await;
+    let (_, reason, message) =
+        said(&rotations.until("unmounted", "it says so", |object| said(object, "Ready").is_some()).await, "Ready").unwrap();
+    assert!(["StoreDenied", "StoreInvalid"].contains(&reason.as_str()), "{reason}: {message}");
+
     // Sealed: nobody loses anything, and all are told when it is back.
     vault.seal().await;
     for number in 0..5 {

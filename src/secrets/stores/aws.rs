@@ -1,6 +1,6 @@
 //! AWS Secrets Manager, by the official SDK.
 //!
-//! A write is two calls: the new version is put as AWSPENDING, then the stage AWSCURRENT is moved to it from the version that was read, which AWS refuses if
+//! A write is two calls: the new version is put under a label of our own, then the stage AWSCURRENT is moved to it from the version that was read, which AWS refuses if
 //! it is somewhere else by then. <https://docs.aws.amazon.com/secretsmanager/latest/apireference/>
 
 use std::time::Duration;
@@ -12,6 +12,10 @@ use aws_sdk_secretsmanager::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::Blob,
     types::{Filter, FilterNameStringType},
+};
+use aws_smithy_async::{
+    rt::sleep::{SharedAsyncSleep, TokioSleep},
+    time::SystemTimeSource,
 };
 use aws_smithy_http_client::{
     Builder,
@@ -93,7 +97,8 @@ const BATCH: usize = 20;
 /// ListSecrets gives at most a hundred a page; nobody needs more pages.
 const PAGES: usize = 50;
 const CURRENT: &str = "AWSCURRENT";
-const PENDING: &str = "AWSPENDING";
+/// A label of our own: AWSPENDING belongs to a rotation by AWS.
+const PENDING: &str = "SEAWORTHYPENDING";
 
 struct Open {
     client: Client,
@@ -156,6 +161,8 @@ impl Spec {
                     .timeout_config(timeouts)
                     .credentials_provider(SharedCredentialsProvider::new(credentials))
                     .http_client(http(opening.egress))
+                    .time_source(SystemTimeSource::new())
+                    .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
                     .build()
             }
         };
@@ -196,7 +203,7 @@ fn http(egress: &Egress) -> aws_smithy_runtime_api::client::http::SharedHttpClie
 }
 
 /// By the code, never by the HTTP status, which emulators take otherwise.
-fn explain<E: ProvideErrorMetadata>(key: &str, error: &SdkError<E>) -> StoreError {
+fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, error: &SdkError<E>) -> StoreError {
     let Some(service) = error.as_service_error() else {
         let why = match error {
             SdkError::TimeoutError(_) => "it took too long".into(),
@@ -206,7 +213,10 @@ fn explain<E: ProvideErrorMetadata>(key: &str, error: &SdkError<E>) -> StoreErro
             SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
             _ => "the answer cannot be read".into(),
         };
-        return StoreError::Unavailable(format!("AWS Secrets Manager cannot be asked for {key}: {why}"));
+        let text = format!("AWS Secrets Manager cannot be asked for {key}: {why}");
+        // A role that may not be assumed is seen before anything is sent.
+        let refused = causes(error).contains("AccessDenied");
+        return if refused { StoreError::Denied(text) } else { StoreError::Unavailable(text) };
     };
     by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
 }
@@ -277,18 +287,21 @@ impl OpenStore for Open {
         async move {
             let request = self.client.batch_get_secret_value().set_secret_id_list(Some(keys.to_vec()));
             let answer = request.send().await.map_err(|error| explain("BatchGetSecretValue", &error))?;
-            let (mut values, errors) = (answer.secret_values.unwrap_or_default(), answer.errors.unwrap_or_default());
-            let one = |key: &String| {
-                let place = values.iter().position(|value| value.name.as_ref() == Some(key) || value.arn.as_ref() == Some(key));
-                if let Some(place) = place {
-                    let value = values.swap_remove(place);
-                    return Ok(stored(value.secret_string, value.secret_binary, value.version_id));
-                }
+            let (values, errors) = (answer.secret_values.unwrap_or_default(), answer.errors.unwrap_or_default());
+            let mut given = Vec::new();
+            for key in keys {
+                let value = values.iter().find(|value| value.name.as_ref() == Some(key) || value.arn.as_ref() == Some(key));
                 let error = errors.iter().find(|error| error.secret_id.as_ref() == Some(key));
-                let said = error.and_then(|error| error.message.as_deref()).unwrap_or("it is not in the answer");
-                Err(by_code(key, error.and_then(|error| error.error_code.as_deref()).unwrap_or("ResourceNotFoundException"), said))
-            };
-            Ok(keys.iter().map(one).collect())
+                given.push(match (value, error) {
+                    (Some(value), _) => Ok(stored(value.secret_string.clone(), value.secret_binary.clone(), value.version_id.clone())),
+                    (None, Some(error)) => {
+                        Err(by_code(key, error.error_code.as_deref().unwrap_or_default(), error.message.as_deref().unwrap_or_default()))
+                    }
+                    // Named by a part of its ARN, or on a further page: that it is not in the answer says nothing.
+                    (None, None) => self.read(&Place { key: key.clone(), version: None }).await,
+                });
+            }
+            Ok(given)
         }
         .boxed()
     }

@@ -135,6 +135,8 @@ pub struct TokenLogin {
 
 /// So deep folders are looked through by `find`.
 const DEEP: usize = 10;
+/// So many values.
+const FOUND: usize = 10_000;
 /// So many folders.
 const FOLDERS: usize = 200;
 
@@ -290,6 +292,9 @@ impl Open {
             let listed: Listed = serde_json::from_slice(&listed).map_err(|_| Self::unreadable(&folder))?;
             for name in listed.keys {
                 let whole = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+                if found.len() > FOUND {
+                    return Err(StoreError::Invalid(format!("find looks through more than {FOUND} values; narrow find.path")));
+                }
                 match whole.strip_suffix('/') {
                     Some(below) => folders.push((below.into(), depth + 1)),
                     None => found.push(whole),
