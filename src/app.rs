@@ -10,7 +10,6 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     area::Parts,
     certificates::{self, area::Rotations, verify::Networks},
-    clients::egress::Egress,
     clock::Clock,
     cluster::{
         conditions::{READY, STALLED, is_true},
@@ -79,8 +78,8 @@ pub struct Settings {
     pub restarts: Limits,
     /// Where handshakes may go beside the Pods of a resource's own namespace.
     pub verify_networks: Networks,
-    /// Where the addresses of stores that tenants write may lead.
-    pub store_egress: Egress,
+    /// What stores may reach.
+    pub stores: secrets::store::Allowed,
     /// The time.
     pub clock: Clock,
     /// Where to stop, in fault tests.
@@ -115,7 +114,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         if settings.areas.contains(&Area::Secrets) {
             let running = secrets::area::run(
                 &parts(secrets::controller::KIND),
-                settings.store_egress.clone(),
+                settings.stores.clone(),
                 scope.as_deref(),
                 inventory.clone(),
                 stop.clone(),

@@ -56,6 +56,7 @@ pub struct SecretRotationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("!has(self.kubernetes) || !has(self.kubernetes.namespace)").message("store.kubernetes reads Secrets of this namespace; another namespace needs a SecretStore (storeRef)"),
+        validation = Rule::new("!has(self.env) && !has(self.file)").message("store.env and store.file are of the operator's own; they need a SecretStore (storeRef)"),
         validation = Rule::new("!has(self.aws) || !has(self.aws.auth.ambient)").message("store.aws cannot use the operator's own identity (auth.ambient); that needs a SecretStore (storeRef)")
     )]
     pub store: Option<StoreSpec>,

@@ -1,6 +1,6 @@
 //! `seaworthy controller`: the operator itself.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     ids,
     rollout::budget::Limits,
+    secrets::store::Allowed,
     telemetry::logging::{self, Format},
 };
 
@@ -59,6 +60,12 @@ pub(super) struct Arguments {
     /// Networks (CIDR) that spec.store of a SecretRotation may lead to although they are loopback, link-local or metadata addresses. Default: none.
     #[arg(long, env = "SEAWORTHY_STORE_NETWORKS", value_delimiter = ',')]
     store_networks: Vec<ipnet::IpNet>,
+    /// Environment variables of its own that a SecretStore of the kind env may give out: names, or beginnings of names like APP_*. Default: none.
+    #[arg(long, env = "SEAWORTHY_STORE_ENV", value_delimiter = ',')]
+    store_env: Vec<String>,
+    /// Folders of its own that a SecretStore of the kind file may give out. Default: none.
+    #[arg(long, env = "SEAWORTHY_STORE_FOLDERS", value_delimiter = ',')]
+    store_folders: Vec<PathBuf>,
     /// The form of log lines.
     #[arg(long, env = "SEAWORTHY_LOG_FORMAT", value_enum, default_value_t)]
     log_format: Format,
@@ -92,7 +99,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             interval: arguments.restart_interval.signed(),
         },
         verify_networks: Networks::new(arguments.verify_networks),
-        store_egress: Egress::of_tenants(arguments.store_networks),
+        stores: Allowed {
+            egress: Egress::of_tenants(arguments.store_networks),
+            env: arguments.store_env,
+            folders: arguments.store_folders,
+        },
         clock: Clock::default(),
         #[cfg(feature = "testing")]
         failpoint: None,

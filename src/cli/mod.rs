@@ -10,6 +10,7 @@ mod crds;
 mod rotate;
 mod status;
 mod store;
+mod vault_policy;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Command {
     Rotate(rotate::Arguments),
     Consumers(consumers::Arguments),
     Store(store::Arguments),
+    VaultPolicy(vault_policy::Arguments),
     Completion(completion::Arguments),
 }
 
@@ -95,6 +97,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Rotate(arguments) => rotate::run(arguments).await,
         Command::Consumers(arguments) => consumers::run(arguments).await,
         Command::Store(arguments) => store::run(arguments).await,
+        Command::VaultPolicy(arguments) => vault_policy::run(arguments).await,
         Command::Completion(arguments) => {
             completion::run(&arguments);
             Ok(())

@@ -10,12 +10,11 @@ use zeroize::Zeroizing;
 use super::{Failure, Output, client, print, say};
 use crate::{
     api::{SecretStore, secret_rotation::Find, secret_store::SecretStoreSpec},
-    clients::egress::Egress,
     cluster::references::NamespaceSecrets,
     ids,
     secrets::{
         property,
-        store::{Content, OpenStore, Opening, Place, Store, StoreError},
+        store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError},
     },
 };
 
@@ -139,9 +138,9 @@ impl Which {
         let named = self.name.clone().map_or_else(|| "the store of the file".to_owned(), |name| format!("SecretStore {name}"));
         spec.store.validate(true).map_err(|error| failed(&named, &error))?;
         let secrets = NamespaceSecrets::new(client.clone(), &self.operator_namespace);
-        let egress = Egress::default().of_administrators();
+        let allowed = Allowed::default().of_administrators();
         let opening =
-            Opening { secrets: &secrets, namespace: &self.operator_namespace, cluster: Some(&client), writer: None, egress: &egress };
+            Opening { secrets: &secrets, namespace: &self.operator_namespace, cluster: Some(&client), writer: None, allowed: &allowed };
         let store = spec.store.open(opening).await.map_err(|error| failed(&named, &error))?;
         Ok((named, store))
     }

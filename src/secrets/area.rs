@@ -10,11 +10,17 @@ use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
-use super::{controller, count, fetch::Stores, index::entry, resolve::ClusterStores, store::Store as _, store_controller};
+use super::{
+    controller, count,
+    fetch::Stores,
+    index::entry,
+    resolve::ClusterStores,
+    store::{Allowed, Store as _},
+    store_controller,
+};
 use crate::{
     api::{SecretRotation, SecretStore},
     area::{Parts, Running},
-    clients::egress::Egress,
     cluster::{
         apply::Writer,
         backoff::Failures,
@@ -50,7 +56,7 @@ impl Caches {
 }
 
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Caches> {
+pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Caches> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let rotations = Kind::<SecretRotation>::new(api, leadership.clone());
@@ -72,7 +78,7 @@ pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: In
         namespaces: inventory.namespaces.clone(),
         operator_namespace: parts.operator_namespace.clone(),
     });
-    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), egress), cluster_stores));
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone()), cluster_stores));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
         store: shared.store.clone(),
@@ -102,7 +108,7 @@ pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: In
     let (shared_waker, listed) = (shared.as_ref().map(|shared| shared.waker.clone()), shared.as_ref().map(Kind::filled));
     let mut loops = Vec::new();
     if let Some(shared) = shared {
-        let store_context = Arc::new(store_context(parts, &index));
+        let store_context = Arc::new(store_context(parts, &index, allowed.clone()));
         let noticed = noticed::of_named_kind(index.clone(), waker.clone());
         loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
     }
@@ -139,13 +145,14 @@ pub fn run(parts: &Parts, egress: Egress, namespace: Option<&str>, inventory: In
     Running { store: caches, hear: Arc::new(hear), work: work.boxed() }
 }
 
-fn store_context(parts: &Parts, index: &Shared) -> store_controller::Context {
+fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_controller::Context {
     store_controller::Context {
         client: parts.client.clone(),
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         clock: parts.clock.clone(),
         index: index.clone(),
         operator_namespace: parts.operator_namespace.clone(),
+        allowed,
         failures: Failures::default(),
     }
 }
@@ -153,7 +160,7 @@ fn store_context(parts: &Parts, index: &Shared) -> store_controller::Context {
 fn rotation_context(
     parts: &Parts,
     index: &Shared,
-    (inventory, stores, egress): (Inventory, Stores, Egress),
+    (inventory, stores, allowed): (Inventory, Stores, Allowed),
     cluster_stores: Option<ClusterStores>,
 ) -> controller::Context {
     controller::Context {
@@ -167,7 +174,7 @@ fn rotation_context(
         index: index.clone(),
         cluster_stores,
         stores,
-        egress,
+        allowed,
         failures: Failures::default(),
         races: Failures::default(),
         roller: Roller {

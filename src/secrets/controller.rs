@@ -17,13 +17,12 @@ use super::{
     resolve::{self, ClusterStores, Resolved},
     rotate::{self, Pending},
     status::{self, Halt, Problem, View},
-    store::{SecretData, Store},
+    store::{Allowed, SecretData, Store},
     sync::{self, Source},
     target::{self, Held, Which, described},
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationStatus},
-    clients::egress::Egress,
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
@@ -76,8 +75,8 @@ pub struct Context {
     pub cluster_stores: Option<ClusterStores>,
     /// Stores in use.
     pub stores: Stores,
-    /// Where the addresses of tenants may lead.
-    pub egress: Egress,
+    /// What the operator's own settings allow stores to reach.
+    pub allowed: Allowed,
     /// How often each object has failed in a row.
     pub failures: Failures,
     /// How often each object had to be decided on again in a row.

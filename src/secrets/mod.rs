@@ -41,3 +41,4 @@ pub mod stores;
 pub mod sync;
 pub mod target;
 pub mod template;
+pub mod vault_policy;

@@ -1,5 +1,7 @@
 //! What a store is opened with.
 
+use std::path::PathBuf;
+
 use kube::Client;
 
 use crate::{
@@ -17,6 +19,25 @@ pub struct Opening<'a> {
     pub cluster: Option<&'a Client>,
     /// The same, to write; None: nothing is to be written.
     pub writer: Option<&'a Writer>,
+    /// What the operator's own settings allow.
+    pub allowed: &'a Allowed,
+}
+
+/// What the operator's own settings allow stores to reach. By default nothing beyond the network.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
     /// Where calls may go.
-    pub egress: &'a Egress,
+    pub egress: Egress,
+    /// Names of environment variables of the operator's own, or their beginnings with `*` behind.
+    pub env: Vec<String>,
+    /// Folders of the operator's own file system.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Allowed {
+    /// For what stands in cluster-scoped resources, which only administrators write.
+    #[must_use]
+    pub fn of_administrators(&self) -> Self {
+        Self { egress: self.egress.of_administrators(), ..self.clone() }
+    }
 }

@@ -49,6 +49,16 @@ pub struct Resolved {
     pub shared: bool,
 }
 
+/// Refuses what a store cannot do, before anything is generated for it.
+fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
+    let pushes = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
+    if pushes && !store.can_write() {
+        let message = format!("spec.rotation.push: the store {} cannot be written to", store.kind());
+        return Err(Problem::new(Reason::StoreInvalid, message));
+    }
+    Ok(())
+}
+
 /// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
 pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Result<Option<Resolved>, Problem> {
     let (spec, namespace, scope) = (&rotation.spec, rotation.namespace().unwrap_or_default(), scope(rotation));
@@ -56,11 +66,13 @@ pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Res
         (None, None) => Ok(None),
         (Some(store), None) => {
             store.validate(false)?;
+            able(store, rotation)?;
             Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace, shared: false }))
         }
         (None, Some(reference)) => {
             let store = named(stores, &reference.name, &namespace)?;
             store.validate(true)?;
+            able(&store, rotation)?;
             let namespace = stores.map(|stores| stores.operator_namespace.clone()).unwrap_or_default();
             Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace, shared: true }))
         }
@@ -113,13 +125,13 @@ pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
 /// Opens a store, once for all who use it.
 pub async fn open(context: &Context, resolved: &Resolved, door: &Door) -> Result<Arc<dyn OpenStore>, StoreError> {
     let secrets = NamespaceSecrets::new(context.client.clone(), &resolved.namespace);
-    let administrators = context.egress.of_administrators();
+    let administrators = context.allowed.of_administrators();
     let opening = Opening {
         secrets: &secrets,
         namespace: &resolved.namespace,
         cluster: Some(&context.client),
         writer: Some(&context.writer),
-        egress: if resolved.shared { &administrators } else { &context.egress },
+        allowed: if resolved.shared { &administrators } else { &context.allowed },
     };
     door.open(resolved.spec.open(opening)).await
 }

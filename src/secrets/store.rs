@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use super::opening::Opening;
+pub use super::opening::{Allowed, Opening};
 use super::reason::Reason;
 pub use crate::{
     api::secret_rotation::Find,
@@ -183,6 +183,11 @@ pub trait Store {
     /// The Secrets with its credentials: a change of one of them opens it anew.
     fn secrets(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Whether it can be written to.
+    fn can_write(&self) -> bool {
+        true
     }
 
     /// The keys that are Secrets of the resource's own namespace: a change of one of them is known at once.

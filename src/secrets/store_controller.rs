@@ -8,11 +8,10 @@ use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 use super::{
     reason::Reason,
     status::Problem,
-    store::{OpenStore, Opening, Store, StoreError},
+    store::{Allowed, OpenStore, Opening, Store, StoreError},
 };
 use crate::{
     api::{SecretStore, secret_store::SecretStoreStatus},
-    clients::egress::Egress,
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
@@ -39,6 +38,8 @@ pub struct Context {
     pub index: Shared,
     /// Where the Secrets of stores lie.
     pub operator_namespace: String,
+    /// What the operator's own settings allow stores to reach.
+    pub allowed: Allowed,
     /// For the backoff.
     pub failures: Failures,
 }
@@ -90,13 +91,13 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
 async fn check(context: &Context, store: &SecretStore) -> Result<(), StoreError> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
-    let egress = Egress::default().of_administrators();
+    let allowed = context.allowed.of_administrators();
     let opening = Opening {
         secrets: &secrets,
         namespace: &context.operator_namespace,
         cluster: Some(&context.client),
         writer: None,
-        egress: &egress,
+        allowed: &allowed,
     };
     let ask = async {
         let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;

@@ -39,6 +39,11 @@ lacks namespaced "secretstores/status"
 render stores --set 'stores.networks={127.0.0.1/32}' --set-json 'networkPolicy.egress=[{"ports":[{"port":8200,"protocol":"TCP"}]}]'
 contains stores "--store-networks=127.0.0.1/32"
 contains stores "port: 8200"
+render mounted --set 'stores.env={APP_*}' --set 'stores.folders={/mnt/values}' --set-json 'extraVolumes=[{"name":"values","secret":{"secretName":"values"}}]' \
+  --set-json 'extraVolumeMounts=[{"name":"values","mountPath":"/mnt/values","readOnly":true}]'
+contains mounted "--store-env=APP_"
+contains mounted "--store-folders=/mnt/values"
+contains mounted "mountPath: /mnt/values"
 render certificates --set 'areas={certificates}'
 lacks certificates "secretrotations/status"
 render bare --set crds.install=false --set rbac.create=false --set serviceAccount.create=false --set networkPolicy.enabled=false --set podDisruptionBudget.enabled=false

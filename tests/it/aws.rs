@@ -1,10 +1,9 @@
 //! AWS Secrets Manager, by an emulator.
 
 use seaworthy::{
-    clients::egress::Egress,
     cluster::references::{ReadSecrets, SecretData},
     secrets::{
-        store::{Content, OpenStore, Opening, Place, Store, StoreError, Write},
+        store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError, Write},
         stores::StoreSpec,
     },
     testing::issuer_contract::Secrets,
@@ -22,9 +21,9 @@ async fn open(spec: Value) -> Result<Box<dyn OpenStore>, StoreError> {
     let data: SecretData =
         [("id", "AKIAEXAMPLE"), ("secret", "s")].map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec().into())).into();
     let secrets = Secrets::default().with("aws", data);
-    let egress = Egress::default().of_administrators();
+    let allowed = Allowed::default().of_administrators();
     let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-    spec.open(Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress }).await
+    spec.open(Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed }).await
 }
 
 fn place(key: &str, version: Option<&str>) -> Place {

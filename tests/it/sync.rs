@@ -251,3 +251,44 @@ async fn a_store_for_many_is_for_those_that_it_allows() {
     Rotations(&allowed).says("app", "Ready", "False", "StoreNotFound").await;
     assert_eq!(Rotations(&allowed).data("app").await["x"], "p", "what is there stays");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_operator_has_itself_is_given_out_as_its_settings_allow() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let namespace = cluster.namespace("local").await;
+    let rotations = Rotations(&namespace);
+    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for (name, part) in
+        [("variables", json!({"env": {}})), ("files", json!({"file": {"path": examples}})), ("etc", json!({"file": {"path": "/etc"}}))]
+    {
+        let mut spec = part;
+        spec["allowedNamespaces"] = json!({});
+        let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": name}, "spec": spec});
+        stores.create(&PostParams::default(), &serde_json::from_value(store).unwrap()).await.unwrap();
+    }
+    let of = |name: &str, store: &str, key: &str| json!({"target": {"name": name}, "storeRef": {"name": store}, "data": [{"secretKey": "x", "remoteRef": {"key": key}}]});
+    rotations.create("name", of("name", "variables", "CARGO_PKG_NAME")).await;
+    rotations.create("file", of("file", "files", "secret-store.yaml")).await;
+    for name in ["name", "file"] {
+        rotations.ready(name, 1).await;
+    }
+    assert_eq!(rotations.data("name").await["x"], "seaworthy");
+    assert!(rotations.data("file").await["x"].contains("kind: SecretStore"));
+    for (name, store, key) in [("path", "variables", "PATH"), ("passwd", "etc", "passwd"), ("up", "files", "../Cargo.toml")] {
+        rotations.create(name, of(name, store, key)).await;
+        rotations.says(name, "Stalled", "True", "StoreDenied").await;
+    }
+    // Nothing is generated for a store that cannot take it; and nobody but an administrator names these stores.
+    let push = json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "K"}}]});
+    rotations.create("push", json!({"target": {"name": "push"}, "storeRef": {"name": "variables"}, "rotation": push})).await;
+    let message = rotations.says("push", "Stalled", "True", "StoreInvalid").await;
+    assert!(message.contains("cannot be written to"), "{message}");
+    assert!(namespace.secrets().get_opt("push-pending").await.unwrap().is_none());
+    for store in [json!({"env": {}}), json!({"file": {"path": "/etc"}})] {
+        let spec = json!({"target": {"name": "inline"}, "store": store, "data": [{"secretKey": "x", "remoteRef": {"key": "PATH"}}]});
+        let refused = rotations.try_create("inline", spec).await.unwrap_err().to_string();
+        assert!(refused.contains("they need a SecretStore"), "{refused}");
+    }
+}

@@ -6,10 +6,9 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, Resource, api::PostParams};
 use seaworthy::{
-    clients::egress::Egress,
     cluster::references::{ReadSecrets, SecretData},
     secrets::{
-        store::{Opening, Store},
+        store::{Allowed, Opening, Store},
         stores::StoreSpec,
     },
     testing::{issuer_contract::Secrets, store_contract},
@@ -27,12 +26,12 @@ fn secrets(token: &str) -> Secrets {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_a_store_must_keep() {
     let vault = Vault::start().await;
-    let egress = Egress::default().of_administrators();
+    let allowed = Allowed::default().of_administrators();
     let secrets = secrets(&vault.root);
     for (path, version) in [("secret", "v2"), ("old", "v1")] {
         let spec = json!({"vault": {"server": vault.address, "path": path, "version": version, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
         let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress };
+        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
         let store = spec.open(opening).await.unwrap();
         store_contract::run(store.as_ref(), "contract/").await;
         store.close().await;
@@ -42,7 +41,7 @@ async fn keeps_what_a_store_must_keep() {
     vault.call("DELETE", "secret/data/deleted", Value::Null).await;
     let spec = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
     let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, egress: &egress };
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
     let store = spec.open(opening).await.unwrap();
     store_contract::run(store.as_ref(), "deleted").await;
 }
@@ -153,6 +152,36 @@ async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
     rotations.edit("approle", json!({"id": secret})).await;
     rotations.change("app", json!({"store": {"vault": {"auth": {"appRole": {"roleId": id}}}}})).await;
     rotations.until("app", "it is Ready again", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+}
+
+/// The policy that is printed is enough, for a real Vault; and without it nothing is allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policy_that_is_printed_is_enough() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("policy").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let (id, secret) = vault.role("app", r#"path "nothing" { capabilities = ["deny"] }"#).await;
+    namespace.secret("approle", "Opaque", &[("id", &secret)]).await;
+    vault.put("app/db", json!({"password": "p1"})).await;
+    vault.put("team/one", json!({"a": "1"})).await;
+    let spec = json!({
+        "target": {"name": "app"},
+        "store": {"vault": {"server": vault.address, "auth": {"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": "id"}}}}},
+        "data": [{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}],
+        "dataFrom": [{"find": {"path": "team"}}],
+        "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "app/new", "property": "k"}}]},
+    });
+    rotations.create("app", spec).await;
+    rotations.says("app", "Stalled", "True", "StoreDenied").await;
+    let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap();
+    let (code, policy) = crate::cli::seaworthy(&kubeconfig, &["vault-policy", "-n", &namespace.name]);
+    assert!(code == 0 && policy.starts_with("# http://127.0.0.1:"), "{policy}");
+    vault.call("POST", "sys/policies/acl/app", json!({"policy": policy})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 1).await;
+    assert_eq!(vault.get("app/new").await.0["k"], rotations.data("app").await["k"]);
+    assert_eq!(rotations.data("app").await["team_one"], r#"{"a":"1"}"#);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

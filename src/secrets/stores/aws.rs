@@ -129,7 +129,7 @@ impl Store for Spec {
                 Some(endpoint) => {
                     let invalid = |why: String| StoreError::Invalid(format!("aws.endpoint {endpoint:?}: {why}"));
                     let url = endpoint.parse().map_err(|_| invalid("write https://HOST".into()))?;
-                    opening.egress.check_literal(&url).map_err(invalid)?;
+                    opening.allowed.egress.check_literal(&url).map_err(invalid)?;
                     aws_sdk_secretsmanager::config::Builder::from(&config).endpoint_url(endpoint).build()
                 }
                 None => aws_sdk_secretsmanager::config::Builder::from(&config).build(),
@@ -160,7 +160,7 @@ impl Spec {
                     .region(region)
                     .timeout_config(timeouts)
                     .credentials_provider(SharedCredentialsProvider::new(credentials))
-                    .http_client(http(opening.egress))
+                    .http_client(http(&opening.allowed.egress))
                     .time_source(SystemTimeSource::new())
                     .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
                     .build()

@@ -38,6 +38,10 @@ registry! {
     aws => Aws, "aws";
     /// HashiCorp Vault or OpenBao: the key/value engine.
     vault => Vault, "vault";
+    /// Environment variables of the operator; in a SecretStore only.
+    env => Env, "env";
+    /// Files of the operator: a mounted folder, also of a CSI driver; in a SecretStore only.
+    file => File, "file";
     /// Values that stand in the resource itself: for tests and examples.
     memory => Memory, "memory";
 }
@@ -48,6 +52,9 @@ impl Store for StoreSpec {
     }
     fn secrets(&self) -> Vec<String> {
         self.backend().secrets()
+    }
+    fn can_write(&self) -> bool {
+        self.backend().can_write()
     }
     fn is_own_namespace(&self) -> bool {
         self.backend().is_own_namespace()

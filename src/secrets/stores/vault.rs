@@ -181,7 +181,7 @@ impl Store for Spec {
                 (None, None) => None,
             };
             let connection = Connection { server: self.server.clone(), namespace: self.namespace.clone(), ca };
-            let vault = Vault::new(connection, self.login(&opening).await?, opening.egress)?;
+            let vault = Vault::new(connection, self.login(&opening).await?, &opening.allowed.egress)?;
             Ok(Box::new(Open { vault, mount: self.path.clone(), version: self.version }) as Box<dyn OpenStore>)
         }
         .boxed()

@@ -9,6 +9,7 @@ use seaworthy::{
     clients::egress::Egress,
     clock::Clock,
     rollout::budget::Limits,
+    secrets::store::Allowed,
     testing::failpoint::Failpoint,
 };
 use tokio::task::JoinHandle;
@@ -47,7 +48,11 @@ impl Operator {
             concurrency: 8,
             restarts: Limits::default(),
             verify_networks: networks,
-            store_egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are
+            stores: Allowed {
+                egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are
+                env: vec!["CARGO_PKG_*".into()],
+                folders: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into()],
+            },
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),
         };

@@ -1,0 +1,105 @@
+//! `seaworthy vault-policy`: the least-privilege Vault policy that resources need.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use kube::{Api, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use super::{Failure, client, print, say};
+use crate::{
+    api::{SecretRotation, SecretStore},
+    secrets::{
+        stores::{StoreSpec, vault},
+        vault_policy::Policy,
+    },
+};
+
+/// Print the Vault policy that SecretRotations need: no path and no capability more.
+///
+/// Of files (SecretStores that they name may be among them), or of a namespace of the cluster. Examples:
+///
+///   seaworthy vault-policy -f rotation.yaml -f store.yaml
+///   seaworthy vault-policy -n shop | vault policy write shop -
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Files with SecretRotations and SecretStores.
+    #[arg(short, long)]
+    file: Vec<PathBuf>,
+    /// The SecretRotations of this namespace. Default, without files: the kubeconfig's.
+    #[arg(short, long, conflicts_with = "file")]
+    namespace: Option<String>,
+}
+
+/// No file is longer.
+const MOST: u64 = 4 * 1024 * 1024;
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (rotations, stores) = if arguments.file.is_empty() { of_cluster(arguments.namespace).await? } else { of_files(&arguments.file)? };
+    // One policy for each Vault and namespace of it.
+    let mut policies = BTreeMap::<(String, Option<String>), Policy>::new();
+    let mut unknown = false;
+    for rotation in &rotations {
+        let store = match (&rotation.spec.store, &rotation.spec.store_ref) {
+            (Some(store), _) => Some(store),
+            (None, Some(reference)) => {
+                let found = stores.iter().find(|store| store.name_any() == reference.name).map(|store| &store.spec.store);
+                if found.is_none() {
+                    unknown = true;
+                    say(&format!("seaworthy: SecretRotation {}: SecretStore {} is not there", rotation.name_any(), reference.name));
+                }
+                found
+            }
+            (None, None) => None,
+        };
+        if let Some(StoreSpec::Vault(store)) = store {
+            let store: &vault::Spec = store;
+            policies.entry((store.server.clone(), store.namespace.clone())).or_default().add(store, &rotation.spec);
+        }
+    }
+    if policies.is_empty() {
+        say("seaworthy: none of them uses Vault");
+    }
+    for ((server, namespace), policy) in &policies {
+        let namespace = namespace.as_ref().map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
+        print(format!("# {server}{namespace}\n{}", policy.hcl()).trim_end());
+    }
+    if unknown { Err(Failure::Wrong) } else { Ok(()) }
+}
+
+type Found = (Vec<SecretRotation>, Vec<SecretStore>);
+
+async fn of_cluster(namespace: Option<String>) -> Result<Found, Failure> {
+    let (client, default) = client().await?;
+    let namespace = namespace.unwrap_or(default);
+    let rotations = Api::<SecretRotation>::namespaced(client.clone(), &namespace).list(&ListParams::default()).await?.items;
+    // Who may not list them still gets the policy of what names its store itself.
+    let named = rotations.iter().any(|rotation| rotation.spec.store_ref.is_some());
+    let stores = if named { Api::<SecretStore>::all(client).list(&ListParams::default()).await?.items } else { Vec::new() };
+    Ok((rotations, stores))
+}
+
+fn of_files(files: &[PathBuf]) -> Result<Found, Failure> {
+    let (mut rotations, mut stores) = (Vec::new(), Vec::new());
+    for file in files {
+        let bad = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
+        let length = std::fs::metadata(file).map_err(|error| bad(error.to_string()))?.len();
+        if length > MOST {
+            return Err(bad(format!("it is longer than {MOST} bytes")));
+        }
+        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).map_err(|error| bad(error.to_string()))?;
+        for object in objects {
+            match object["kind"].as_str() {
+                Some("SecretRotation") => rotations.push(read(object).map_err(bad)?),
+                Some("SecretStore") => stores.push(read(object).map_err(bad)?),
+                _ => {}
+            }
+        }
+    }
+    Ok((rotations, stores))
+}
+
+fn read<K: DeserializeOwned>(object: serde_json::Value) -> Result<K, String> {
+    let name = object["metadata"]["name"].as_str().unwrap_or("an object").to_owned();
+    serde_json::from_value(object).map_err(|error| format!("{name}: {error}"))
+}

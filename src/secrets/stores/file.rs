@@ -1,0 +1,203 @@
+//! Files of the operator: a mounted folder, also of a CSI driver, as far as its own settings allow. In a SecretStore only; nothing is written.
+
+use std::{
+    io::Read,
+    path::{Component, Path, PathBuf},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::secrets::store::{Content, Find, MAX_VALUE, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches};
+
+/// Which folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Spec {
+    /// A folder below one that `--store-folders` allows. A key is the path of a file in it.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = "^/[^/]"))]
+    pub path: String,
+}
+
+/// `find` looks into no more files, and no deeper.
+const FILES: usize = 10_000;
+const DEEP: usize = 5;
+
+#[derive(Clone)]
+struct Open {
+    folder: PathBuf,
+    /// Where links may lead.
+    allowed: Vec<PathBuf>,
+}
+
+impl Store for Spec {
+    fn validate(&self, shared: bool) -> Result<(), StoreError> {
+        if shared {
+            Ok(())
+        } else {
+            Err(StoreError::Denied("the store file can be used through a SecretStore only (spec.storeRef)".into()))
+        }
+    }
+
+    fn can_write(&self) -> bool {
+        false
+    }
+
+    fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
+        let open = Open { folder: self.path.clone().into(), allowed: opening.allowed.folders.clone() };
+        async move { Ok(Box::new(open) as Box<dyn OpenStore>) }.boxed()
+    }
+}
+
+impl Open {
+    /// Where `path` really is, if that is allowed. Links of mounted Secrets and of CSI drivers stay within their folder.
+    fn real(&self, path: &Path) -> Result<PathBuf, StoreError> {
+        let shown = path.display();
+        let real = path.canonicalize().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => StoreError::NotFound(format!("{shown} is not there")),
+            std::io::ErrorKind::PermissionDenied => StoreError::Denied(format!("{shown} cannot be read: {error}")),
+            _ => StoreError::Unavailable(format!("{shown} cannot be read: {error}")),
+        })?;
+        let within = |allowed: &PathBuf| allowed.canonicalize().is_ok_and(|allowed| real.starts_with(allowed));
+        if self.allowed.iter().any(within) {
+            return Ok(real);
+        }
+        Err(StoreError::Denied(format!("{shown} is not in a folder that the operator gives out (--store-folders)")))
+    }
+
+    fn file(&self, key: &str) -> Result<Content, StoreError> {
+        let relative = Path::new(key);
+        if relative.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(StoreError::Denied(format!("{key:?} is no path of a file in the folder")));
+        }
+        // Who may not have the folder is not told what is in it.
+        self.real(&self.folder)?;
+        let path = self.real(&self.folder.join(relative))?;
+        let unreadable = |error: std::io::Error| StoreError::Unavailable(format!("{key} cannot be read: {error}"));
+        let mut bytes = Zeroizing::new(Vec::new());
+        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        if !file.metadata().map_err(unreadable)?.is_file() {
+            return Err(StoreError::Invalid(format!("{key} is no file")));
+        }
+        let most = u64::try_from(MAX_VALUE).unwrap_or(u64::MAX);
+        file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() > MAX_VALUE {
+            return Err(StoreError::Invalid(format!("{key} is longer than {MAX_VALUE} bytes")));
+        }
+        Ok(Content::Bytes(bytes))
+    }
+
+    fn list(&self, find: &Find) -> Result<Vec<String>, StoreError> {
+        let (mut folders, mut found) = (vec![(String::new(), 0)], Vec::new());
+        self.real(&self.folder)?;
+        while let Some((below, depth)) = folders.pop() {
+            let entries = std::fs::read_dir(self.folder.join(&below));
+            let entries =
+                entries.map_err(|error| StoreError::Unavailable(format!("{} cannot be listed: {error}", self.folder.display())))?;
+            for entry in entries.flatten() {
+                // `..data` and the like are how Kubernetes and CSI drivers swap contents.
+                let Some(name) = entry.file_name().into_string().ok().filter(|name| !name.starts_with("..")) else { continue };
+                let key = if below.is_empty() { name } else { format!("{below}/{name}") };
+                match std::fs::metadata(self.folder.join(&key)) {
+                    Ok(of) if of.is_dir() && depth < DEEP => folders.push((key, depth + 1)),
+                    Ok(of) if of.is_file() && matches(find, &key)? => found.push(key),
+                    _ => {}
+                }
+                if found.len() > FILES || folders.len() > FILES {
+                    return Err(StoreError::Invalid(format!("find looks through more than {FILES} files; narrow the folder")));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A file system may take its time.
+    async fn apart<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+        let open = self.clone();
+        let stopped = |_| Err(StoreError::Unavailable("the folder could not be read".into()));
+        tokio::task::spawn_blocking(move || work(&open)).await.unwrap_or_else(stopped)
+    }
+}
+
+impl OpenStore for Open {
+    fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            if place.version.is_some() {
+                return Err(StoreError::Invalid(format!("remoteRef.version of {}: the store file has no versions", place.key)));
+            }
+            let key = place.key.clone();
+            let content = self.apart(move |open| open.file(&key)).await?;
+            Ok(Stored { content, version: None })
+        }
+        .boxed()
+    }
+
+    fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        async move {
+            if !find.tags.is_empty() {
+                return Err(StoreError::Invalid("find.tags: the store file has no tags".into()));
+            }
+            let find = find.clone();
+            self.apart(move |open| open.list(&find)).await
+        }
+        .boxed()
+    }
+
+    fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        async move { Err(StoreError::Invalid(format!("{}: the store file cannot be written to", write.key))) }.boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.apart(|open| open.real(&open.folder).map(|_| ())).boxed()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_files_below_the_folder_are_given_out() {
+        let root = std::env::temp_dir().join(format!("seaworthy-file-store-{}", std::process::id()));
+        let (mounted, other) = (root.join("mounted"), root.join("other"));
+        // As the kubelet mounts a Secret.
+        std::fs::create_dir_all(mounted.join("..2026/deep")).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(mounted.join("..2026/password"), "p").unwrap();
+        std::fs::write(other.join("hidden"), "h").unwrap();
+        symlink("..2026", mounted.join("..data")).unwrap();
+        symlink("..data/password", mounted.join("password")).unwrap();
+        symlink(other.join("hidden"), mounted.join("leak")).unwrap();
+        symlink(&root, mounted.join("up")).unwrap();
+        std::fs::write(mounted.join("large"), vec![b'x'; MAX_VALUE + 1]).unwrap();
+        let open = |folder: &Path, allowed: &[&Path]| Open {
+            folder: folder.into(),
+            allowed: allowed.iter().map(|path| path.to_path_buf()).collect(),
+        };
+        let good = open(&mounted, &[&mounted]);
+        assert_eq!(good.file("password").unwrap(), Content::Bytes(b"p".to_vec().into()));
+        for (key, wanted) in [
+            ("none", "is not there"),
+            ("leak", "not in a folder"),
+            ("up/other/hidden", "not in a folder"),
+            ("../other/hidden", "is no path"),
+            ("/etc/passwd", "is no path"),
+            ("large", "is longer"),
+            ("..data", "is no file"),
+        ] {
+            let said = good.file(key).unwrap_err().to_string();
+            assert!(said.contains(wanted), "{key}: {said}");
+        }
+        let find: Find = serde_json::from_value(serde_json::json!({"name": {"regexp": "^pass"}})).unwrap();
+        assert_eq!(good.list(&find).unwrap(), ["password"]);
+        for refused in [open(&other, &[&mounted]), open(&mounted, &[])] {
+            assert!(matches!(refused.file("hidden"), Err(StoreError::Denied(_))));
+            assert!(matches!(refused.list(&find), Err(StoreError::Denied(_))));
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
