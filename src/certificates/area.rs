@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{
-    FutureExt,
-    future::{join_all, select_all},
-};
+use futures::FutureExt;
 use kube::{Api, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
-    area::{Parts, Running},
+    area::{self, Parts, Running},
     cluster::{
         apply::Writer,
         backoff::Failures,
@@ -28,7 +25,7 @@ use crate::{
         noticed,
         run::{Guarded, Kind, Settings},
     },
-    inventory::{Inventory, News, template::Source},
+    inventory::Inventory,
     rollout::{act::Restarter, roll::Roller},
 };
 
@@ -69,24 +66,7 @@ pub fn run(
         operator_namespace: parts.operator_namespace.clone(),
         secrets: |issuer| issuer.spec.issuer.secrets(),
     });
-    let (writer, facts) = (context.writer.clone(), inventory.secrets.clone());
-    let news = move |namespace: &str, name: &str| {
-        facts.get(namespace, name).is_none_or(|fact| writer.just_written(namespace, name).as_deref() != Some(&fact.resource_version))
-    };
-    let secret_changed = noticed::of_secret(index.clone(), waker.clone(), named, news);
-    let hear = {
-        let (index, waker) = (index.clone(), waker.clone());
-        move |news: News<'_>| match news {
-            News::Secret(namespace, name) => secret_changed(namespace, name),
-            News::Users(namespace, Source::Secret(name)) => {
-                for (namespace, name) in index.read(|index| index.writers_of_secret(namespace, name)) {
-                    waker.wake_soon(Some(&namespace), &name);
-                }
-            }
-            News::Users(..) => {}
-            News::Namespace(name) => noticed::wake_all(&waker, index.read(|index| index.with_name_in(name))),
-        }
-    };
+    let hear = area::hear(index.clone(), waker.clone(), named, (context.writer.clone(), inventory.secrets.clone()));
 
     let settings = |first| Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone(), stop: stop.clone(), first };
     let (issuer_waker, listed) = (issuers.as_ref().map(|issuers| issuers.waker.clone()), issuers.as_ref().map(Kind::filled));
@@ -105,16 +85,8 @@ pub fn run(
     };
     let noticed = noticed::of_own_kind(index, waker, issuer_waker, entry);
     loops.push(rotations.run(settings(first.boxed()), context, noticed, controller::reconcile).boxed());
-    // On `stop` each loop ends when what is under way is done, and all of them are waited for.
-    let work = async move {
-        let ((), _, rest) = select_all(loops).await;
-        if stop.is_cancelled() {
-            join_all(rest).await;
-        } else {
-            tracing::error!("a run loop of the certificates area ended");
-        }
-    };
-    Running { store, hear: Arc::new(hear), work: work.boxed() }
+    let work = area::until_all_ended(loops, stop, "certificates");
+    Running { store, hear, work: work.boxed() }
 }
 
 fn issuer_context(parts: &Parts, index: &Shared) -> issuer_controller::Context {

@@ -1,6 +1,6 @@
 //! CertificateRotation: observe, decide, act, report.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -27,7 +27,7 @@ use crate::{
         backoff::{Failures, retry_after},
         conditions::{self, READY, RECONCILING, STALLED},
         contest::Contest,
-        error::message,
+        current,
         events::{Events, Note},
         halt::Word,
         index::Shared,
@@ -101,16 +101,9 @@ pub async fn reconcile(object: Arc<Guarded<CertificateRotation>>, context: Arc<C
         }
         Err(superseded) => {
             tracing::debug!(object = object.name_any(), namespace = object.namespace(), %superseded, "decided again");
-            let (uid, now) = (object.uid().unwrap_or_default(), context.clock.now());
-            let failures = context.races.failed(&uid, ("Superseded", None));
-            let soon = jiff::SignedDuration::from_millis(300);
-            again(if failures < 5 { soon } else { retry_after(failures - 4, None, now, &uid) }, Outcome::Retry)
+            Done::superseded(&context.races, &object.uid().unwrap_or_default(), context.clock.now())
         }
     }
-}
-
-fn again(after: jiff::SignedDuration, outcome: Outcome) -> Done {
-    Done { again: Some(Duration::try_from(after).unwrap_or(Duration::from_secs(5))), outcome }
 }
 
 /// Fails only when what it rests on was superseded.
@@ -154,7 +147,7 @@ fn done(
     let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), until, now, &uid);
     if let Err(error) = reported {
         tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
-        return again(retry(Reason::WriteFailed), Outcome::Retry);
+        return Done::again(retry(Reason::WriteFailed), Outcome::Retry);
     }
     match &view.problem {
         None => {
@@ -163,7 +156,7 @@ fn done(
             // A moment later, so that what is due at that time is due; and every half day in any case, spread by the uid.
             let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
             let next = next.map_or(round, |wait| (wait + jiff::SignedDuration::from_millis(100)).min(round));
-            again(next, Outcome::Success)
+            Done::again(next, Outcome::Success)
         }
         Some(problem) => {
             context.metrics.failed(KIND, problem.reason.as_str());
@@ -172,7 +165,7 @@ fn done(
             let end = status::next_look(view, now).map_or(retry, |time| time.duration_since(now) + jiff::SignedDuration::from_millis(100));
             let next = problem.after.map_or(retry, |after| after.max(jiff::SignedDuration::from_secs(1))).min(end.max(FIRST_RETRY));
             let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
-            again(next, outcome)
+            Done::again(next, outcome)
         }
     }
 }
@@ -241,22 +234,9 @@ fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -
     Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
 
-/// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
-///
-/// It is asked after the Secret was read: who changes the resource later than this, and acts on it, changes the Secret, whose version fences the write.
+/// Nothing is written for a resource that is another by now.
 pub(super) async fn is_current(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
-    let name = rotation.name_any();
-    let api: Api<CertificateRotation> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let unavailable = |error| Problem::new(Reason::WriteFailed, format!("the resource could not be read again: {}", message(&error)));
-    let version = |meta: &ObjectMeta| {
-        let asked = meta.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_ANNOTATION)).cloned();
-        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), asked)
-    };
-    let now = api.get_metadata_opt(&name).await.map_err(unavailable)?;
-    if now.is_some_and(|now| version(&now.metadata) == version(&rotation.metadata)) {
-        return Ok(());
-    }
-    Err(WriteError::Superseded(rotate::described(rotation)).into())
+    Ok(current::check::<CertificateRotation>(&context.client, &rotation.metadata, &[ROTATE_ANNOTATION]).await?)
 }
 
 /// Decides about what was read, and does it.
@@ -401,8 +381,8 @@ async fn report(
 ) -> Result<(), WriteError> {
     if let Some(problem) = &view.problem {
         let reason = problem.reason.as_str();
-        if status::is_news(&before.conditions, &after.conditions, STALLED)
-            || status::is_news(&before.conditions, &after.conditions, RECONCILING)
+        if conditions::is_news(&before.conditions, &after.conditions, STALLED)
+            || conditions::is_news(&before.conditions, &after.conditions, RECONCILING)
         {
             tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = problem.message, "not done");
             let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
@@ -412,14 +392,14 @@ async fn report(
         }
     }
     if let Some((reason, why)) = view.undelivered()
-        && status::is_news(&before.conditions, &after.conditions, STALLED)
+        && conditions::is_news(&before.conditions, &after.conditions, STALLED)
     {
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
         context.events.send(object, Note { warning: true, reason, action: "Restart", text: &why }).await;
     }
-    if status::is_news(&before.conditions, &after.conditions, READY) {
+    if conditions::is_news(&before.conditions, &after.conditions, READY) {
         tracing::debug!(object = object.name_any(), namespace = object.namespace(), "status changed");
     }
     if before == after {

@@ -1,28 +1,6 @@
 //! Every reason that this area gives: one closed set of words for conditions, events, metrics and audit lines.
 
-use std::fmt;
-
-use crate::cluster::halt::Word;
-
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Why something is so, is done, or cannot be done.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Reason {
-            /// All of them, in the order of their pages in the docs.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            /// The word.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)+ }
-            }
-        }
-    };
-}
+use crate::cluster::halt::{Word, reasons};
 
 reasons! {
     // What the checks of `decide` find; the first that applies wins.
@@ -93,12 +71,6 @@ reasons! {
     KeyGenerationFailed,
     /// The API server did not accept a write, or could not be reached.
     WriteFailed,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Reason {

@@ -1,7 +1,6 @@
 //! What a CertificateRotation's status says, given what was seen and what came of it. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     decide::{Action, Pair, Plan},
@@ -11,10 +10,7 @@ use super::{
     verify::Proof,
 };
 use crate::{
-    api::{
-        certificate_rotation::{CertificateRotationStatus, LastRotation, RotationStep, RotationStepName},
-        status::{Consumers, LastFailure},
-    },
+    api::certificate_rotation::{CertificateRotationStatus, LastRotation, RotationStep, RotationStepName},
     cluster::{
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
         halt::{self, Word},
@@ -112,7 +108,7 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
             (None, None, _) | (None, _, Some(Plan { action: Action::Rest, .. })) => before.verification.clone(),
             (None, Some(_), _) => None,
         },
-        consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
+        consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         ..CertificateRotationStatus::default()
     };
     match &view.pair {
@@ -134,30 +130,9 @@ pub fn status(before: &CertificateRotationStatus, view: &View, generation: Optio
         }
     }
     let failure = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone())).or_else(|| view.undelivered());
-    status.last_failure = failure.map(|(reason, message)| LastFailure {
-        // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
-        time: before
-            .last_failure
-            .as_ref()
-            .filter(|last| last.reason == reason.as_str() && last.message == conditions::cut(&message, 1024))
-            .map_or_else(|| seconds(now), |last| last.time.clone()),
-        reason: reason.to_string(),
-        message: conditions::cut(&message, 1024).into(),
-    });
+    status.last_failure =
+        failure.map(|(reason, message)| conditions::failure(before.last_failure.as_ref(), reason.as_str(), &message, now));
     status
-}
-
-fn consumers(consumption: &Consumption) -> Consumers {
-    const SHOWN: usize = 10;
-    let (total, stale) = (consumption.total, &consumption.stale);
-    let current = total - stale.len();
-    let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
-    Consumers {
-        summary: format!("{current}/{total}"),
-        total: count(total),
-        current: count(current),
-        stale: stale.iter().take(SHOWN).cloned().collect(),
-    }
 }
 
 fn last_rotation(before: &CertificateRotationStatus, view: &View, now: Timestamp) -> Option<LastRotation> {
@@ -300,12 +275,4 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     let proof = view.proof.as_ref().and_then(|proof| proof.next);
     [planned, rollout, proof, unnoted, end].into_iter().flatten().filter(|time| *time > now).min()
-}
-
-/// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
-pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
-    let reason =
-        |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
-    let after = reason(after);
-    after.is_some() && after != reason(before)
 }

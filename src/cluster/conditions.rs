@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::api::status::LastFailure;
+
 /// Consumers get what they should.
 pub const READY: &str = "Ready";
 /// Something is being done now.
@@ -63,6 +65,21 @@ pub fn bounded(time: Timestamp) -> Option<Timestamp> {
 /// The beginning of `text`, at most `most` bytes, cut between characters.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
+}
+
+/// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
+pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
+    let reason =
+        |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
+    let after = reason(after);
+    after.is_some() && after != reason(before)
+}
+
+/// A failure for status. The same one keeps its first time as long as nothing else is said: a status is written when something changed.
+pub fn failure(before: Option<&LastFailure>, reason: &str, message: &str, now: Timestamp) -> LastFailure {
+    let message = cut(message, MAX_MESSAGE);
+    let same = before.filter(|last| last.reason == reason && last.message == message);
+    LastFailure { time: same.map_or_else(|| seconds(now), |last| last.time.clone()), reason: reason.into(), message: message.into() }
 }
 
 /// The status of one condition.

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod backoff;
 pub mod conditions;
 pub mod contest;
+pub mod current;
 pub mod error;
 pub mod events;
 pub mod halt;

@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -45,6 +46,7 @@ use tokio_util::{
 };
 
 use super::{
+    backoff::{Failures, retry_after},
     lanes::{Lane, Lanes},
     lease::Leadership,
 };
@@ -142,6 +144,21 @@ pub struct Done {
     pub again: Option<Duration>,
     /// For the metrics.
     pub outcome: Outcome,
+}
+
+impl Done {
+    /// Looks again after `wait`.
+    pub fn again(wait: SignedDuration, outcome: Outcome) -> Self {
+        Self { again: Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5))), outcome }
+    }
+
+    /// What it rests on was superseded: read and decided again, at once, and after some times in a row more and more slowly.
+    pub fn superseded(races: &Failures, uid: &str, now: Timestamp) -> Self {
+        const AT_ONCE: u32 = 5;
+        let failures = races.failed(uid, ("Superseded", None));
+        let soon = SignedDuration::from_millis(300);
+        Self::again(if failures < AT_ONCE { soon } else { retry_after(failures + 1 - AT_ONCE, None, now, uid) }, Outcome::Retry)
+    }
 }
 
 /// After a panic, the object rests for this long.

@@ -2,7 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::inventory::{consumers::Consumer, pods::PodFact};
+use crate::{
+    api::status::Consumers,
+    inventory::{consumers::Consumer, pods::PodFact},
+};
 
 /// When the data of a Secret became what it is, by the API server's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,19 @@ pub struct Consumption {
 }
 
 impl Consumption {
+    /// For status: at most ten names.
+    pub fn status(&self) -> Consumers {
+        const SHOWN: usize = 10;
+        let current = self.total - self.stale.len();
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        Consumers {
+            summary: format!("{current}/{}", self.total),
+            total: count(self.total),
+            current: count(current),
+            stale: self.stale.iter().take(SHOWN).cloned().collect(),
+        }
+    }
+
     /// Of all Pods of `consumers`. `carried`: the annotation and the mark that only Pods with the present value have.
     pub fn of(consumers: &[Consumer], changed: &Changed, carried: Option<(&str, &str)>) -> Self {
         let pods = || consumers.iter().flat_map(|consumer| &consumer.pods);

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{
-    FutureExt,
-    future::{join_all, select_all},
-};
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{SecretRotation, SecretStore},
-    area::{Parts, Running},
+    area::{self, Parts, Running},
     cluster::{
         apply::Writer,
         backoff::Failures,
@@ -29,7 +26,7 @@ use crate::{
         noticed,
         run::{Guarded, Kind, Settings},
     },
-    inventory::{Inventory, News, template::Source},
+    inventory::Inventory,
     rollout::{act::Restarter, roll::Roller},
     telemetry::metrics::Secrets,
 };
@@ -85,24 +82,7 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
         operator_namespace: parts.operator_namespace.clone(),
         secrets: |store| store.spec.store.secrets(),
     });
-    let (writer, facts) = (context.writer.clone(), inventory.secrets.clone());
-    let news = move |namespace: &str, name: &str| {
-        facts.get(namespace, name).is_none_or(|fact| writer.just_written(namespace, name).as_deref() != Some(&fact.resource_version))
-    };
-    let secret_changed = noticed::of_secret(index.clone(), waker.clone(), named, news);
-    let hear = {
-        let (index, waker) = (index.clone(), waker.clone());
-        move |news: News<'_>| match news {
-            News::Secret(namespace, name) => secret_changed(namespace, name),
-            News::Users(namespace, Source::Secret(name)) => {
-                for (namespace, name) in index.read(|index| index.writers_of_secret(namespace, name)) {
-                    waker.wake_soon(Some(&namespace), &name);
-                }
-            }
-            News::Users(..) => {}
-            News::Namespace(name) => noticed::wake_all(&waker, index.read(|index| index.with_name_in(name))),
-        }
-    };
+    let hear = area::hear(index.clone(), waker.clone(), named, (context.writer.clone(), inventory.secrets.clone()));
 
     let settings = |first| Settings { concurrency: parts.concurrency, metrics: parts.metrics.clone(), stop: stop.clone(), first };
     let (shared_waker, listed) = (shared.as_ref().map(|shared| shared.waker.clone()), shared.as_ref().map(Kind::filled));
@@ -121,28 +101,22 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
     };
     let noticed = noticed::of_own_kind(index, waker, shared_waker, entry);
     loops.push(rotations.run(settings(first.boxed()), context, noticed, controller::reconcile).boxed());
-    // On `stop` each loop ends when what is under way is done, and all of them are waited for; then what stores have lent to us is given back.
     let work = async move {
-        let swept = stores.clone();
-        let sweep = async move {
+        let sweep = async {
+            let mut round = tokio::time::interval(SWEEP);
             loop {
-                tokio::time::sleep(SWEEP).await;
-                swept.sweep();
+                round.tick().await;
+                stores.sweep();
             }
         };
-        let ended = tokio::select! {
-            ended = select_all(loops) => ended,
-            never = sweep => never,
-        };
-        let ((), _, rest) = ended;
-        if stop.is_cancelled() {
-            join_all(rest).await;
-            stores.close().await;
-        } else {
-            tracing::error!("a run loop of the secrets area ended");
+        tokio::select! {
+            () = area::until_all_ended(loops, stop, "secrets") => {}
+            () = sweep => {}
         }
+        // What stores have lent to us is given back.
+        stores.close().await;
     };
-    Running { store: caches, hear: Arc::new(hear), work: work.boxed() }
+    Running { store: caches, hear, work: work.boxed() }
 }
 
 fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_controller::Context {

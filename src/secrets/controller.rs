@@ -1,9 +1,8 @@
 //! SecretRotation: observe, decide, act, report.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
@@ -29,7 +28,7 @@ use crate::{
         backoff::{Failures, retry_after},
         conditions::{self, READY, RECONCILING, STALLED},
         contest::Contest,
-        error::message,
+        current,
         events::{Events, Note},
         halt::Word,
         index::Shared,
@@ -99,16 +98,9 @@ pub async fn reconcile(object: Arc<Guarded<SecretRotation>>, context: Arc<Contex
         }
         Err(superseded) => {
             tracing::debug!(object = object.name_any(), namespace = object.namespace(), %superseded, "decided again");
-            let (uid, now) = (object.uid().unwrap_or_default(), context.clock.now());
-            let failures = context.races.failed(&uid, ("Superseded", None));
-            let soon = SignedDuration::from_millis(300);
-            again(if failures < 5 { soon } else { retry_after(failures - 4, None, now, &uid) }, Outcome::Retry)
+            Done::superseded(&context.races, &object.uid().unwrap_or_default(), context.clock.now())
         }
     }
-}
-
-fn again(after: SignedDuration, outcome: Outcome) -> Done {
-    Done { again: Some(Duration::try_from(after).unwrap_or(Duration::from_secs(5))), outcome }
 }
 
 /// Fails only when what it rests on was superseded.
@@ -142,14 +134,14 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, report
     let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), None, now, &uid);
     if let Err(error) = reported {
         tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
-        return again(retry(Reason::WriteFailed), Outcome::Retry);
+        return Done::again(retry(Reason::WriteFailed), Outcome::Retry);
     }
     let next = status::next_look(view, now).map(|time| time.duration_since(now) + SignedDuration::from_millis(100));
     match &view.problem {
         None => {
             context.failures.succeeded(&uid);
             let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
-            again(next.map_or(round, |wait| wait.min(round)), Outcome::Success)
+            Done::again(next.map_or(round, |wait| wait.min(round)), Outcome::Success)
         }
         Some(problem) => {
             context.metrics.failed(KIND, problem.reason.as_str());
@@ -157,7 +149,7 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, report
             // What goes on with the restarts does not wait for a store.
             let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(|time| time.duration_since(now));
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
-            again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })
+            Done::again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })
         }
     }
 }
@@ -198,19 +190,9 @@ fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Opt
     Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
 
-/// The resource itself comes from a cache, which in a process that slept is of yesterday. Nothing is written for one that is another by now.
+/// Nothing is written for a resource that is another by now.
 pub(super) async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    let api: Api<SecretRotation> = Api::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let unavailable = |error| Problem::new(Reason::WriteFailed, format!("the resource could not be read again: {}", message(&error)));
-    let version = |meta: &ObjectMeta| {
-        let asked = |key: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
-        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), asked(ROTATE_ANNOTATION), asked(REFRESH_ANNOTATION))
-    };
-    let now = api.get_metadata_opt(&rotation.name_any()).await.map_err(unavailable)?;
-    if now.is_some_and(|now| version(&now.metadata) == version(&rotation.metadata)) {
-        return Ok(());
-    }
-    Err(WriteError::Superseded(described(rotation)).into())
+    Ok(current::check::<SecretRotation>(&context.client, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
 }
 
 pub(super) fn annotation<'a>(rotation: &'a SecretRotation, key: &str) -> &'a str {
@@ -450,7 +432,7 @@ async fn report(
     (before, after): (&SecretRotationStatus, &SecretRotationStatus),
     view: &View,
 ) -> Result<(), WriteError> {
-    let news = |kind| status::is_news(&before.conditions, &after.conditions, kind);
+    let news = |kind| conditions::is_news(&before.conditions, &after.conditions, kind);
     let said = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone(), "Sync"));
     let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
     if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {

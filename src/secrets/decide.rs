@@ -144,7 +144,8 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         plan.waits_until = times.opens(now);
         plan.generate = plan.waits_until.is_none().then_some(Reason::RotationDue);
     }
-    plan.read = READS.iter().find_map(|check| check(observed, next_sync, now)).filter(|_| reads(spec));
+    let of_the_secret = || OF_THE_SECRET.iter().find_map(|check| check(observed));
+    plan.read = of_the_secret().or_else(|| of_the_store(observed, next_sync, now)).filter(|_| reads(spec));
     plan.reason = match (plan.generate, plan.read) {
         (Some(reason), _) | (None, Some(reason)) => reason,
         (None, None) if observed.pending => Reason::Resumed,
@@ -156,7 +157,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
 
 /// What is so although the store has no part in it.
 fn fallback(observed: &Observed<'_>) -> Reason {
-    READS[..3].iter().find_map(|check| check(observed, None, Timestamp::UNIX_EPOCH)).unwrap_or(Reason::Current)
+    OF_THE_SECRET.iter().find_map(|check| check(observed)).unwrap_or(Reason::Current)
 }
 
 /// Whether a store has anything to say.
@@ -164,24 +165,30 @@ pub fn reads(spec: &SecretRotationSpec) -> bool {
     !spec.data.is_empty() || !spec.data_from.is_empty() || spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
 }
 
-type Check = fn(&Observed<'_>, Option<Timestamp>, Timestamp) -> Option<Reason>;
+type Check = fn(&Observed<'_>) -> Option<Reason>;
 
-/// Why the store is read. The first three are about the Secret as well, whoever fills it.
-const READS: &[Check] = &[
-    |observed, _, _| (*observed.target == Target::Missing).then_some(Reason::Missing),
-    |observed, _, _| {
+/// What is about the Secret, whoever fills it.
+const OF_THE_SECRET: &[Check] = &[
+    |observed| (*observed.target == Target::Missing).then_some(Reason::Missing),
+    |observed| {
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
         (!once(observed) && (retried || observed.memory.request.as_deref() != Some(observed.request))).then_some(Reason::SpecChanged)
     },
-    |observed, _, _| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
-    |observed, _, _| {
-        let asked = observed.memory.handled_refresh.as_deref().is_some_and(|handled| handled != observed.refresh);
-        (asked && !observed.refresh.is_empty() && !once(observed)).then_some(Reason::RefreshRequested)
-    },
-    |_, due, now| (due? <= now).then_some(Reason::RefreshDue),
-    |observed, _, _| (observed.live && !once(observed)).then_some(Reason::RefreshDue),
+    |observed| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
 ];
+
+/// What is about the store: somebody asks, its time has come, or reading it costs nothing.
+fn of_the_store(observed: &Observed<'_>, due: Option<Timestamp>, now: Timestamp) -> Option<Reason> {
+    if once(observed) {
+        return None;
+    }
+    let asked = observed.memory.handled_refresh.as_deref().is_some_and(|handled| handled != observed.refresh);
+    if asked && !observed.refresh.is_empty() {
+        return Some(Reason::RefreshRequested);
+    }
+    (observed.live || due.is_some_and(|due| due <= now)).then_some(Reason::RefreshDue)
+}
 
 fn once(observed: &Observed<'_>) -> bool {
     observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != Target::Missing

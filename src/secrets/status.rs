@@ -1,14 +1,10 @@
 //! What a SecretRotation's status says, given what was seen and what came of it. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{decide::Plan, memory::Memory, reason::Reason, store::StoreError};
 use crate::{
-    api::{
-        secret_rotation::{LastChange, SecretRotationStatus},
-        status::{Consumers, LastFailure},
-    },
+    api::secret_rotation::{LastChange, SecretRotationStatus},
     cluster::{
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
         halt::{self, Word},
@@ -94,35 +90,14 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
         next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.next_rotation.map(seconds)),
         previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
-        consumers: view.consumption.as_ref().map(consumers).or_else(|| before.consumers.clone()),
+        consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
         last_failure: None,
     };
     let failure = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone())).or_else(|| view.undelivered());
-    status.last_failure = failure.map(|(reason, message)| LastFailure {
-        // The same failure keeps its first time as long as nothing else is said: a status is written when something changed.
-        time: before
-            .last_failure
-            .as_ref()
-            .filter(|last| last.reason == reason.as_str() && last.message == conditions::cut(&message, 1024))
-            .map_or_else(|| seconds(now), |last| last.time.clone()),
-        reason: reason.to_string(),
-        message: conditions::cut(&message, 1024).into(),
-    });
+    status.last_failure =
+        failure.map(|(reason, message)| conditions::failure(before.last_failure.as_ref(), reason.as_str(), &message, now));
     status
-}
-
-fn consumers(consumption: &Consumption) -> Consumers {
-    const SHOWN: usize = 10;
-    let (total, stale) = (consumption.total, &consumption.stale);
-    let current = total - stale.len();
-    let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
-    Consumers {
-        summary: format!("{current}/{total}"),
-        total: count(total),
-        current: count(current),
-        stale: stale.iter().take(SHOWN).cloned().collect(),
-    }
 }
 
 fn last_change(before: &SecretRotationStatus, memory: &Memory, now: Timestamp) -> Option<LastChange> {
@@ -203,12 +178,4 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     // What is due and was not done waits for something else; it is looked at again even so.
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
     times.into_iter().flatten().chain([rollout, unnoted]).flatten().map(soon).min()
-}
-
-/// Whether the condition `kind` has come or its reason has changed: then it is worth an event.
-pub fn is_news(before: &[Condition], after: &[Condition], kind: &str) -> bool {
-    let reason =
-        |conditions: &[Condition]| conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.clone());
-    let after = reason(after);
-    after.is_some() && after != reason(before)
 }
