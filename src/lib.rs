@@ -11,6 +11,7 @@
 //! | [`rollout`] | who consumes a value, whether they have the one that is there now, and who is restarted so that they do |
 //! | [`cluster`] | talking to the API server: writes, references, events, the lease, the run loop |
 //! | [`clients`] | clients of outside systems that several areas use, and where they may go |
+//! | [`keys`] | private keys in the forms that the world wants them: PEM, OpenSSH, JWK |
 //! | [`schedule`], [`clock`], [`ids`] | times that repeat, the time of day, short identifiers |
 //! | [`server`], [`telemetry`] | probes and metrics; logs, metrics, the audit log |
 //! | [`cli`] | one file per subcommand |
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod cluster;
 pub mod ids;
 pub mod inventory;
+pub mod keys;
 pub mod rollout;
 pub mod schedule;
 pub mod secrets;

@@ -6,8 +6,10 @@ TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-bench-XXXXXX")
 trap 'for bench in "$dir"/*/; do "$TESTS/cluster/control-plane.sh" down "$bench"; done; rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
-cargo bench --no-run --bench certificates --bench inventory --bench rollout
-for bench in ${*:-certificates inventory rollout}; do # each on a control plane that nothing else has filled
+cargo bench --no-run --bench certificates --bench inventory --bench rollout --bench secrets
+"$TESTS/tools/build.sh" vault
+export SEAWORTHY_TEST_VAULT=$(tool_dir vault)/vault
+for bench in ${*:-certificates inventory rollout secrets}; do # each on a control plane that nothing else has filled
   KUBECONFIG=$("$TESTS/cluster/control-plane.sh" up "$dir/$bench" | tail -1)
   export KUBECONFIG
   kubectl apply --server-side -f "$TESTS/../crds" > /dev/null

@@ -25,6 +25,14 @@ impl Operator {
         let value = status.lines().find_map(|row| row.strip_prefix(line)).unwrap();
         value.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
+
+    /// Used so far by all its threads, in seconds.
+    #[allow(dead_code, reason = "not every measurement tells it")]
+    pub fn processor_time(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
 }
 
 impl Drop for Operator {

@@ -8,6 +8,7 @@ pub mod certificate_issuer;
 pub mod certificate_rotation;
 pub mod duration;
 pub mod generator;
+pub mod push;
 pub mod restart;
 pub mod schedule;
 pub mod secret_rotation;

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub use super::push::{Push, PushRef, Pushed, UpdatePolicy};
 use super::{
     Duration,
     generator::Generator,
@@ -41,8 +42,12 @@ use crate::secrets::stores::StoreSpec;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.store) && has(self.storeRef))").message("set at most one of store and storeRef"),
-    validation = Rule::new("has(self.store) || has(self.storeRef) || !((has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || (has(self.rotation) && has(self.rotation.push) && size(self.rotation.push) > 0))").message("data, dataFrom and push need a store: set store or storeRef"),
-    validation = Rule::new("(has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation)").message("say what to do: data, dataFrom or rotation"),
+    validation = Rule::new("has(self.store) || has(self.storeRef) || !((has(self.push) && size(self.push) > 0) || (has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || (has(self.rotation) && has(self.rotation.push) && size(self.rotation.push) > 0))").message("data, dataFrom and push need a store: set store or storeRef"),
+    validation = Rule::new("(has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation) || (has(self.push) && size(self.push) > 0)").message("say what to do: data, dataFrom, rotation or push"),
+    validation = Rule::new("self.target.creationPolicy == 'Merge' || (has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation)").message("push alone takes from a Secret that somebody else made: say target.creationPolicy: Merge"),
+    validation = Rule::new("!has(self.push) || !has(self.rotation) || !has(self.rotation.push) || self.push.all(p, !self.rotation.push.exists(r, r.secretKey == p.secretKey))").message("a secretKey under rotation.push is pushed already; it cannot stand under push, too"),
+    validation = Rule::new("!has(self.template) || !has(self.template.type) || self.target.type == 'Opaque' || self.target.type == self.template.type").message("set target.type or template.type, not both"),
+    validation = Rule::new("!has(self.template) || !has(self.template.type) || self.target.creationPolicy != 'Merge'").message("with target.creationPolicy: Merge the Secret has the type that it has: leave template.type out"),
     validation = Rule::new("!self.target.immutable || (self.refreshPolicy == 'CreatedOnce' && !has(self.rotation))").message("target.immutable needs refreshPolicy: CreatedOnce and no rotation: the Secret could not be changed"),
     validation = Rule::new("!has(self.rotation) || self.refreshPolicy != 'CreatedOnce'").message("refreshPolicy: CreatedOnce and rotation exclude each other"),
     validation = Rule::new("!has(self.rotation) || !has(self.template) || self.template.mergePolicy == 'Merge'").message("with rotation the template needs mergePolicy: Merge: generated values live in the Secret, beside what the template says"),
@@ -56,7 +61,10 @@ pub struct SecretRotationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
         validation = Rule::new("!has(self.kubernetes) || !has(self.kubernetes.namespace)").message("store.kubernetes reads Secrets of this namespace; another namespace needs a SecretStore (storeRef)"),
+        validation = Rule::new("!has(self.kubernetes) || !has(self.kubernetes.server)").message("store.kubernetes reads Secrets of this cluster; another one needs a SecretStore (storeRef)"),
         validation = Rule::new("!has(self.env) && !has(self.file)").message("store.env and store.file are of the operator's own; they need a SecretStore (storeRef)"),
+        validation = Rule::new("!has(self.vault) || !has(self.vault.auth.appRole) || !has(self.vault.auth.appRole.rotateSecretId)").message("store.vault.auth.appRole.rotateSecretId replaces the secret id of a SecretStore only (storeRef)"),
+        validation = Rule::new("!has(self.oci) || has(self.oci.auth.apiKey)").message("store.oci cannot use the operator's own identity (auth.instancePrincipal, auth.workloadIdentity); that needs a SecretStore (storeRef)"),
         validation = Rule::new("!has(self.aws) || !has(self.aws.auth.ambient)").message("store.aws cannot use the operator's own identity (auth.ambient); that needs a SecretStore (storeRef)")
     )]
     pub store: Option<StoreSpec>,
@@ -84,6 +92,11 @@ pub struct SecretRotationSpec {
     /// Values that are generated and replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+    /// Keys of the Secret that are written to the store when they change. With `target.creationPolicy: Merge` and nothing else, that is a Secret that
+    /// somebody else made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub push: Vec<Push>,
     /// Who is restarted when a value has changed. Default: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
@@ -100,7 +113,8 @@ fn one_hour() -> Duration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!(self.type in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])").message("Secrets of this type are filled by Kubernetes itself; choose another target.type")
+    validation = Rule::new("!(self.type in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])").message("Secrets of this type are filled by Kubernetes itself; choose another target.type"),
+    validation = Rule::new("self.creationPolicy != 'Merge' || (self.deletionPolicy != 'Delete' && !self.immutable && self.type == 'Opaque')").message("with creationPolicy: Merge the Secret is somebody else's: leave deletionPolicy: Delete, immutable and type out")
 )]
 pub struct Target {
     /// Its name. At most 244 characters, because a value that is being replaced is kept in a second Secret with the suffix `-previous` or `-pending`.
@@ -133,6 +147,8 @@ pub enum TargetPolicy {
     Owner,
     /// It stays, and a new object of the same name takes it back.
     Orphan,
+    /// It is somebody else's, and waited for: keys are added to it, none that somebody else sets is changed, and it stays when this object goes.
+    Merge,
 }
 
 /// What becomes of the target when the values are gone from the store.
@@ -145,6 +161,13 @@ pub enum DeletionPolicy {
     Delete,
     /// The keys whose values are gone are removed.
     Merge,
+}
+
+impl SecretRotationSpec {
+    /// The type of the Secret.
+    pub fn secret_type(&self) -> &str {
+        self.template.as_ref().and_then(|template| template.secret_type.as_deref()).unwrap_or(&self.target.secret_type)
+    }
 }
 
 /// When the store is read.
@@ -265,6 +288,11 @@ pub struct Template {
     #[schemars(extend("maxProperties" = 50))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253}$'))").message("a key of a Secret holds letters, digits, '-', '_' and '.'"))]
     pub data: BTreeMap<String, TemplateText>,
+    /// The type of the Secret; the same as `target.type`.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])").message("Secrets of this type are filled by Kubernetes itself; choose another"))]
+    pub secret_type: Option<String>,
     /// Labels and annotations of the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<super::certificate_rotation::SecretTemplate>,
@@ -375,49 +403,6 @@ fn one_week() -> Duration {
     Duration::hours(168)
 }
 
-/// A key of the target that is written to the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Push {
-    /// The key of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
-    pub secret_key: String,
-    /// Where it goes. A `property` is replaced in the value that is there; `version` has no meaning.
-    pub remote_ref: PushRef,
-    /// What becomes of a value that is there. Default Replace.
-    #[serde(default)]
-    pub update_policy: UpdatePolicy,
-}
-
-/// Where a value goes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-pub struct PushRef {
-    /// The name or path that the store knows it by.
-    #[schemars(length(min = 1, max = 1024))]
-    pub key: String,
-    /// A member of a JSON object, or for the store `kubernetes` a key of the Secret; the others stay as they are. Default: the whole value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub property: Option<String>,
-}
-
-impl PushRef {
-    /// To read it.
-    pub fn remote(&self) -> RemoteRef {
-        RemoteRef { key: self.key.clone(), property: self.property.clone(), version: None }
-    }
-}
-
-/// What becomes of a value that the store has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum UpdatePolicy {
-    /// It is replaced, unless somebody else changed it since it was read.
-    #[default]
-    Replace,
-    /// It stays.
-    IfNotExists,
-}
-
 /// What is so, as the operator saw it last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -453,6 +438,9 @@ pub struct SecretRotationStatus {
     /// The last change of the Secret's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rotation: Option<LastChange>,
+    /// What `push` has brought to the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pushed: Vec<Pushed>,
     /// The last attempt that failed; goes with the next success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,

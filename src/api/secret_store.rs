@@ -53,4 +53,7 @@ pub struct SecretStoreStatus {
     /// When it was last asked to let us in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check_time: Option<Time>,
+    /// When its own credential was made, where the operator replaces that (`rotateSecretId`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_credential_rotation_time: Option<Time>,
 }

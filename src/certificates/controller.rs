@@ -294,7 +294,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
             if undone {
                 context.contest.put_right(&uid, now);
             }
-            told(context, rotation, &memory, &material, plan.reason).await;
+            told(context, rotation, &memory, &material, plan.reason);
             let mut chain = material.chain.iter().cloned();
             let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
             let plan = judge(&pair, &memory);
@@ -359,7 +359,7 @@ fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Sto
 }
 
 /// A rotation is done: the event and the count.
-async fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory, material: &Material, reason: Reason) {
+fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory, material: &Material, reason: Reason) {
     context.metrics.rotated(KIND, reason.as_str());
     let until = material.chain.first().map(|leaf| leaf.not_after.to_string()).unwrap_or_default();
     let text = format!(
@@ -369,7 +369,7 @@ async fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory
         memory.issuer.as_deref().unwrap_or_default()
     );
     tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, until, "rotated");
-    context.events.send(rotation, Note { warning: false, reason: reason.as_str(), action: "Issue", text: &text }).await;
+    context.events.send(rotation, &Note { warning: false, reason: reason.as_str(), action: "Issue", text: &text });
 }
 
 /// Writes the status if it changed, and tells what is new about it.
@@ -388,7 +388,7 @@ async fn report(
             let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
             let why = view.plan.map_or(problem.reason, |plan| plan.reason);
             context.audit.record("issue", &resource, why.as_str(), reason, None);
-            context.events.send(object, Note { warning: true, reason, action: "Issue", text: &problem.message }).await;
+            context.events.send(object, &Note { warning: true, reason, action: "Issue", text: &problem.message });
         }
     }
     if let Some((reason, why)) = view.undelivered()
@@ -397,7 +397,7 @@ async fn report(
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
-        context.events.send(object, Note { warning: true, reason, action: "Restart", text: &why }).await;
+        context.events.send(object, &Note { warning: true, reason, action: "Restart", text: &why });
     }
     if conditions::is_news(&before.conditions, &after.conditions, READY) {
         tracing::debug!(object = object.name_any(), namespace = object.namespace(), "status changed");

@@ -258,10 +258,10 @@ mod tests {
     use crate::{
         api::schedule::Window as WindowSpec,
         certificates::{
-            keys::Key,
             request::{self, Request},
             sign::{sign, tests::ca},
         },
+        keys::Key,
         testing::issuer_contract,
     };
 

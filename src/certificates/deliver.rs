@@ -92,7 +92,7 @@ pub async fn deliver(
             opens: opens(times, &view.memory, now),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
-        told(context, rotation, &rollout.begun).await;
+        told(context, rotation, &rollout.begun);
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -115,13 +115,13 @@ pub async fn deliver(
 }
 
 /// Each restart is an event and an audit line.
-async fn told(context: &Context, rotation: &CertificateRotation, begun: &[String]) {
+fn told(context: &Context, rotation: &CertificateRotation, begun: &[String]) {
     let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.secret_name);
     for workload in begun {
         tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
         context.audit.record("restart", &rotate::described(rotation), reason, "success", None);
         let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
-        context.events.send(rotation, Note { warning: false, reason, action: "Restart", text: &text }).await;
+        context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
     }
 }
 

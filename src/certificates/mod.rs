@@ -18,7 +18,6 @@ pub mod index;
 pub mod issuer;
 pub mod issuer_controller;
 pub mod issuers;
-pub mod keys;
 pub mod memory;
 pub mod outputs;
 pub mod permissions;

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
-use super::{
-    decide::Pair,
-    issuer::SecretData,
+use super::{decide::Pair, issuer::SecretData, request::Issued, x509::Certificate};
+use crate::{
+    api::certificate_rotation::CertificateRotationSpec,
     keys::{Key, KeyError},
-    request::Issued,
-    x509::Certificate,
 };
-use crate::api::certificate_rotation::CertificateRotationSpec;
 
 /// The leaf and what leads to the root.
 pub const CERTIFICATE: &str = "tls.crt";

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{
+use super::x509::{Certificate, Name, path};
+use crate::{
+    api::{
+        Duration,
+        certificate_rotation::{Algorithm, CertificateRotationSpec, NameConstraints, Subject, Usage},
+    },
     keys::{self, Key},
-    x509::{Certificate, Name, path},
-};
-use crate::api::{
-    Duration,
-    certificate_rotation::{Algorithm, CertificateRotationSpec, NameConstraints, Subject, Usage},
 };
 
 /// A request to an issuer: everything that goes into the certificate, and the key that it is for.

@@ -21,7 +21,6 @@ use super::{
     decide::Pair,
     index::PREVIOUS,
     issuer::{IssuerError, OpenIssuer, SecretData},
-    keys::{Key, KeyError},
     memory::Memory,
     outputs::{Material, to_api},
     reason::Reason,
@@ -41,6 +40,7 @@ use crate::{
         references,
     },
     ids,
+    keys::{Key, KeyError},
     rollout::{
         act,
         change::{Change, Changed},

@@ -14,11 +14,13 @@ use x509_parser::asn1_rs::{Any, FromDer};
 
 use super::{
     constraints,
-    keys::Key,
     request::Request,
     x509::{Certificate, Name},
 };
-use crate::api::certificate_rotation::{CertificateRotationSpec, Subject, Usage};
+use crate::{
+    api::certificate_rotation::{CertificateRotationSpec, Subject, Usage},
+    keys::Key,
+};
 
 /// A certificate begins a little in the past, so that a consumer whose clock is behind accepts it.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(1);

@@ -6,7 +6,6 @@ use std::{
 };
 
 use aws_lc_rs::{digest, signature};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
@@ -17,7 +16,8 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use super::{constraints::Constraints, keys::MAX_PEM_BYTES};
+use super::constraints::Constraints;
+use crate::keys::{MAX_PEM_BYTES, pem::pem};
 
 /// More certificates than any real chain has; what is beyond is refused.
 pub const MAX_CHAIN: usize = 32;
@@ -271,22 +271,6 @@ pub fn path<'a>(
 /// Hexadecimal in upper case, with colons.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
-}
-
-/// PEM (RFC 7468) with lines of 64 characters.
-pub(super) fn pem(label: &str, der: &[u8]) -> String {
-    let mut text = String::with_capacity(der.len() * 3 / 2 + 100); // one allocation: a growing one would leave copies of a key behind
-    text.push_str("-----BEGIN ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    for line in der.chunks(48) {
-        STANDARD.encode_string(line, &mut text);
-        text.push('\n');
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
 }
 
 #[cfg(test)]

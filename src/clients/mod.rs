@@ -1,4 +1,5 @@
 //! Clients of outside systems that several areas use, and where they may go.
 
 pub mod egress;
+pub mod oci;
 pub mod vault;

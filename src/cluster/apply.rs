@@ -40,6 +40,14 @@ pub enum WriteError {
         /// What the server said.
         message: String,
     },
+    /// Somebody else sets a field that is not to be taken from them.
+    #[error("{object}: {message}")]
+    Owned {
+        /// Kind, namespace and name.
+        object: String,
+        /// Which fields, and who.
+        message: String,
+    },
     /// No answer, or one that does not say whether it was done.
     #[error("{object} could not be written: {message}")]
     Unavailable {
@@ -63,6 +71,8 @@ pub struct Writer {
     client: Client,
     leadership: Leadership,
     manager: &'static str,
+    /// Fields that somebody else sets are taken over.
+    force: bool,
     /// By uid, the version of an object whose status was replaced: what a cache holds until it hears of that.
     replaced: Versions,
     /// By namespace and name, the version that we made of an object: what a watch will tell of, and is no news.
@@ -71,21 +81,32 @@ pub struct Writer {
 
 /// Versions of objects, for as long as a cache may be behind.
 #[derive(Clone, Default)]
-struct Versions(Arc<Mutex<HashMap<String, (String, Instant)>>>);
+struct Versions(Arc<Mutex<Remembered>>);
+
+#[derive(Default)]
+struct Remembered {
+    versions: HashMap<String, (String, Instant)>,
+    /// When so many are there, those whose time is over are looked for: not with each one that comes.
+    room: usize,
+}
 
 impl Versions {
     /// No cache is behind for longer while its watch lives.
     const LAST: Duration = Duration::from_mins(1);
 
     fn insert(&self, key: String, version: String) {
-        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        versions.retain(|_, (_, when)| when.elapsed() < Self::LAST);
-        versions.insert(key, (version, Instant::now()));
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if remembered.versions.len() >= remembered.room {
+            remembered.versions.retain(|_, (_, when)| now.duration_since(*when) < Self::LAST);
+            remembered.room = (remembered.versions.len() * 2).max(100);
+        }
+        remembered.versions.insert(key, (version, now));
     }
 
     fn get(&self, key: &str) -> Option<String> {
-        let versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        versions.get(key).filter(|(_, when)| when.elapsed() < Self::LAST).map(|(version, _)| version.clone())
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.versions.get(key).filter(|(_, when)| when.elapsed() < Self::LAST).map(|(version, _)| version.clone())
     }
 }
 
@@ -141,7 +162,19 @@ impl From<&ObjectMeta> for Fence {
 impl Writer {
     /// With the field manager `manager`.
     pub fn new(client: Client, leadership: Leadership, manager: &'static str) -> Self {
-        Self { client, leadership, manager, replaced: Versions::default(), written: Versions::default() }
+        Self { client, leadership, manager, force: true, replaced: Versions::default(), written: Versions::default() }
+    }
+
+    /// The same, but fields that somebody else sets are refused ([`WriteError::Owned`]).
+    #[must_use]
+    pub fn without_force(&self) -> Self {
+        Self { force: false, ..self.clone() }
+    }
+
+    /// The same in the cluster of `client`.
+    #[must_use]
+    pub fn of(&self, client: Client) -> Self {
+        Self { client, replaced: Versions::default(), written: Versions::default(), ..self.clone() }
     }
 
     fn api<K>(&self, meta: &ObjectMeta) -> Api<K>
@@ -181,7 +214,7 @@ impl Writer {
         let api = self.api::<K>(object.0.meta());
         let meta = object.0.meta_mut();
         (meta.uid, meta.resource_version, meta.managed_fields) = (fence.uid, fence.resource_version, None);
-        let params = PatchParams { dry_run, ..PatchParams::apply(self.manager).force() };
+        let params = PatchParams { dry_run, force: self.force, ..PatchParams::apply(self.manager) };
         let written = api.patch_metadata(&name, &params, &Patch::Apply(&object.0)).await;
         let meta = written.map_err(|error| explain(&described, error))?.metadata;
         if !dry_run {
@@ -320,9 +353,17 @@ fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!("{} {}/{}", K::kind(&()), meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
+/// Whether fields are somebody else's, rather than the version another one.
+fn is_owned(status: &kube::core::Status) -> bool {
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "FieldManagerConflict")
+}
+
 fn explain(object: &str, error: kube::Error) -> WriteError {
     match error {
         kube::Error::Api(status) if status.is_already_exists() => WriteError::Exists(object.into()),
+        kube::Error::Api(status) if status.is_conflict() && is_owned(&status) => {
+            WriteError::Owned { object: object.into(), message: status.message }
+        }
         kube::Error::Api(status) if status.is_conflict() => WriteError::Superseded(object.into()),
         // Applying to what has been deleted in the meantime.
         kube::Error::Api(status) if status.is_not_found() => WriteError::Superseded(object.into()),

@@ -37,8 +37,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Index {
     entries: HashMap<Key, Entry>,
-    /// (namespace, Secret) to who reads or writes it.
-    secrets: HashMap<Key, BTreeSet<Key>>,
+    /// (namespace, Secret) to who reads or writes it, in order. Almost always one or two, for which a set would take ten times the room.
+    secrets: HashMap<Key, Vec<Key>>,
     /// Names of cluster-scoped objects to who names them.
     named: HashMap<String, BTreeSet<Key>>,
     wanted: HashMap<String, BTreeSet<Key>>,
@@ -55,7 +55,11 @@ impl Index {
         }
         let mut touched = self.remove(&key);
         for secret in entry.writes.iter().chain(&entry.reads) {
-            self.secrets.entry((key.0.clone(), secret.clone())).or_default().insert(key.clone());
+            let users = self.secrets.entry((key.0.clone(), secret.clone())).or_default();
+            if let Err(place) = users.binary_search(&key) {
+                users.reserve_exact(1);
+                users.insert(place, key.clone());
+            }
         }
         touched.extend(self.rivals(&key.0, &entry));
         if let Some(name) = &entry.names {
@@ -86,7 +90,13 @@ impl Index {
         let Some(entry) = self.entries.remove(key) else { return BTreeSet::new() };
         let touched = self.rivals(&key.0, &entry);
         for secret in entry.writes.iter().chain(&entry.reads) {
-            forget(&mut self.secrets, &(key.0.clone(), secret.clone()), key);
+            let place = (key.0.clone(), secret.clone());
+            if let Some(users) = self.secrets.get_mut(&place) {
+                users.retain(|user| user != key);
+                if users.is_empty() {
+                    self.secrets.remove(&place);
+                }
+            }
         }
         if let Some(name) = &entry.names {
             forget(&mut self.named, name, key);
@@ -142,6 +152,11 @@ impl Index {
     /// Who names the cluster-scoped object.
     pub fn users_of(&self, name: &str) -> Vec<Key> {
         self.named.get(name).into_iter().flatten().cloned().collect()
+    }
+
+    /// How many name it.
+    pub fn count_of_users(&self, name: &str) -> usize {
+        self.named.get(name).map_or(0, BTreeSet::len)
     }
 
     /// The cluster-scoped object that `key` names.

@@ -17,4 +17,5 @@ pub mod permissions;
 pub mod references;
 pub mod run;
 pub mod steps;
+pub mod token;
 pub mod unreadable;

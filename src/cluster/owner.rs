@@ -38,6 +38,19 @@ pub enum Refused {
     NotOurs(String),
 }
 
+/// Refuses a Secret that keys cannot be added to (`adds`), or that is not even read.
+pub fn check_shared(secret: &Secret, adds: bool, field: &str) -> Result<(), Refused> {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+    match of(&secret.metadata) {
+        _ if RESERVED_TYPES.contains(&type_) => {
+            Err(Refused::Reserved(format!("Secret {name} has the type {type_}, which Kubernetes itself fills; choose another {field}")))
+        }
+        Some(whose) if adds => Err(Refused::NotOurs(format!("Secret {name} belongs to {whose}; choose another {field}"))),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a Secret that is not `owned_by`, or not of the type `wanted`, saying whose it is and what to do about `field`, which names it.
 pub fn check(secret: &Secret, owned_by: &str, wanted: &str, field: &str) -> Result<(), Refused> {
     let name = secret.metadata.name.as_deref().unwrap_or_default();

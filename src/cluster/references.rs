@@ -44,6 +44,9 @@ impl ReadSecrets for NamespaceSecrets {
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
         async move {
             let named = format!("{}/{name}", self.namespace);
+            if !is_name(name) {
+                return Err(ReferenceError::NotFound(named)); // it cannot be, and would lead somewhere else in a path
+            }
             match self.api.get_opt(name).await {
                 Ok(Some(secret)) => Ok(data(secret)),
                 Ok(None) => Err(ReferenceError::NotFound(named)),
@@ -54,7 +57,42 @@ impl ReadSecrets for NamespaceSecrets {
     }
 }
 
+/// Whether an object can be called that: a DNS subdomain (RFC 1123), which most names of Kubernetes are.
+pub fn is_name(name: &str) -> bool {
+    let fits = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(fits)
+}
+
 /// The data of a Secret, moved, so that no second copy stays behind.
 pub fn data(secret: Secret) -> SecretData {
     secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_object_can_be_called() {
+        for (name, fits) in [
+            ("a", true),
+            ("a.b-c.9", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("../x", false),
+            ("a/b", false),
+            ("a?b", false),
+            ("A", false),
+            ("-a", false),
+            ("a-.b", false),
+            ("a%2e", false),
+        ] {
+            assert_eq!(is_name(name), fits, "{name}");
+        }
+        assert!(!is_name(&"a".repeat(254)));
+    }
 }

@@ -102,6 +102,11 @@ impl<K: Resource<DynamicType = ()>> Waker<K> {
     }
 }
 
+/// Which object it is, without what it is at the moment: there are many of these.
+fn reference<K: Resource<DynamicType = ()>>(object: &Guarded<K>) -> ObjectRef<Guarded<K>> {
+    named(object.meta().namespace.as_deref(), object.meta().name.as_deref().unwrap_or_default())
+}
+
 fn named<K: Resource<DynamicType = ()>>(namespace: Option<&str>, name: &str) -> ObjectRef<Guarded<K>> {
     let mut object = ObjectRef::new(name);
     object.namespace = namespace.map(ToOwned::to_owned);
@@ -117,6 +122,8 @@ where
     pub store: Store<Guarded<K>>,
     /// Asks for objects to be looked at.
     pub waker: Waker<K>,
+    /// When everything is looked at, what has the same word comes together. Default: in no order.
+    pub together: Option<fn(&K) -> String>,
     wakes: mpsc::UnboundedReceiver<Wake<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
     api: Api<Guarded<K>>,
@@ -179,7 +186,7 @@ where
         let (store, writer) = reflector::store();
         let (sender, wakes) = mpsc::unbounded_channel();
         let waker = Waker { sender, begun: Arc::default() };
-        Self { store, waker, wakes, writer, api, leadership, filled: watch::Sender::new(false) }
+        Self { store, waker, together: None, wakes, writer, api, leadership, filled: watch::Sender::new(false) }
     }
 
     /// Returns when the store holds the first complete list.
@@ -197,7 +204,7 @@ where
         F: Future<Output = Done> + Send + 'static,
         N: Fn(&watcher::Event<Guarded<K>>, bool) + Send + 'static,
     {
-        let Self { store, waker, wakes, writer, api, leadership, filled } = self;
+        let Self { store, waker, together, wakes, writer, api, leadership, filled } = self;
         let (ready, begun) = (has_filled(filled.subscribe()), waker.begun.clone());
         let watch = follow::<K>(api, writer, filled, (waker, noticed));
         let looks = async move {
@@ -216,6 +223,7 @@ where
                 timers: Timers::default(),
                 running: JoinSet::new(),
                 store,
+                together,
                 look,
             };
             looks.run(wakes, stop).await;
@@ -238,6 +246,7 @@ struct Looks<K: Resource<DynamicType = ()> + 'static> {
     timers: Timers<ObjectRef<Guarded<K>>>,
     running: JoinSet<(ObjectRef<Guarded<K>>, Option<Duration>)>,
     store: Store<Guarded<K>>,
+    together: Option<fn(&K) -> String>,
     look: Look<K>,
 }
 
@@ -246,8 +255,12 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
 {
     async fn run(&mut self, mut wakes: mpsc::UnboundedReceiver<Wake<K>>, stop: CancellationToken) {
-        for object in self.store.state() {
-            self.lanes.push(ObjectRef::from_obj(&*object), Lane::Due);
+        let mut all = self.store.state();
+        if let Some(together) = self.together {
+            all.sort_by_cached_key(|object| object.0.as_ref().ok().map(together));
+        }
+        for object in all {
+            self.lanes.push(reference(&*object), Lane::Due);
         }
         loop {
             self.start();
@@ -389,13 +402,13 @@ async fn follow<K>(
     while let Some(event) = events.next().await {
         let Ok(event) = event else { continue }; // said above; the watch starts again by itself
         let news = match &event {
-            watcher::Event::Apply(object) => known.insert(ObjectRef::from_obj(object), version(object)) != Some(version(object)),
+            watcher::Event::Apply(object) => known.insert(reference(object), version(object)) != Some(version(object)),
             watcher::Event::InitApply(object) => {
-                listed.insert(ObjectRef::from_obj(object), version(object));
-                known.get(&ObjectRef::from_obj(object)) != Some(&version(object))
+                listed.insert(reference(object), version(object));
+                known.get(&reference(object)) != Some(&version(object))
             }
             watcher::Event::Delete(object) => {
-                known.remove(&ObjectRef::from_obj(object));
+                known.remove(&reference(object));
                 true
             }
             watcher::Event::Init => {
@@ -409,8 +422,8 @@ async fn follow<K>(
         };
         noticed(&event, news);
         match &event {
-            watcher::Event::Apply(object) if news => waker.send(ObjectRef::from_obj(object), When::Now(Lane::Changed)),
-            watcher::Event::InitApply(object) if news => fresh.push(ObjectRef::from_obj(object)),
+            watcher::Event::Apply(object) if news => waker.send(reference(object), When::Now(Lane::Changed)),
+            watcher::Event::InitApply(object) if news => fresh.push(reference(object)),
             // Only now does the store hold what was listed. After the first list everything is looked at anyway.
             watcher::Event::InitDone if filled.send_replace(true) => {
                 fresh.drain(..).for_each(|object| waker.send(object, When::Now(Lane::Changed)));

@@ -159,7 +159,7 @@ impl Roller {
                         WriteError::NotLeading => return Err(error),
                         // Somebody else wrote to it just now: the next look sees what.
                         WriteError::Superseded(_) | WriteError::Exists(_) => soon = true,
-                        WriteError::Refused { .. } | WriteError::Unavailable { .. } => {
+                        WriteError::Refused { .. } | WriteError::Owned { .. } | WriteError::Unavailable { .. } => {
                             rollout.failed.get_or_insert_with(|| format!("{} cannot be restarted: {error}", name(&workload.owner)));
                         }
                     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     controller, count,
     fetch::Stores,
-    index::entry,
+    index::{entry, places},
     resolve::ClusterStores,
     store::{Allowed, Store as _},
     store_controller,
@@ -56,7 +56,9 @@ impl Caches {
 pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Caches> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-    let rotations = Kind::<SecretRotation>::new(api, leadership.clone());
+    let mut rotations = Kind::<SecretRotation>::new(api, leadership.clone());
+    // One read serves all who want the same value, and it does not lie about until the last of them comes.
+    rotations.together = Some(|rotation| places(&rotation.spec).first().map(|place| place.key.clone()).unwrap_or_default());
     let shared = namespace.is_none().then(|| Kind::<SecretStore>::new(Api::all(client), leadership));
     let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
     parts.readiness.wait_for(&format!("SecretRotations{place}"), rotations.filled());
@@ -127,6 +129,7 @@ fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_contr
         index: index.clone(),
         operator_namespace: parts.operator_namespace.clone(),
         allowed,
+        audit: parts.audit.clone(),
         failures: Failures::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     fetch::Answer,
-    pattern,
+    generate, pattern,
     property::{self, PropertyError},
     reason::Reason,
     status::Problem,
@@ -104,6 +104,35 @@ pub fn judge(spec: &SecretRotationSpec, gathered: &Gathered) -> Result<Gone, Pro
 
 fn only_remote(spec: &SecretRotationSpec, gathered: &Gathered) -> bool {
     spec.rotation.iter().flat_map(|rotation| &rotation.generate).all(|generate| gathered.remote.contains(&generate.secret_key))
+}
+
+/// The suffix of the key with what is public of a generated value.
+pub const PUBLIC: &str = ".pub";
+
+/// The keys with what is public of generated values.
+pub fn public_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> {
+    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    generated.filter(|generate| generate.generator.has_public()).map(|generate| format!("{}{PUBLIC}", generate.secret_key))
+}
+
+/// Puts beside the generated values what is public of them.
+pub fn publish(spec: &SecretRotationSpec, values: &mut SecretData) -> Result<(), Problem> {
+    let Some(rotation) = &spec.rotation else { return Ok(()) };
+    for generate in rotation.generate.iter().filter(|generate| generate.generator.has_public()) {
+        let key = &generate.secret_key;
+        let Some(value) = values.get(key) else { continue };
+        let previous = rotation.previous.as_ref().and_then(|previous| values.get(&format!("{key}{}", previous.suffix)));
+        let public = generate::public(&generate.generator, value, previous.map(|previous| previous.as_slice())).map_err(|error| {
+            let message = format!(
+                "rotation.generate {key:?}: what is there is not what this generator makes: {error}; `seaworthy rotate` replaces it; the Secret stays as it is"
+            );
+            Problem::new(Reason::ValueInvalid, message)
+        })?;
+        if let Some(public) = public {
+            values.entry(format!("{key}{PUBLIC}")).or_insert(public);
+        }
+    }
+    Ok(())
 }
 
 /// What the Secret holds.

@@ -12,8 +12,10 @@ use super::{
     index::places,
     make,
     memory::Memory,
+    push,
     reason::Reason,
     resolve::{self, ClusterStores, Resolved},
+    retire,
     rotate::{self, Pending},
     status::{self, Halt, Problem, View},
     store::{Allowed, SecretData, Store},
@@ -21,7 +23,10 @@ use super::{
     target::{self, Held, Which, described},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationStatus},
+    api::{
+        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
+        secret_rotation::{SecretRotationStatus, TargetPolicy},
+    },
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
@@ -161,6 +166,10 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
         Ok(held) => Box::pin(advance(context, rotation, held, &mut view)).await,
         Err(problem) => Err(problem.into()),
     };
+    let end = match end {
+        Ok(()) => after(context, rotation, &mut view).await,
+        failed => failed,
+    };
     match end {
         Ok(()) => {}
         Err(Halt::Problem(problem)) => view.problem = Some(problem),
@@ -170,6 +179,12 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
         view.consumption = consumption(context, rotation, &view);
     }
     Ok(view)
+}
+
+/// What the store hears of a Secret that is as it should be.
+async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
+    context.steps.run("push-existing", Box::pin(push::existing(context, rotation, view))).await?;
+    context.steps.run("retire", Box::pin(retire::superseded(context, rotation, view))).await
 }
 
 /// Reads the Secret, and refuses one that is not this resource's.
@@ -224,7 +239,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         facts => facts?,
     };
     view.plan = Some(facts.plan);
-    if facts.plan.rest {
+    view.reads = facts.plan.read.is_some();
+    if facts.plan.rest || decide::only_pushes(&rotation.spec) {
         return Ok(());
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
@@ -255,7 +271,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let made = if made {
         Box::pin(make::make(context, rotation, &held, source.as_ref(), &facts, view)).await
     } else {
-        Ok(Some(make::retired(rotation, &held, plan)))
+        make::retired(rotation, &held, plan).map(Some).map_err(Into::into)
     };
     match made {
         Ok(Some((data, memory))) => {
@@ -323,7 +339,7 @@ async fn put(
     (source, facts): (Option<&Source>, &Facts),
     view: &mut View,
 ) -> Result<(), Halt> {
-    let (now, uid) = (facts.now, rotation.uid().unwrap_or_default());
+    let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
     let key = context.roller.restarter.key().await?;
     let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
     let same_generation =
@@ -337,7 +353,11 @@ async fn put(
     let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
-        is_current(context, rotation).await?;
+        // A first Secret out of a store is its owner's, and goes with it: what it was made of may be of a moment ago.
+        let first = held.meta.is_none() && spec.rotation.is_none() && spec.target.creation_policy == TargetPolicy::Owner;
+        if !first {
+            is_current(context, rotation).await?;
+        }
         let altered = matches!(facts.target, Target::Edited(_))
             || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
         if altered {
@@ -359,7 +379,7 @@ async fn put(
             context.contest.put_right(&uid, now);
         }
         if is_other {
-            told(context, rotation, &memory, facts.plan.reason).await;
+            told(context, rotation, &memory, facts.plan.reason);
         }
         written
     };
@@ -412,7 +432,7 @@ fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now:
 }
 
 /// The Secret holds something else now: the event, the count, the audit line.
-async fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
+fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
     let rotated =
         memory.reason.as_deref().is_some_and(|reason| reason == Reason::Requested.as_str() || reason == Reason::RotationDue.as_str());
     let word = memory.reason.clone().unwrap_or_default();
@@ -422,7 +442,7 @@ async fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, rea
     tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, "stored");
     let text = format!("revision {} of Secret {} was written", memory.revision, rotation.spec.target.name);
     let action = if rotated { "Rotate" } else { "Sync" };
-    context.events.send(rotation, Note { warning: false, reason: reason.as_str(), action, text: &text }).await;
+    context.events.send(rotation, &Note { warning: false, reason: reason.as_str(), action, text: &text });
 }
 
 /// Writes the status if it changed, and tells what is new about it.
@@ -438,7 +458,7 @@ async fn report(
     if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
-        context.events.send(object, Note { warning: true, reason, action, text: &why }).await;
+        context.events.send(object, &Note { warning: true, reason, action, text: &why });
     }
     if before == after {
         return Ok(());

@@ -110,7 +110,7 @@ impl Times {
 pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let Observed { spec, memory, .. } = observed;
     let next_rotation = next_rotation(observed, times);
-    let next_sync = next_sync(observed);
+    let next_sync = next_refresh(spec, observed.spread, observed.last_sync);
     let (kept_until, most) = kept(observed);
     let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
     let mut plan = Plan {
@@ -160,9 +160,17 @@ fn fallback(observed: &Observed<'_>) -> Reason {
     OF_THE_SECRET.iter().find_map(|check| check(observed)).unwrap_or(Reason::Current)
 }
 
+/// Whether the Secret is only read, and by itself all that there is.
+pub fn only_pushes(spec: &SecretRotationSpec) -> bool {
+    spec.data.is_empty() && spec.data_from.is_empty() && spec.rotation.is_none()
+}
+
 /// Whether a store has anything to say.
 pub fn reads(spec: &SecretRotationSpec) -> bool {
-    !spec.data.is_empty() || !spec.data_from.is_empty() || spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
+    !spec.data.is_empty()
+        || !spec.data_from.is_empty()
+        || !spec.push.is_empty()
+        || spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
 }
 
 type Check = fn(&Observed<'_>) -> Option<Reason>;
@@ -194,15 +202,15 @@ fn once(observed: &Observed<'_>) -> bool {
     observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != Target::Missing
 }
 
-/// The store is read at the same times by all who read the same key with the same interval: one call serves them all.
-fn next_sync(observed: &Observed<'_>) -> Option<Timestamp> {
-    let interval = observed.spec.refresh_interval.signed();
-    if observed.spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !reads(observed.spec) {
+/// The store is read at the same times by all who read the same key, `spread`, with the same interval: one call serves them all.
+pub fn next_refresh(spec: &SecretRotationSpec, spread: &str, last: Option<Timestamp>) -> Option<Timestamp> {
+    let interval = spec.refresh_interval.signed();
+    if spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !reads(spec) {
         return None;
     }
     // When it was read last stands in status, which may be lost: then it is read now.
-    let Some(last) = observed.last_sync else { return Some(Timestamp::UNIX_EPOCH) };
-    let offset = jitter(observed.spread, interval).as_secs();
+    let Some(last) = last else { return Some(Timestamp::UNIX_EPOCH) };
+    let offset = jitter(spread, interval).as_secs();
     let (interval, last) = (interval.as_secs().max(1), last.as_second());
     let rounds = (last - offset).div_euclid(interval) + 1;
     Timestamp::from_second(rounds * interval + offset).ok()

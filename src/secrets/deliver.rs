@@ -12,11 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
+    compose::public_keys,
     controller::{Context, is_current},
     decide::Times,
     memory::{Memory, hash, hashes},
+    push,
     reason::Reason,
-    rotate,
     status::{Halt, View},
     store::SecretData,
     sync::Source,
@@ -45,9 +46,10 @@ pub struct Delivered<'a> {
     pub source: Option<&'a Source>,
 }
 
-/// What consumers use of it: the values before are there for who checks signatures, not for who is restarted.
+/// What consumers use of it: the values before are there for who checks signatures, not for who is restarted; and what is public changes with the
+/// value that it belongs to, or when the one before goes.
 pub fn consumed(rotation: &SecretRotation, data: &SecretData) -> SecretData {
-    let kept = |key: &String| previous_keys(rotation).any(|previous| previous == *key);
+    let kept = |key: &String| previous_keys(rotation).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
     data.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -98,7 +100,7 @@ pub async fn deliver(
             opens: times.opens(now).filter(|_| !urgent),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
-        told(context, rotation, &rollout.begun).await;
+        told(context, rotation, &rollout.begun);
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -113,13 +115,13 @@ pub async fn deliver(
 }
 
 /// Each restart is an event and an audit line.
-async fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
+fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
     let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.target.name);
     for workload in begun {
         tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
         context.audit.record("restart", &described(rotation), reason, "success", None);
         let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
-        context.events.send(rotation, Note { warning: false, reason, action: "Restart", text: &text }).await;
+        context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
     }
 }
 
@@ -174,9 +176,11 @@ async fn roll_back(
     }
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
+    let mut superseded = memory.superseded.clone();
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
-        rotate::push(context, rotation, source, &previous.data, (&hashes(&key, &delivered.data), &token)).await?;
+        let known = hashes(&key, &delivered.data);
+        push::generated(context, rotation, source, &previous.data, (&known, &token), &mut superseded).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }
@@ -190,6 +194,7 @@ async fn roll_back(
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         rejected: Some(fingerprint(&key, &consumed(rotation, &delivered.data))),
         previous_since: previous.memory.previous_since,
+        superseded,
         ..memory.clone()
     };
     back.hash(&key, &previous.data);

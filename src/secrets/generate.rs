@@ -4,14 +4,27 @@ use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::api::generator::{Class, Generator, PasswordSpec};
+use crate::{
+    api::{
+        certificate_rotation::{Algorithm, Encoding, PrivateKey},
+        generator::{Class, Generator, JwkAlgorithm, PasswordSpec, SshAlgorithm},
+    },
+    keys::{
+        Key, KeyError,
+        jwk::{self, JwkError},
+        ssh,
+    },
+};
 
 /// Why no value could be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateError {
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random,
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No password fits.
     #[error("no password of {length} characters can have {wanted} of each of the classes that are left after `exclude`")]
     Impossible {
@@ -25,7 +38,7 @@ pub enum GenerateError {
 /// A value that nobody had before.
 pub type Value = Zeroizing<Vec<u8>>;
 
-/// Makes one.
+/// Makes one. RSA takes up to seconds of CPU time: call it where that blocks nobody.
 pub fn generate(generator: &Generator) -> Result<Value, GenerateError> {
     match generator {
         Generator::Base64(spec) => Ok(text(STANDARD.encode(&*bytes(spec.bytes)?))),
@@ -43,7 +56,62 @@ pub fn generate(generator: &Generator) -> Result<Value, GenerateError> {
             Ok(text(uuid::Builder::from_random_bytes(random).into_uuid().to_string()))
         }
         Generator::Password(spec) => password(spec),
+        Generator::SshKey(spec) => {
+            let (algorithm, size) = match spec.algorithm {
+                SshAlgorithm::Ed25519 => (Algorithm::Ed25519, None),
+                SshAlgorithm::Rsa => (Algorithm::Rsa, Some(spec.size.unwrap_or(RSA_BITS))),
+            };
+            Ok(ssh::private(&key(algorithm, size)?, &spec.comment)?)
+        }
+        Generator::RsaKey(spec) => private(Algorithm::Rsa, Some(spec.size)),
+        Generator::EcdsaKey(spec) => private(Algorithm::Ecdsa, Some(spec.size)),
+        Generator::Ed25519Key(_) => private(Algorithm::Ed25519, None),
+        Generator::Jwks(spec) => {
+            let (algorithm, size) = match spec.algorithm {
+                JwkAlgorithm::Es256 => (Algorithm::Ecdsa, Some(256)),
+                JwkAlgorithm::Es384 => (Algorithm::Ecdsa, Some(384)),
+                JwkAlgorithm::Es512 => (Algorithm::Ecdsa, Some(521)),
+                JwkAlgorithm::Rs256 | JwkAlgorithm::Ps256 => (Algorithm::Rsa, Some(RSA_BITS)),
+                JwkAlgorithm::EdDsa => (Algorithm::Ed25519, None),
+            };
+            Ok(jwk::private_set(&key(algorithm, size)?, spec.algorithm.name())?)
+        }
     }
+}
+
+/// Of an RSA key, where nothing else is said.
+const RSA_BITS: i32 = 3072;
+
+fn key(algorithm: Algorithm, size: Option<i32>) -> Result<Key, KeyError> {
+    Key::generate(&PrivateKey { algorithm, size, ..PrivateKey::default() })
+}
+
+fn private(algorithm: Algorithm, size: Option<i32>) -> Result<Value, GenerateError> {
+    Ok(Zeroizing::new(key(algorithm, size)?.to_pem(Encoding::Pkcs8)?.as_bytes().to_vec()))
+}
+
+/// Why nothing public can be told of a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublicError {
+    /// It is no such key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It is no such set.
+    #[error(transparent)]
+    Set(#[from] JwkError),
+}
+
+/// What is public of a value; of a set also what is public of the one before. None: nothing is.
+pub fn public(generator: &Generator, value: &[u8], previous: Option<&[u8]>) -> Result<Option<Value>, PublicError> {
+    Ok(match generator {
+        Generator::Base64(_) | Generator::Hex(_) | Generator::Uuid(_) | Generator::Password(_) => None,
+        Generator::SshKey(_) => Some(text(ssh::public(value)?)),
+        Generator::RsaKey(_) | Generator::EcdsaKey(_) | Generator::Ed25519Key(_) => Some(text(Key::from_pem(value)?.public_pem())),
+        Generator::Jwks(_) => {
+            let sets: Vec<&[u8]> = std::iter::once(value).chain(previous).collect();
+            Some(Zeroizing::new(jwk::public_set(&sets)?))
+        }
+    })
 }
 
 fn text(text: String) -> Value {
@@ -156,6 +224,28 @@ mod tests {
             let form = regex::Regex::new(form).unwrap();
             assert!(made.iter().all(|value| form.is_match(value)), "{form}: {:?}", made.first());
         }
+    }
+
+    #[test]
+    fn what_is_public_of_a_key_is_told_and_of_others_nothing() {
+        let parse = |text: &str| -> Generator { serde_json::from_str(text).unwrap() };
+        for (generator, begins) in [
+            (r#"{"sshKey": {"comment": "me"}}"#, "ssh-ed25519 "),
+            (r#"{"rsaKey": {"size": 2048}}"#, "-----BEGIN PUBLIC KEY-----\n"),
+            (r#"{"ecdsaKey": {}}"#, "-----BEGIN PUBLIC KEY-----\n"),
+            (r#"{"ed25519Key": {}}"#, "-----BEGIN PUBLIC KEY-----\n"),
+            (r#"{"jwks": {}}"#, r#"{"keys":[{"kty":"EC","crv":"P-256","#),
+        ] {
+            let generator = parse(generator);
+            let (value, before) = (generate(&generator).unwrap(), generate(&generator).unwrap());
+            let told = public(&generator, &value, Some(&before)).unwrap().unwrap();
+            assert!(generator.has_public() && told.starts_with(begins.as_bytes()), "{generator:?}");
+            let sets = if matches!(generator, Generator::Jwks(_)) { 2 } else { 0 };
+            assert_eq!(String::from_utf8(told.to_vec()).unwrap().matches("kid").count(), sets);
+            assert!(public(&generator, b"something else", None).is_err());
+        }
+        let hex = parse(r#"{"hex": {}}"#);
+        assert!(!hex.has_public() && public(&hex, b"x", None).unwrap().is_none());
     }
 
     #[test]

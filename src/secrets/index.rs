@@ -21,12 +21,17 @@ pub const PREVIOUS: &str = "-previous";
 pub fn entry(rotation: &SecretRotation) -> Entry {
     let (spec, scope) = (&rotation.spec, scope(rotation));
     let name = &spec.target.name;
+    // A Secret whose values are only pushed may be anybody's.
+    let reads_target = super::decide::only_pushes(spec).then(|| name.clone());
+    let beside = [(spec.restart.is_some(), PREVIOUS), (spec.rotation.is_some(), PENDING)];
+    let beside = beside.into_iter().filter(|(wanted, _)| *wanted).map(|(_, suffix)| format!("{name}{suffix}"));
+    let writes = reads_target.is_none().then(|| name.clone()).into_iter().chain(beside).collect();
     let places = places(spec);
     let read = spec.store.iter().filter(|store| store.is_own_namespace()).flat_map(|_| places.iter().map(|place| place.key.clone()));
     Entry {
         age: Entry::age(&rotation.metadata),
-        writes: vec![name.clone(), format!("{name}{PREVIOUS}"), format!("{name}{PENDING}")],
-        reads: spec.store.iter().flat_map(Store::secrets).chain(read).collect(),
+        writes,
+        reads: spec.store.iter().flat_map(Store::secrets).chain(read).chain(reads_target).collect(),
         names: spec.store_ref.as_ref().map(|reference| reference.name.clone()),
         wants: places.iter().map(|place| want(&scope, place)).collect(),
     }

@@ -12,6 +12,7 @@ use super::{
     decide::{Plan, Target},
     deliver::{self, consumed},
     memory::{Memory, hash},
+    push,
     reason::Reason,
     rotate::{self, Pending},
     status::{Halt, Problem, View},
@@ -25,14 +26,15 @@ use crate::{
 };
 
 /// The same values, without those that are not kept any longer.
-pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> (SecretData, Memory) {
+pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> Result<(SecretData, Memory), Problem> {
     let mut memory = held.memory.clone();
     let mut data = held.ours();
     if plan.retire {
         data = consumed(rotation, &data);
+        compose::publish(&rotation.spec, &mut data)?;
         memory.previous_since = None;
     }
-    (data, memory)
+    Ok((data, memory))
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
@@ -62,13 +64,14 @@ pub(super) async fn make(
         && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
     view.synced = source.map(|_| now).filter(|_| !in_between).or(view.synced);
     let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key)).await?;
-    let mut kept = SecretData::new();
+    let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
-        kept = context.steps.run("push", rotate::push(context, rotation, source, &pending.data, (&held.memory.values, token))).await?;
+        let known = (&held.memory.values, token);
+        kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, &mut superseded)).await?;
     }
     let mut values = gathered.values;
-    let mut memory = held.memory.clone();
+    let mut memory = Memory { superseded, ..held.memory.clone() };
     let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
     for name in generated.map(|generate| &generate.secret_key) {
         let here = pending
@@ -81,6 +84,7 @@ pub(super) async fn make(
     }
     values.extend(kept);
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
+    compose::publish(spec, &mut values)?;
     let data = render(spec.clone(), values, key.clone()).await?;
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
@@ -106,6 +110,9 @@ pub(super) async fn make(
 
 /// Templates may take a while: they hold up nobody else.
 async fn render(spec: SecretRotationSpec, values: SecretData, key: Zeroizing<Vec<u8>>) -> Result<SecretData, Problem> {
+    if spec.template.as_ref().is_none_or(|template| template.data.is_empty()) {
+        return compose::render(&spec, values, &|_| [0; 16]); // there is no text that could ask for the salt
+    }
     let work = move || {
         let salt = |value: &[u8]| {
             let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &[b"bcrypt\0", value].concat());

@@ -1,6 +1,6 @@
 //! What is written down with the values, as annotations of their Secret, so that it survives the loss of the resource's status. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -23,10 +23,14 @@ const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 const KEY: &str = "seaworthy.dev/hash-key";
+const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
 const REJECTED: &str = "seaworthy.dev/rejected";
 
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
+
+/// Versions of values in the store that a rotation has replaced, by remote key.
+pub type Superseded = BTreeMap<String, BTreeSet<String>>;
 
 /// What is remembered. Absent values were lost or never written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub struct Memory {
     pub key: Option<String>,
     /// Since when the values before are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
+    /// What is to be retired in the store when the values before are not kept any longer.
+    pub superseded: Superseded,
     /// The hash of what was taken back because consumers could not live with it.
     pub rejected: Option<String>,
 }
@@ -79,6 +85,7 @@ impl Memory {
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
+            superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             rejected: get(REJECTED),
         }
     }
@@ -100,6 +107,7 @@ impl Memory {
             (VALUES, values),
             (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
+            (SUPERSEDED, (!self.superseded.is_empty()).then(|| serde_json::to_string(&self.superseded).unwrap_or_default())),
             (REJECTED, self.rejected.clone()),
         ]
         .into_iter()
@@ -167,6 +175,7 @@ mod tests {
             values: [("a.b".to_owned(), "h".to_owned())].into(),
             key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
+            superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
             rejected: Some("x".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);

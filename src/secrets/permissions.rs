@@ -26,7 +26,8 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: &["deployments", "statefulsets", "daemonsets"],
         verbs: &["get", "patch"],
     },
-    Permission { scope: Scope::Operator, api_groups: &[""], resources: &["secrets"], verbs: &["get", "create"] },
+    // patch: the credential of a SecretStore that is replaced.
+    Permission { scope: Scope::Operator, api_groups: &[""], resources: &["secrets"], verbs: &["get", "create", "patch"] },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["secretstores"], verbs: &["get", "list", "watch"] },
     Permission { scope: Scope::Cluster, api_groups: &["seaworthy.dev"], resources: &["secretstores/status"], verbs: &["patch"] },
 ];

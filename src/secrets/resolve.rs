@@ -51,9 +51,10 @@ pub struct Resolved {
 
 /// Refuses what a store cannot do, before anything is generated for it.
 fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
-    let pushes = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
-    if pushes && !store.can_write() {
-        let message = format!("spec.rotation.push: the store {} cannot be written to", store.kind());
+    let generated = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
+    let field = generated.then_some("spec.rotation.push").or_else(|| (!rotation.spec.push.is_empty()).then_some("spec.push"));
+    if let Some(field) = field.filter(|_| !store.can_write()) {
+        let message = format!("{field}: the store {} cannot be written to", store.kind());
         return Err(Problem::new(Reason::StoreInvalid, message));
     }
     Ok(())

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{decide::Plan, memory::Memory, reason::Reason, store::StoreError};
 use crate::{
-    api::secret_rotation::{LastChange, SecretRotationStatus},
+    api::secret_rotation::{LastChange, Pushed, SecretRotationStatus},
     cluster::{
         conditions::{self, Finding, READY, RECONCILING, STALLED, seconds},
         halt::{self, Word},
@@ -49,6 +49,10 @@ pub struct View {
     pub created: Option<Timestamp>,
     /// When the store was read in this look.
     pub synced: Option<Timestamp>,
+    /// Whether the store was to be read.
+    pub reads: bool,
+    /// What `spec.push` has brought to the store. None: it did not come to that, and what was known stays.
+    pub pushed: Option<Vec<Pushed>>,
     /// How far the restarts are; None: nobody is to be restarted.
     pub rollout: Option<Rollout>,
     /// Who uses the Secret. None: it cannot be told, and what was known stays.
@@ -92,6 +96,7 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
+        pushed: view.pushed.clone().unwrap_or_else(|| before.pushed.clone()),
         last_failure: None,
     };
     let failure = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone())).or_else(|| view.undelivered());

@@ -160,6 +160,12 @@ pub trait OpenStore: Send + Sync {
     /// Writes one value, if what is there is what the write rests on. Returns the new version. Cancelling may leave it written.
     fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
+    /// Makes a version that is not the current one unreadable, as far as the store can; one that is gone already is no error.
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = (key, version);
+        async { Ok(()) }.boxed()
+    }
+
     /// What stands under a key before anything does: an empty JSON object.
     fn blank(&self) -> Content {
         Content::Bytes(Zeroizing::new(b"{}".to_vec()))
@@ -168,10 +174,39 @@ pub trait OpenStore: Send + Sync {
     /// Whether it lets us in: what a SecretStore's condition says.
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Makes another credential to open the store with, marked so that it can be found again, and makes sure that it lets us in.
+    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<Made, StoreError>> {
+        let _ = mark;
+        async { Err(StoreError::Invalid("this store has no credential that could be replaced".into())) }.boxed()
+    }
+
+    /// Destroys the credentials that were made with `mark`, and `replaced`, but for the one that the store is open with.
+    fn destroy_credentials<'a>(&'a self, mark: &'a str, replaced: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = (mark, replaced);
+        async { Ok(()) }.boxed()
+    }
+
     /// Gives back what was lent to us, such as a token.
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
+}
+
+/// A credential that takes the place of another.
+pub struct Made {
+    /// Itself.
+    pub value: Zeroizing<String>,
+    /// What the store calls the one before: no secret.
+    pub replaces: String,
+}
+
+/// A credential that the operator replaces by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnCredential {
+    /// Where it is.
+    pub place: SecretKeyRef,
+    /// How long one is used.
+    pub every: crate::api::Duration,
 }
 
 /// What every backend's `Spec` does.
@@ -183,6 +218,11 @@ pub trait Store {
     /// The Secrets with its credentials: a change of one of them opens it anew.
     fn secrets(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Its credential that is replaced by itself; in a SecretStore only.
+    fn own_credential(&self) -> Option<OwnCredential> {
+        None
     }
 
     /// Whether it can be written to.
@@ -217,6 +257,19 @@ pub async fn text_of(secrets: &dyn ReadSecrets, reference: &SecretKeyRef) -> Res
     let value = data.get(key).ok_or_else(|| StoreError::Invalid(format!("Secret {name} has no key {key:?}")))?;
     let text = std::str::from_utf8(value).map_err(|_| StoreError::Invalid(format!("key {key:?} of Secret {name} is no text")))?;
     Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+/// The certificates that a server's is checked with: as they stand in the spec, or in a key of a Secret. None: those that everybody trusts.
+pub async fn authority(
+    secrets: &dyn ReadSecrets,
+    bundle: Option<&str>,
+    reference: Option<&SecretKeyRef>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(match (bundle, reference) {
+        (Some(bundle), _) => Some(bundle.as_bytes().to_vec()),
+        (None, Some(reference)) => Some(text_of(secrets, reference).await?.as_bytes().to_vec()),
+        (None, None) => None,
+    })
 }
 
 /// Whether `name` is what `find` looks for, tags aside.

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
+    own_credential,
     reason::Reason,
     status::Problem,
     store::{Allowed, OpenStore, Opening, Store, StoreError},
@@ -23,7 +24,7 @@ use crate::{
         run::{Done, Guarded},
         unreadable,
     },
-    telemetry::metrics::Outcome,
+    telemetry::{audit::Audit, metrics::Outcome},
 };
 
 /// What a look works with.
@@ -40,6 +41,8 @@ pub struct Context {
     pub operator_namespace: String,
     /// What the operator's own settings allow stores to reach.
     pub allowed: Allowed,
+    /// Every act on a credential.
+    pub audit: Audit,
     /// For the backoff.
     pub failures: Failures,
 }
@@ -62,33 +65,35 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
             let last =
                 status.last_check_time.as_ref().map(|time| time.0).filter(|_| status.observed_generation == object.meta().generation);
             let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&status.conditions, READY);
-            let problem = if known { None } else { check(&context, store).await.err().map(Problem::from) };
-            (problem, (status, (!known).then_some(now)), Some(store.spec.store.kind()))
+            let looked = if known { Ok(None) } else { check(&context, store).await };
+            let made_at = looked.as_ref().ok().copied().flatten();
+            (looked.err(), (status, (!known).then_some(now), made_at), Some(store.spec.store.kind()))
         }
         Err(invalid) => {
             let message = format!("this object cannot be read as a SecretStore: {}; correct the field", invalid.error);
             let problem = Problem::new(Reason::Malformed, message);
             match unreadable::status::<SecretStore, SecretStoreStatus>(&context.client, object.meta()).await {
-                Ok(before) => (Some(problem), (before, None), None),
+                Ok(before) => (Some(problem), (before, None, None), None),
                 Err(error) => return done(&context, &object, Some(&problem), Err(error), now),
             }
         }
     };
-    let (generation, (before, checked)) = (object.meta().generation, before);
+    let (generation, (before, checked, made_at)) = (object.meta().generation, before);
     let after = SecretStoreStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, findings(problem.as_ref()), generation, now),
         kind: kind.map(ToOwned::to_owned),
-        resources: i64::try_from(context.index.read(|index| index.users_of(&object.name_any()).len())).ok(),
+        resources: i64::try_from(context.index.read(|index| index.count_of_users(&object.name_any()))).ok(),
         last_check_time: checked.map(seconds).or_else(|| before.last_check_time.clone()),
+        last_credential_rotation_time: made_at.map(seconds).or_else(|| before.last_credential_rotation_time.clone()),
     };
     let api: Api<PartialObjectMeta<SecretStore>> = Api::all(context.client.clone());
     let written = if before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
     done(&context, &object, problem.as_ref(), written, now)
 }
 
-/// Opens it as its users do, asks, and gives back what was lent.
-async fn check(context: &Context, store: &SecretStore) -> Result<(), StoreError> {
+/// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made.
+async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestamp>, Problem> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
     let allowed = context.allowed.of_administrators();
@@ -101,11 +106,17 @@ async fn check(context: &Context, store: &SecretStore) -> Result<(), StoreError>
     };
     let ask = async {
         let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;
-        let answer = open.check().await;
+        let mut answer = open.check().await.map(|()| None).map_err(Problem::from);
+        if let (Ok(made_at), Some(own)) = (&mut answer, store.spec.store.own_credential()) {
+            match own_credential::replace(context, store, &own, &*open).await {
+                Ok(time) => *made_at = time,
+                Err(problem) => answer = Err(problem),
+            }
+        }
         open.close().await;
         answer
     };
-    let late = |_| Err(StoreError::Unavailable(format!("the store did not answer within {MOST:?}")));
+    let late = |_| Err(StoreError::Unavailable(format!("the store did not answer within {MOST:?}")).into());
     tokio::time::timeout(MOST, ask).await.unwrap_or_else(late)
 }
 

@@ -23,7 +23,7 @@ use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
 /// So many values of one resource are read at a time.
 const AT_ONCE: usize = 8;
 /// What was read so shortly ago for somebody else is new enough for who asks for the first time.
-const JUST_NOW: SignedDuration = SignedDuration::from_secs(30);
+const JUST_NOW: SignedDuration = SignedDuration::from_secs(60);
 /// All values of one resource are no longer than this together: a Secret has room for 1 MiB, and parts may be taken out of more.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// `find` may find no more.

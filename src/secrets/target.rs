@@ -12,7 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::{
     controller::Context,
-    decide::Target,
+    decide::{self, Target},
     index::{PENDING, PREVIOUS},
     memory::{Memory, hashes},
     reason::Reason,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
-        apply::last_written,
+        apply::{WriteError, last_written},
         error::message,
         owner::{self, Refused},
         references,
@@ -87,9 +87,14 @@ impl Which {
         }
     }
 
+    /// It was made by somebody else, and keys are added to it.
+    fn is_somebody_elses(self, rotation: &SecretRotation) -> bool {
+        self == Self::Target && rotation.spec.target.creation_policy == TargetPolicy::Merge
+    }
+
     fn secret_type(self, rotation: &SecretRotation) -> &str {
         match self {
-            Self::Target => &rotation.spec.target.secret_type,
+            Self::Target => rotation.spec.secret_type(),
             Self::Previous | Self::Pending => "Opaque",
         }
     }
@@ -111,7 +116,14 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
     let found =
         found.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
     let Some(secret) = found else { return Ok(Held::default()) };
-    owner::check(&secret, &owned_by(rotation), which.secret_type(rotation), "spec.target.name").map_err(|refused| match refused {
+    let allowed = if which.is_somebody_elses(rotation) {
+        // Read it may be, whosever it is; keys are added to none that is kept by another resource of ours.
+        let adds = !decide::only_pushes(&rotation.spec);
+        owner::check_shared(&secret, adds, "spec.target.name")
+    } else {
+        owner::check(&secret, &owned_by(rotation), which.secret_type(rotation), "spec.target.name")
+    };
+    allowed.map_err(|refused| match refused {
         Refused::Reserved(message) => Problem::new(Reason::ReservedType, message),
         Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
     })?;
@@ -132,6 +144,13 @@ pub async fn store(
 ) -> Result<ObjectMeta, Halt> {
     memory.hash(&context.roller.restarter.key().await?, data);
     let Some(read) = &held.meta else {
+        if Which::Target.is_somebody_elses(rotation) {
+            let message = format!(
+                "there is no Secret {} yet; with target.creationPolicy: Merge somebody else makes it, and keys are added then",
+                rotation.spec.target.name
+            );
+            return Err(Problem::new(Reason::Missing, message).into());
+        }
         memory.change.becomes_new(Changed::AtCreation);
         return Ok(context.writer.create(secret(rotation, Which::Target, data, memory)).await?);
     };
@@ -156,7 +175,17 @@ pub async fn write(
         let memory = Memory { change: change.clone(), ..memory.clone() };
         secret(rotation, Which::Target, data, &memory)
     };
-    let written = act::store(&context.writer, with, read, &mut change).await?;
+    let written = if Which::Target.is_somebody_elses(rotation) {
+        act::store(&context.writer.without_force(), with, read, &mut change).await.map_err(|error| match error {
+            WriteError::Owned { object, message } => {
+                let remedy = "name another secretKey, or have its owner give it up";
+                Halt::from(Problem::new(Reason::NotOurs, format!("{object}: {message}; {remedy}")))
+            }
+            error => error.into(),
+        })?
+    } else {
+        act::store(&context.writer, with, read, &mut change).await?
+    };
     memory.change = change;
     Ok(written)
 }
@@ -213,9 +242,12 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
     let template = rotation.spec.template.as_ref().and_then(|template| template.metadata.clone()).filter(|_| which == Which::Target);
     let template = template.unwrap_or_default();
     let mut labels = template.labels;
-    labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
     let mut annotations: BTreeMap<_, _> = template.annotations.into_iter().chain(memory.annotations()).collect();
-    annotations.insert(owner::OWNER.into(), owned_by);
+    let shared = which.is_somebody_elses(rotation);
+    if !shared {
+        labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
+        annotations.insert(owner::OWNER.into(), owned_by);
+    }
     // Beside the target, nothing outlives the resource.
     let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != Which::Target).then(|| {
         vec![OwnerReference {
@@ -236,7 +268,7 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
             owner_references: owner,
             ..ObjectMeta::default()
         },
-        type_: Some(which.secret_type(rotation).into()),
+        type_: (!shared).then(|| which.secret_type(rotation).into()),
         immutable: (which == Which::Target && rotation.spec.target.immutable).then_some(true),
         data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
         ..Secret::default()

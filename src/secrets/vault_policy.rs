@@ -20,10 +20,15 @@ impl Policy {
         for key in single.chain(extracted) {
             self.allow(store, "data", key, &["read"]);
         }
-        for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push) {
+        for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push).chain(&rotation.push) {
             self.allow(store, "data", &push.remote_ref.key, &["create", "read", "update"]);
             if store.version == Version::V2 {
                 self.allow(store, "metadata", &push.remote_ref.key, &["read"]);
+            }
+        }
+        for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push) {
+            if store.version == Version::V2 {
+                self.allow(store, "delete", &push.remote_ref.key, &["update"]); // of the version before
             }
         }
         for find in rotation.data_from.iter().filter_map(|from| from.find.as_ref()) {
@@ -84,6 +89,7 @@ mod tests {
             r#"path "kv/data/app/jwt" { capabilities = ["create", "read", "update"] }"#,
             r#"path "kv/data/app/oauth" { capabilities = ["read"] }"#,
             r#"path "kv/data/team/a/*" { capabilities = ["read"] }"#,
+            r#"path "kv/delete/app/jwt" { capabilities = ["update"] }"#,
             r#"path "kv/metadata/app/jwt" { capabilities = ["read"] }"#,
             r#"path "kv/metadata/team/a" { capabilities = ["list"] }"#,
             r#"path "kv/metadata/team/a/*" { capabilities = ["list", "read"] }"#,

@@ -9,10 +9,10 @@ use crate::{
     api::certificate_rotation::{Algorithm, CertificateRotationSpec, PrivateKey},
     certificates::{
         issuer::{Issuer, ReadSecrets, ReferenceError, SecretData},
-        keys::Key,
         request::Request,
         x509::path,
     },
+    keys::Key,
 };
 
 /// Secrets in memory.

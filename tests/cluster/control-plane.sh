@@ -52,8 +52,9 @@ stop() {
 
 wait_for() { # WHAT COMMAND...
   local what=$1; shift
-  for _ in $(seq 600); do ! "$@" > /dev/null 2>&1 || return 0; sleep 0.1; done
-  echo "control-plane.sh: $what did not come within 60 s; see $PWD/log" >&2
+  for _ in $(seq 900); do ! "$@" > /dev/null 2>&1 || return 0; sleep 0.1; done
+  echo "control-plane.sh: $what did not come within 90 s; the last lines of $PWD/log:" >&2
+  tail -n 5 log/*.log >&2
   exit 3
 }
 

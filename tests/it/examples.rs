@@ -62,7 +62,11 @@ async fn examples_become_ready() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     for page in ["certificate-rotation.md", "certificate-issuer.md", "secret-rotation.md", "secret-store.md"] {
         let text = fs::read_to_string(docs.join(page)).unwrap();
-        let manifest = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-        apply(manifest.as_bytes(), "-");
+        let manifests: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let manifests: Vec<&str> = manifests.into_iter().filter(|manifest| manifest.starts_with("apiVersion:")).collect();
+        assert!(!manifests.is_empty(), "{page}");
+        for manifest in manifests {
+            apply(manifest.as_bytes(), "-");
+        }
     }
 }

@@ -3,7 +3,8 @@
 use kube::api::{Patch, PatchParams};
 use seaworthy::{
     api::certificate_rotation::Encoding,
-    certificates::{keys::Key, request::Request, sign::sign},
+    certificates::{request::Request, sign::sign},
+    keys::Key,
 };
 use serde_json::{Value, json};
 

@@ -42,9 +42,7 @@ async fn in_the_order_of_the_list_and_each_once() {
     world.namespace.annotate("web", "seaworthy.dev/look", "1").await;
     world.settled("6/6").await;
     assert_eq!(world.restarts("c").await.0, 2);
-    let events = world.namespace.events().await;
-    let told = events.iter().filter(|(reason, _)| reason == "Restarting").count();
-    assert_eq!(told, 6, "{events:?}");
+    world.namespace.told("Restarting", 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

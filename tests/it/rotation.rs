@@ -70,9 +70,8 @@ async fn a_value_is_generated_pushed_rotated_and_the_one_before_goes_in_time() {
     rotations.ask("jwt", "look", "2").await;
     let third = settled(&namespace, 3).await;
     assert_ne!(second, third);
-    let reasons: Vec<String> = namespace.events().await.into_iter().map(|(reason, _)| reason).collect();
     for reason in ["Missing", "Requested", "RotationDue"] {
-        assert_eq!(reasons.iter().filter(|found| *found == reason).count(), 1, "{reasons:?}");
+        namespace.told(reason, 1).await;
     }
 }
 
@@ -289,4 +288,61 @@ async fn what_the_api_server_refuses() {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains(wanted), "{spec}: {refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_with_what_is_public_of_them_and_a_set_keeps_the_one_before() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("keys").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let generate = json!([
+        {"secretKey": "ssh", "sshKey": {"comment": "deploy"}}, {"secretKey": "ssh-rsa", "sshKey": {"algorithm": "RSA", "size": 2048}},
+        {"secretKey": "rsa.pem", "rsaKey": {"size": 2048}}, {"secretKey": "ec.pem", "ecdsaKey": {}}, {"secretKey": "ed.pem", "ed25519Key": {}},
+        {"secretKey": "jwks.json", "jwks": {}}, {"secretKey": "rs.json", "jwks": {"algorithm": "RS256"}},
+    ]);
+    let rotation = json!({"generate": generate, "previous": {"keepFor": "24h"}});
+    rotations.create("keys", json!({"target": {"name": "keys"}, "rotation": rotation})).await;
+    rotations.ready("keys", 1).await;
+    let first = rotations.data("keys").await;
+    assert!(first["ssh"].starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
+    assert!(first["ssh.pub"].starts_with("ssh-ed25519 ") && first["ssh.pub"].ends_with(" deploy\n"));
+    assert!(first["ssh-rsa.pub"].starts_with("ssh-rsa "));
+    for name in ["rsa.pem", "ec.pem", "ed.pem"] {
+        let key = seaworthy::keys::Key::from_pem(first[name].as_bytes()).unwrap();
+        assert_eq!(key.public_pem(), first[&format!("{name}.pub")]);
+    }
+    let kids = |text: &str| {
+        let set: Value = serde_json::from_str(text).unwrap();
+        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (jwks, public) = (kids(&first["jwks.json"]), kids(&first["jwks.json.pub"]));
+    assert_eq!((jwks.len(), &public), (1, &jwks));
+
+    // Who verifies gets both; when the one before goes, that is no new revision.
+    rotations.ask("keys", "rotate", "1").await;
+    rotations.ready("keys", 2).await;
+    let second = rotations.data("keys").await;
+    let new = kids(&second["jwks.json"]);
+    assert_eq!(kids(&second["jwks.json.pub"]), [new.clone(), jwks.clone()].concat());
+    assert!(!second["jwks.json.pub"].contains("\"d\"") && second["jwks.json-previous"] == first["jwks.json"]);
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("keys", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let data = rotations.data("keys").await;
+        if kids(&data["jwks.json.pub"]) == new && !data.contains_key("jwks.json-previous") {
+            Ok(())
+        } else {
+            Err(format!("{:?}", data.keys()))
+        }
+    })
+    .await;
+    rotations.ready("keys", 2).await;
+    // What is public is derived again if somebody changes it.
+    rotations.edit("keys", json!({"ssh.pub": "ssh-ed25519 AAAA evil"})).await;
+    eventually("it is what belongs to the key", || async {
+        let data = rotations.data("keys").await;
+        if data["ssh.pub"] == second["ssh.pub"] { Ok(()) } else { Err(data["ssh.pub"].clone()) }
+    })
+    .await;
 }

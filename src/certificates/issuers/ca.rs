@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::{
-    issuer::{Authority, Issuer, IssuerError, OpenIssuer, ReadSecrets, SecretData},
+use crate::{
+    certificates::{
+        issuer::{Authority, Issuer, IssuerError, OpenIssuer, ReadSecrets, SecretData},
+        request::{Issued, Request, names},
+        sign::sign,
+        x509::{Certificate, path},
+    },
     keys::Key,
-    request::{Issued, Request, names},
-    sign::sign,
-    x509::{Certificate, path},
 };
 
 /// A CA in a Secret.

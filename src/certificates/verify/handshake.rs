@@ -221,10 +221,10 @@ mod tests {
     use crate::{
         api::certificate_rotation::Encoding,
         certificates::{
-            keys::Key,
             request::Request,
             sign::{sign, tests::ca},
         },
+        keys::Key,
         testing::issuer_contract,
     };
 

@@ -206,10 +206,10 @@ mod tests {
     fn what_a_server_showed() {
         use crate::{
             certificates::{
-                keys::Key,
                 request::Request,
                 sign::{sign, tests::ca},
             },
+            keys::Key,
             testing::issuer_contract,
         };
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();

@@ -97,6 +97,7 @@ const BATCH: usize = 20;
 /// ListSecrets gives at most a hundred a page; nobody needs more pages.
 const PAGES: usize = 50;
 const CURRENT: &str = "AWSCURRENT";
+const PREVIOUS: &str = "AWSPREVIOUS";
 /// A label of our own: AWSPENDING belongs to a rotation by AWS.
 const PENDING: &str = "SEAWORTHYPENDING";
 
@@ -361,6 +362,18 @@ impl OpenStore for Open {
             };
             text.zeroize();
             done
+        }
+        .boxed()
+    }
+
+    /// Without a stage AWS deletes it in time.
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let request = self.client.update_secret_version_stage().secret_id(key).version_stage(PREVIOUS);
+            match request.remove_from_version_id(version).send().await.map_err(|error| explain(key, &error)) {
+                Err(StoreError::Invalid(_)) => Ok(()), // the stage is somewhere else
+                done => done.map(|_| ()),
+            }
         }
         .boxed()
     }

@@ -1,8 +1,12 @@
-//! Secrets of this cluster. A value is a Secret; a property is one of its keys, or a path into the JSON of one.
+//! Secrets of this cluster, or of another one. A value is a Secret; a property is one of its keys, or a path into the JSON of one.
 
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, KubeSchema, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,18 +14,105 @@ use crate::{
         apply::{WriteError, Writer},
         error::message,
         owner,
-        references::{self, SecretData},
+        references::{self, ReadSecrets, SecretData},
     },
-    secrets::store::{Content, Find, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches},
+    secrets::store::{
+        Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority, matches, text_of,
+    },
 };
 
 /// Which Secrets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.server) || has(self.__namespace__)").message("another cluster (server) needs its namespace, too"))]
 pub struct Spec {
     /// Their namespace; in a SecretStore only. Default: the resource's own, in a SecretStore the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
+    /// Another cluster; in a SecretStore only. Default: this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+}
+
+/// Another cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.caBundle) && has(self.caSecretRef))").message("set at most one of caBundle and caSecretRef"))]
+pub struct Server {
+    /// The address of its API server: `https://HOST:PORT`.
+    #[schemars(length(min = 9, max = 253), regex(pattern = "^https://[^/?#@]+/?$"))]
+    pub url: String,
+    /// The certificates that sign the API server's, in PEM. Default: those of the operator's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub ca_bundle: Option<String>,
+    /// The same in a key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Who asks: exactly one.
+    pub auth: Auth,
+}
+
+/// Who asks another cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Auth {
+    /// The token of a ServiceAccount there.
+    Token(Token),
+    /// A client certificate.
+    ClientCertificate(ClientCertificate),
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// Where it is.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// A client certificate with its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCertificate {
+    /// Where the certificate is.
+    pub cert_secret_ref: SecretKeyRef,
+    /// Where its key is.
+    pub key_secret_ref: SecretKeyRef,
+}
+
+/// Time for a connection, and for an answer.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
+
+impl Server {
+    fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
+        let login = match &self.auth {
+            Auth::Token(token) => vec![&token.secret_ref],
+            Auth::ClientCertificate(pair) => vec![&pair.cert_secret_ref, &pair.key_secret_ref],
+        };
+        login.into_iter().chain(&self.ca_secret_ref)
+    }
+
+    async fn client(&self, secrets: &dyn ReadSecrets, namespace: &str) -> Result<Client, StoreError> {
+        let invalid = |what: &str, why: &dyn std::fmt::Display| StoreError::Invalid(format!("kubernetes.server.{what}: {why}"));
+        let mut config = kube::Config::new(self.url.parse().map_err(|error| invalid("url", &error))?);
+        (config.connect_timeout, config.read_timeout, config.write_timeout) = (Some(CONNECT), Some(ANSWER), Some(ANSWER));
+        config.default_namespace = namespace.into();
+        if let Some(ca) = authority(secrets, self.ca_bundle.as_deref(), self.ca_secret_ref.as_ref()).await? {
+            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&ca).map(|one| one.map(|one| one.to_vec())).collect();
+            config.root_cert = Some(certificates.map_err(|error| invalid("caBundle", &error))?);
+        }
+        match &self.auth {
+            Auth::Token(token) => config.auth_info.token = Some(text_of(secrets, &token.secret_ref).await?.to_string().into()),
+            Auth::ClientCertificate(pair) => {
+                let (certificate, key) = (text_of(secrets, &pair.cert_secret_ref).await?, text_of(secrets, &pair.key_secret_ref).await?);
+                config.auth_info.client_certificate_data = Some(STANDARD.encode(certificate.as_bytes()));
+                config.auth_info.client_key_data = Some(STANDARD.encode(key.as_bytes()).into());
+            }
+        }
+        Client::try_from(config).map_err(|error| invalid("auth", &error))
+    }
 }
 
 struct Open {
@@ -39,22 +130,41 @@ impl Store for Spec {
             let why = "spec.store.kubernetes.namespace: another namespace can be read through a SecretStore only (spec.storeRef)";
             return Err(StoreError::Denied(why.into()));
         }
+        if self.server.is_some() && !shared {
+            let why = "spec.store.kubernetes.server: another cluster can be read through a SecretStore only (spec.storeRef)";
+            return Err(StoreError::Denied(why.into()));
+        }
         Ok(())
     }
 
+    fn secrets(&self) -> Vec<String> {
+        self.server.iter().flat_map(Server::secrets).map(|reference| reference.name.clone()).collect()
+    }
+
     fn is_own_namespace(&self) -> bool {
-        self.namespace.is_none()
+        self.namespace.is_none() && self.server.is_none()
     }
 
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         let namespace = self.namespace.clone().unwrap_or_else(|| opening.namespace.to_owned());
-        let opened = opening.cluster.cloned().map(|client| Open { client, writer: opening.writer.cloned(), namespace });
         async move {
+            if let Some(server) = &self.server {
+                let client = server.client(opening.secrets, &namespace).await?;
+                let writer = opening.writer.map(|writer| writer.of(client.clone()));
+                return Ok(Box::new(Open { client, writer, namespace }) as Box<dyn OpenStore>);
+            }
+            let opened = opening.cluster.cloned().map(|client| Open { client, writer: opening.writer.cloned(), namespace });
             let opened = opened.ok_or_else(|| StoreError::Invalid("the store kubernetes needs a cluster".into()))?;
             Ok(Box::new(opened) as Box<dyn OpenStore>)
         }
         .boxed()
     }
+}
+
+/// A name that none can have would lead somewhere else in a path.
+fn check_name(name: &str) -> Result<(), StoreError> {
+    let why = || StoreError::Invalid(format!("{name:?} is no name of a Secret: it has lower-case letters, digits, '-' and '.'"));
+    if references::is_name(name) { Ok(()) } else { Err(why()) }
 }
 
 impl Open {
@@ -84,6 +194,7 @@ impl OpenStore for Open {
             if place.version.is_some() {
                 return Err(StoreError::Invalid(format!("remoteRef.version of {}: the store kubernetes has no versions", place.key)));
             }
+            check_name(&place.key)?;
             let secret = self.api().get(&place.key).await.map_err(|error| self.explain(&place.key, &error))?;
             let version = secret.resource_version();
             Ok(Stored { content: Content::Map(references::data(secret)), version })
@@ -107,6 +218,7 @@ impl OpenStore for Open {
     fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
         async move {
             let name = write.key;
+            check_name(name)?;
             let Content::Map(data) = write.content else {
                 return Err(StoreError::Invalid(format!("remoteRef.property of {name}: say which key of the Secret is written")));
             };
@@ -140,7 +252,7 @@ impl OpenStore for Open {
                 }
             };
             written.map(|meta| meta.resource_version).map_err(|error| match error {
-                WriteError::Refused { .. } => StoreError::Invalid(error.to_string()),
+                WriteError::Refused { .. } | WriteError::Owned { .. } => StoreError::Invalid(error.to_string()),
                 WriteError::Superseded(_) | WriteError::Exists(_) => StoreError::Conflict(error.to_string()),
                 WriteError::NotLeading | WriteError::Unavailable { .. } => StoreError::Unavailable(error.to_string()),
             })

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::store::{OpenStore, Opening, Store, StoreError};
+use super::store::{OpenStore, Opening, OwnCredential, Store, StoreError};
 
 macro_rules! registry {
     ($($(#[doc = $doc:literal])+ $module:ident => $variant:ident, $word:literal;)+) => {
@@ -38,6 +38,8 @@ registry! {
     aws => Aws, "aws";
     /// HashiCorp Vault or OpenBao: the key/value engine.
     vault => Vault, "vault";
+    /// Oracle Cloud: OCI Vault.
+    oci => Oci, "oci";
     /// Environment variables of the operator; in a SecretStore only.
     env => Env, "env";
     /// Files of the operator: a mounted folder, also of a CSI driver; in a SecretStore only.
@@ -52,6 +54,9 @@ impl Store for StoreSpec {
     }
     fn secrets(&self) -> Vec<String> {
         self.backend().secrets()
+    }
+    fn own_credential(&self) -> Option<OwnCredential> {
+        self.backend().own_credential()
     }
     fn can_write(&self) -> bool {
         self.backend().can_write()

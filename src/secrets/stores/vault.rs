@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 
 use futures::{FutureExt, future::BoxFuture};
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
-};
-use kube::{Api, KubeSchema, api::PostParams};
+use kube::KubeSchema;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use zeroize::Zeroizing;
 
 use crate::{
-    clients::vault::{Connection, Login, Vault, VaultError},
+    api::Duration,
+    clients::{
+        egress::Egress,
+        vault::{Connection, Login, Vault, VaultError, approle::Role},
+    },
+    cluster::token::ServiceAccountRef,
     ids,
-    secrets::store::{Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, matches, text_of},
+    secrets::store::{
+        Content, Find, Made, OpenStore, Opening, OwnCredential, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority, matches,
+        text_of,
+    },
 };
 
 /// Where it is, and how to log in.
@@ -91,6 +95,17 @@ pub struct AppRole {
     pub role_id: String,
     /// The secret id.
     pub secret_ref: SecretKeyRef,
+    /// The operator replaces the secret id by itself; in a SecretStore only. Default: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_secret_id: Option<RotateSecretId>,
+}
+
+/// How often a secret id is replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("duration(self.every) >= duration('1h')").message("every must be at least 1h"))]
+pub struct RotateSecretId {
+    /// How long one is used; at least 1h. The first one is replaced at once.
+    pub every: Duration,
 }
 
 fn approle() -> String {
@@ -113,18 +128,6 @@ pub struct ServiceAccountLogin {
     pub service_account_ref: ServiceAccountRef,
 }
 
-/// A ServiceAccount.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-pub struct ServiceAccountRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// For whom the token is. Default: `vault`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5), inner(length(min = 1, max = 253)))]
-    pub audiences: Vec<String>,
-}
-
 /// A token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -144,6 +147,15 @@ struct Open {
     vault: Vault,
     mount: String,
     version: Version,
+    credential: Option<Credential>,
+}
+
+/// What is needed to replace a secret id: where, which, and what another one is tried with.
+struct Credential {
+    role: AppRole,
+    secret_id: Zeroizing<String>,
+    connection: Connection,
+    egress: Egress,
 }
 
 impl From<VaultError> for StoreError {
@@ -160,8 +172,17 @@ impl From<VaultError> for StoreError {
 }
 
 impl Store for Spec {
-    fn validate(&self, _: bool) -> Result<(), StoreError> {
+    fn validate(&self, shared: bool) -> Result<(), StoreError> {
+        if !shared && matches!(&self.auth, Auth::AppRole(role) if role.rotate_secret_id.is_some()) {
+            let why = "spec.store.vault.auth.appRole.rotateSecretId: it replaces the secret id of a SecretStore only (spec.storeRef)";
+            return Err(StoreError::Denied(why.into()));
+        }
         Ok(())
+    }
+
+    fn own_credential(&self) -> Option<OwnCredential> {
+        let Auth::AppRole(role) = &self.auth else { return None };
+        Some(OwnCredential { place: role.secret_ref.clone(), every: role.rotate_secret_id.as_ref()?.every })
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -175,14 +196,18 @@ impl Store for Spec {
 
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         async move {
-            let ca = match (&self.ca_bundle, &self.ca_secret_ref) {
-                (Some(bundle), _) => Some(bundle.clone().into_bytes()),
-                (None, Some(reference)) => Some(text_of(opening.secrets, reference).await?.as_bytes().to_vec()),
-                (None, None) => None,
-            };
+            let ca = authority(opening.secrets, self.ca_bundle.as_deref(), self.ca_secret_ref.as_ref()).await?;
             let connection = Connection { server: self.server.clone(), namespace: self.namespace.clone(), ca };
-            let vault = Vault::new(connection, self.login(&opening).await?, &opening.allowed.egress)?;
-            Ok(Box::new(Open { vault, mount: self.path.clone(), version: self.version }) as Box<dyn OpenStore>)
+            let egress = &opening.allowed.egress;
+            let credential = match &self.auth {
+                Auth::AppRole(role) if role.rotate_secret_id.is_some() => {
+                    let secret_id = text_of(opening.secrets, &role.secret_ref).await?;
+                    Some(Credential { role: role.clone(), secret_id, connection: connection.clone(), egress: egress.clone() })
+                }
+                _ => None,
+            };
+            let vault = Vault::new(connection, self.login(&opening).await?, egress)?;
+            Ok(Box::new(Open { vault, mount: self.path.clone(), version: self.version, credential }) as Box<dyn OpenStore>)
         }
         .boxed()
     }
@@ -192,39 +217,33 @@ impl Spec {
     async fn login(&self, opening: &Opening<'_>) -> Result<Login, StoreError> {
         Ok(match &self.auth {
             Auth::Token(token) => Login::Token(text_of(opening.secrets, &token.secret_ref).await?),
-            Auth::AppRole(role) => {
-                let (id, secret) = (role.role_id.clone(), text_of(opening.secrets, &role.secret_ref).await?);
-                let body = move || {
-                    let body = json!({"role_id": id, "secret_id": *secret});
-                    async move { Ok(body) }.boxed()
-                };
-                Login::At { path: role.path.clone(), body: Box::new(body) }
-            }
+            Auth::AppRole(role) => role.login(text_of(opening.secrets, &role.secret_ref).await?),
             Auth::Kubernetes(login) => login.login("kubernetes", opening)?,
             Auth::Jwt(login) => login.login("jwt", opening)?,
         })
     }
 }
 
+impl AppRole {
+    fn login(&self, secret_id: Zeroizing<String>) -> Login {
+        let id = self.role_id.clone();
+        let body = move || {
+            let body = json!({"role_id": id, "secret_id": *secret_id});
+            async move { Ok(body) }.boxed()
+        };
+        Login::At { path: self.path.clone(), body: Box::new(body) }
+    }
+}
+
 impl ServiceAccountLogin {
     fn login(&self, method: &str, opening: &Opening<'_>) -> Result<Login, StoreError> {
         let client = opening.cluster.ok_or_else(|| StoreError::Invalid("a login as a ServiceAccount needs a cluster".into()))?;
-        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), opening.namespace);
-        let (role, name) = (self.role.clone(), self.service_account_ref.name.clone());
-        let audiences = &self.service_account_ref.audiences;
-        let audiences = if audiences.is_empty() { vec!["vault".to_owned()] } else { audiences.clone() };
+        let (client, namespace) = (client.clone(), opening.namespace.to_owned());
+        let (role, account) = (self.role.clone(), self.service_account_ref.clone());
         let body = move || {
-            let (api, role, name, audiences) = (api.clone(), role.clone(), name.clone(), audiences.clone());
+            let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
             async move {
-                let spec = TokenRequestSpec { audiences: Some(audiences), expiration_seconds: Some(600), ..TokenRequestSpec::default() };
-                let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-                let answer = api.create_token_request(&name, &PostParams::default(), &request).await.map_err(|error| {
-                    VaultError::Denied(format!(
-                        "no token of ServiceAccount {name} can be had: {}; allow the operator to create serviceaccounts/token for it",
-                        crate::cluster::error::message(&error)
-                    ))
-                })?;
-                let token = answer.status.map(|status| Zeroizing::new(status.token)).unwrap_or_default();
+                let token = account.token(&client, &namespace, "vault").await.map_err(VaultError::Denied)?;
                 Ok(json!({"role": role, "jwt": *token}))
             }
             .boxed()
@@ -396,12 +415,55 @@ impl OpenStore for Open {
         async { Ok(self.vault.check().await?) }.boxed()
     }
 
+    /// Deleted as Vault deletes: it can be undone.
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let Some(number) = version.parse::<u64>().ok().filter(|_| self.version == Version::V2) else { return Ok(()) };
+            let sent = json!({"versions": [number]}).to_string();
+            self.vault.request(&Method::POST, &self.path(Some("delete"), key.trim_matches('/')), &[], Some(sent.as_bytes())).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<Made, StoreError>> {
+        async move {
+            let own = self.own()?;
+            let name = self.vault.role_name().await?;
+            let role = Role { mount: &own.role.path, name: &name };
+            let replaces = self.vault.accessor_of(role, &own.secret_id).await?;
+            let value = self.vault.new_secret_id(role, mark).await?;
+            let other = Vault::new(own.connection.clone(), own.role.login(value.clone()), &own.egress)?;
+            let lets_in = other.check().await;
+            other.close().await;
+            lets_in?;
+            Ok(Made { value, replaces })
+        }
+        .boxed()
+    }
+
+    fn destroy_credentials<'a>(&'a self, mark: &'a str, replaced: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let own = self.own()?;
+            let name = self.vault.role_name().await?;
+            let role = Role { mount: &own.role.path, name: &name };
+            let keep = self.vault.accessor_of(role, &own.secret_id).await?;
+            self.vault.destroy_secret_ids(role, &keep, (mark, replaced)).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.vault.close().boxed()
     }
 }
 
 impl Open {
+    fn own(&self) -> Result<&Credential, StoreError> {
+        self.credential.as_ref().ok_or_else(|| StoreError::Invalid("auth.appRole.rotateSecretId is not set".into()))
+    }
+
     /// What a write rests on that finds nothing: 0, or the version that was deleted. What is there is a conflict, by 0.
     async fn deleted_version(&self, key: &str) -> Result<u64, StoreError> {
         let answer = match self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await {
@@ -431,4 +493,19 @@ struct Past {
     deletion_time: String,
     #[serde(default)]
     destroyed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_makes_it_panic() {
+        bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
+            let _ = serde_json::from_slice::<Versioned<'_>>(input).map(|answer| answer.data.map(|data| data.get().len()));
+            let _ = serde_json::from_slice::<History>(input);
+            let _ = serde_json::from_slice::<Listed>(input);
+            let _ = serde_json::from_slice::<Described>(input);
+        });
+    }
 }

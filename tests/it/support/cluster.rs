@@ -187,10 +187,16 @@ impl Namespace {
         self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// The reasons of the events so far.
-    pub async fn events(&self) -> Vec<(String, String)> {
-        let events = Api::<Event>::namespaced(self.client.clone(), &self.name).list(&ListParams::default()).await.unwrap();
-        events.items.into_iter().map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    /// Waits until so many events gave this reason, and no more.
+    pub async fn told(&self, reason: &str, times: usize) {
+        eventually(&format!("{} told of {reason} {times} times", self.name), || async {
+            let events = Api::<Event>::namespaced(self.client.clone(), &self.name).list(&ListParams::default()).await;
+            let reasons: Vec<String> = events.unwrap().items.into_iter().map(|event| event.reason.unwrap_or_default()).collect();
+            let told = reasons.iter().filter(|told| *told == reason).count();
+            assert!(told <= times, "{reason}: {told} times: {reasons:?}");
+            if told == times { Ok(()) } else { Err(format!("{reasons:?}")) }
+        })
+        .await;
     }
 }
 

@@ -5,6 +5,7 @@ mod control_plane;
 mod faults;
 mod log;
 mod moto;
+pub mod oci;
 mod operator;
 mod postgres;
 mod secrets;

@@ -2,6 +2,8 @@
 //!
 //! The API is the one that both document under `/v1`. A token is renewed when a third of its life is left, and asked for anew when that is refused.
 
+pub mod approle;
+
 use std::{
     sync::PoisonError,
     time::{Duration, Instant},
@@ -14,7 +16,7 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::egress::{Egress, body, chain};
+use crate::clients::egress::{Egress, body, chain};
 
 /// Between two logins because of a refusal that may be another.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -341,4 +343,26 @@ fn said(answer: &[u8]) -> String {
     let texts = parsed["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let all = texts.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("; ");
     all.chars().take(400).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vault_says_is_cut_and_no_answer_makes_it_panic() {
+        assert_eq!(
+            said(br#"{"errors": ["1 error occurred:\n\t* permission denied\n\n", "x"]}"#),
+            "1 error occurred: * permission denied; x"
+        );
+        assert_eq!(said(format!(r#"{{"errors": ["{}"]}}"#, "\u{e4}".repeat(1000)).as_bytes()).chars().count(), 400);
+        let answer: Answer<'_> = parse(br#"{"auth": {"client_token": "t", "lease_duration": 60, "renewable": true}}"#, &[]).unwrap();
+        assert!(answer.auth.is_some_and(|auth| *auth.client_token == "t") && answer.data.is_none());
+        bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
+            let _ = said(input);
+            let _ = parse::<Answer<'_>>(input, &["x"]).map(|answer| answer.data.map(|data| data.get().len()));
+            let _ = serde_json::from_slice::<Nothing>(input);
+        });
+    }
 }

@@ -1,5 +1,10 @@
 //! Private keys: made, read, written in the encoding that was asked for. No I/O.
 
+pub mod jwk;
+pub mod parts;
+pub mod pem;
+pub mod ssh;
+
 use std::fmt;
 
 use aws_lc_rs::{
@@ -29,6 +34,9 @@ pub enum KeyError {
     /// A kind of key that is not known here, or broken data.
     #[error("the private key is broken or of an unsupported kind (RSA, ECDSA P-256/384/521 and Ed25519 are supported)")]
     Unsupported,
+    /// Another form than that of OpenSSH, or with a passphrase.
+    #[error("there is no unencrypted Ed25519 or RSA private key in the form of OpenSSH")]
+    NotOpenSsh,
     /// The system could not make a key.
     #[error("no private key could be generated")]
     Generate,
@@ -99,7 +107,7 @@ impl Key {
     }
 
     /// What it was read from may have been PKCS#1 or SEC 1; PKCS#8 is the form that all others are made from.
-    fn pkcs8(&self) -> Result<Vec<u8>, KeyError> {
+    pub(crate) fn pkcs8(&self) -> Result<Vec<u8>, KeyError> {
         let der = self.0.serialized_der();
         if inner_octets(der).is_ok() {
             return Ok(der.to_vec());
@@ -181,8 +189,13 @@ impl Key {
         self.0.subject_public_key_info()
     }
 
+    /// SubjectPublicKeyInfo in PEM.
+    pub fn public_pem(&self) -> String {
+        pem::pem("PUBLIC KEY", &self.public_key())
+    }
+
     /// For signing.
-    pub(super) fn pair(&self) -> &KeyPair {
+    pub(crate) fn pair(&self) -> &KeyPair {
         &self.0
     }
 }
@@ -210,7 +223,7 @@ fn inner_octets(pkcs8: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(super::x509::pem(label, der))
+    Zeroizing::new(pem::pem(label, der))
 }
 
 #[cfg(test)]

@@ -1,0 +1,223 @@
+//! The figures of docs/performance.md about secrets: 10,000 SecretRotations over 2,000 values of one Vault, from nothing to synced, and again when
+//! all of them are due at once, while somebody creates another one. Run it with `make bench`, which starts the servers that it needs.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measurement ends at the first error, and prints")]
+
+#[path = "support/fill.rs"]
+#[expect(dead_code, reason = "here only namespaces are needed")]
+mod fill;
+mod support;
+#[path = "../tests/it/support/vault.rs"]
+#[expect(dead_code, reason = "the tests need more of it")]
+mod vault;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use seaworthy::api::{SecretRotation, SecretStore};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+
+use self::{
+    fill::namespace,
+    support::{Operator, PARALLEL},
+    vault::Vault,
+};
+
+const RESOURCES: usize = 10_000;
+const KEYS: usize = 2_000;
+const LISTEN: &str = "127.0.0.1:18099";
+const NAMESPACES: usize = 50;
+/// So many are created while all others are refreshed.
+const NEW: usize = 5;
+
+#[tokio::main]
+async fn main() {
+    let (client, vault) = (Client::try_default().await.unwrap(), Vault::start().await);
+    let reads = Reads::before(&vault).await;
+    let idle = {
+        let operator = Operator::start("127.0.0.1:0", &[]);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        operator.memory("VmRSS")
+    };
+    println!("idle, without any resource         {idle:6.1} MB");
+
+    store(&client, &vault, &reads.address).await;
+    println!("creating {RESOURCES} SecretRotations over {KEYS} values of one Vault");
+    stream::iter(0..NAMESPACES)
+        .for_each_concurrent(PARALLEL, |number| async move { namespace(&Client::try_default().await.unwrap(), &home(number)).await })
+        .await;
+    stream::iter(0..RESOURCES)
+        .for_each_concurrent(PARALLEL, |number| create(&client, home(number), format!("r{number}"), format!("k{}", number % KEYS)))
+        .await;
+
+    let (operator, started) = (Operator::start(LISTEN, &[]), Instant::now());
+    ready(RESOURCES).await;
+    println!("\nall {RESOURCES} synced after            {:6.1} s from the operator's start", started.elapsed().as_secs_f64());
+    println!("values read in Vault               {:6}", reads.taken());
+    println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
+    println!("processor time of the operator     {:6.1} s", operator.processor_time());
+    drop(operator);
+
+    // All are due at once: they were read an hour ago.
+    let before = Timestamp::now() - SignedDuration::from_hours(1);
+    stream::iter(0..RESOURCES).for_each_concurrent(PARALLEL, |number| read_at(&client, number, before)).await;
+    reads.taken();
+    let operator = Operator::start("127.0.0.1:0", &[]);
+    let (begun, first) = oneshot::channel();
+    let all = tokio::spawn({
+        let client = client.clone();
+        async move { synced(&client, RESOURCES, before + SignedDuration::from_secs(1), begun).await }
+    });
+    first.await.unwrap();
+    let started = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for number in 0..NEW {
+        let name = format!("new{number}");
+        let created = Instant::now();
+        create(&client, home(0), name.clone(), name.clone()).await;
+        let api: Api<SecretRotation> = Api::namespaced(client.clone(), &home(0));
+        kube::runtime::wait::await_condition(api, &name, |object: Option<&SecretRotation>| {
+            object.is_some_and(|object| is_ready(object, Timestamp::UNIX_EPOCH))
+        })
+        .await
+        .unwrap();
+        slowest = slowest.max(created.elapsed());
+    }
+    assert!(!all.is_finished(), "the new ones were to be created while the others are refreshed");
+    all.await.unwrap();
+    println!("\nall {RESOURCES} refreshed within        {:6.1} s", started.elapsed().as_secs_f64());
+    println!("a new one meanwhile, creation to Ready, the slowest of {NEW}   {:.2} s", slowest.as_secs_f64());
+    println!("values read in Vault               {:6} for {} distinct values", reads.taken(), KEYS + NEW);
+    println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
+    println!("processor time of the operator     {:6.1} s", operator.processor_time());
+}
+
+fn home(number: usize) -> String {
+    format!("secrets-{}", number % NAMESPACES)
+}
+
+/// Fills Vault and makes it a store for all namespaces.
+async fn store(client: &Client, vault: &Vault, address: &str) {
+    let keys = (0..KEYS).map(|number| format!("k{number}")).chain((0..NEW).map(|number| format!("new{number}")));
+    stream::iter(keys).for_each_concurrent(PARALLEL, async |key| vault.put(&key, json!({"a": key, "b": "c".repeat(100)})).await).await;
+    let token: Secret = serde_json::from_value(json!({"metadata": {"name": "vault"}, "stringData": {"token": vault.root}})).unwrap();
+    Api::default_namespaced(client.clone()).create(&PostParams::default(), &token).await.unwrap();
+    let spec =
+        json!({"allowedNamespaces": {}, "vault": {"server": address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    let store: SecretStore = serde_json::from_value(
+        json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "vault"}, "spec": spec}),
+    )
+    .unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &store).await.unwrap();
+}
+
+async fn create(client: &Client, home: String, name: String, key: String) {
+    let data = ["a", "b"].map(|property| json!({"secretKey": property, "remoteRef": {"key": key, "property": property}}));
+    let spec = json!({"target": {"name": name}, "storeRef": {"name": "vault"}, "refreshInterval": "15m", "data": data});
+    let object: SecretRotation = serde_json::from_value(
+        json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": name}, "spec": spec}),
+    )
+    .unwrap();
+    Api::namespaced(client.clone(), &home).create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// As if it had been read at `time`.
+async fn read_at(client: &Client, number: usize, time: Timestamp) {
+    let api: Api<SecretRotation> = Api::namespaced(client.clone(), &home(number));
+    let status = Patch::Merge(json!({"status": {"lastSyncTime": time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}}));
+    api.patch_status(&format!("r{number}"), &PatchParams::default(), &status).await.unwrap();
+}
+
+fn is_ready(object: &SecretRotation, since: Timestamp) -> bool {
+    object.status.as_ref().is_some_and(|status| {
+        let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        ready && status.last_sync_time.as_ref().is_some_and(|time| time.0 > since)
+    })
+}
+
+/// Returns when so many are Ready, as the operator counts them: whoever asks the API server for 10,000 of them takes time from it.
+async fn ready(wanted: usize) {
+    let (http, line) = (reqwest::Client::new(), format!("seaworthy_secrets{{ready=\"true\"}} {wanted}"));
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let Ok(answer) = http.get(format!("http://{LISTEN}/metrics")).send().await else { continue }; // it is starting
+        if answer.text().await.unwrap().lines().any(|found| found == line) {
+            return;
+        }
+    }
+}
+
+/// Returns when `wanted` were read since; `begun` hears of the first.
+async fn synced(client: &Client, wanted: usize, since: Timestamp, begun: oneshot::Sender<()>) {
+    let mut begun = Some(begun);
+    let events = watcher(Api::<SecretRotation>::all(client.clone()), watcher::Config::default().page_size(500)).applied_objects();
+    let mut events =
+        std::pin::pin!(events.try_filter(|object| std::future::ready(is_ready(object, since) && object.name_any().starts_with('r'))));
+    let mut names = HashSet::new();
+    while names.len() < wanted {
+        names.insert(events.next().await.unwrap().unwrap().name_any());
+        let _ = begun.take().map(|begun| begun.send(())); // nobody may listen
+    }
+}
+
+/// Counts the reads that go to a Vault through it.
+struct Reads {
+    address: String,
+    count: Arc<AtomicUsize>,
+}
+
+impl Reads {
+    async fn before(vault: &Vault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (count, server) = (Arc::new(AtomicUsize::new(0)), vault.address.trim_start_matches("http://").to_owned());
+        let counted = count.clone();
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                tokio::spawn(forward(from, server.clone(), counted.clone()));
+            }
+        });
+        Self { address, count }
+    }
+
+    /// So far since it was asked last.
+    fn taken(&self) -> usize {
+        self.count.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// Each read of a value has one such line, wherever it is cut.
+async fn forward(from: TcpStream, server: String, count: Arc<AtomicUsize>) {
+    const MARK: &[u8] = b"GET /v1/secret/data/";
+    let to = TcpStream::connect(server).await.unwrap();
+    let ((mut asks, mut answered), (mut answers, mut asked)) = (from.into_split(), to.into_split());
+    let back = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut answered).await });
+    let (mut buffer, mut tail) = (vec![0; 16 * 1024], Vec::new());
+    while let Ok(length @ 1..) = asks.read(&mut buffer).await {
+        tail.extend_from_slice(&buffer[..length]);
+        count.fetch_add(tail.windows(MARK.len()).filter(|window| *window == MARK).count(), Ordering::SeqCst);
+        tail.drain(..tail.len().saturating_sub(MARK.len() - 1));
+        if asked.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+    back.abort();
+}

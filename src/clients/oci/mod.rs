@@ -1,0 +1,154 @@
+//! Oracle Cloud: signed requests, as whoever we are there, and what their errors mean.
+
+pub mod principal;
+pub mod sign;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use self::{
+    principal::{Identity, Principal, Session},
+    sign::{CONTENT_TYPE, Signed, date, hash},
+};
+use crate::clients::egress::{body, chain};
+
+/// No answer is longer: a secret has 25 KiB, a page of a list a hundred entries.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// How Oracle Cloud may fail. The message says what was tried and what it said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OciError {
+    /// 404: it is not there, or not for us; Oracle does not say which.
+    #[error("{0}")]
+    NotFoundOrDenied(String),
+    /// 401, 403.
+    #[error("{0}")]
+    Denied(String),
+    /// 400, a key that cannot be used, an answer that is none.
+    #[error("{0}")]
+    Invalid(String),
+    /// 409 and 412: it is another by now, or exists already.
+    #[error("{0}")]
+    Conflict(String),
+    /// 429
+    #[error("{0}")]
+    Throttled(String, Option<Duration>),
+    /// 5xx, no connection, or something that is still under way.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Requests, signed.
+pub struct Oci {
+    http: Client,
+    principal: Principal,
+    session: Mutex<Option<Session>>,
+}
+
+/// What is asked.
+#[derive(Default)]
+pub struct Request<'a> {
+    /// JSON, empty or not; None: GET without.
+    pub body: Option<Vec<u8>>,
+    /// Headers that are not signed: `if-match`, `opc-retry-token`.
+    pub headers: &'a [(&'static str, &'a str)],
+}
+
+/// An answer.
+pub struct Answer {
+    /// JSON.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Of what it tells of.
+    pub etag: Option<String>,
+    /// Where a list goes on.
+    pub next: Option<String>,
+}
+
+impl Oci {
+    /// Makes ready; nothing is sent yet.
+    pub fn new(http: Client, principal: Principal) -> Self {
+        Self { http, principal, session: Mutex::default() }
+    }
+
+    async fn identity(&self) -> Result<Identity, OciError> {
+        if let Principal::User(identity) = &self.principal {
+            return Ok(identity.clone());
+        }
+        let mut held = self.session.lock().await;
+        if let Some(session) = held.as_ref().filter(|session| session.until > Instant::now()) {
+            return Ok(session.identity.clone());
+        }
+        let session = self.principal.session(&self.http).await?;
+        let session = session.ok_or_else(|| OciError::Invalid("there is nobody to ask as".into()))?;
+        Ok(held.insert(session).identity.clone())
+    }
+
+    /// Sends a request.
+    pub async fn request(&self, method: Method, url: Url, asked: Request<'_>) -> Result<Answer, OciError> {
+        let identity = self.identity().await?;
+        let host = match url.port() {
+            Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
+            None => url.host_str().unwrap_or_default().to_owned(),
+        };
+        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let date = date(Timestamp::now());
+        let signed = Signed { method: method.as_str(), target: &target, host: Some(&host), date: &date, body: asked.body.as_deref() };
+        let authorization = signed.authorization(&identity.key_id, &identity.key);
+        let authorization = authorization.ok_or_else(|| OciError::Invalid("the key cannot sign".into()))?;
+        let mut request = self.http.request(method, url).header("Date", &date).header("Authorization", authorization);
+        for (name, value) in asked.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = asked.body {
+            request = request.header("Content-Type", CONTENT_TYPE).header("X-Content-SHA256", hash(&body));
+            request = request.header("Content-Length", body.len()).body(body);
+        }
+        let sent = request.send().await.map_err(|error| OciError::Unavailable(format!("{host} cannot be reached: {}", chain(&error))))?;
+        let answered = answer(sent, &host).await;
+        // A token may have been revoked, or the clock been set.
+        if matches!(&answered, Err(OciError::Denied(why)) if why.contains("NotAuthenticated")) {
+            self.session.lock().await.take();
+        }
+        answered
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Said {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// Reads an answer of `named`.
+async fn answer(response: Response, named: &str) -> Result<Answer, OciError> {
+    let status = response.status();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    let (etag, next) = (header("etag"), header("opc-next-page").filter(|next| !next.is_empty()));
+    let after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let body = body(response, MOST).await.map_err(|why| OciError::Unavailable(format!("{named}: {why}")))?;
+    if status.is_success() {
+        return Ok(Answer { body, etag, next });
+    }
+    let said: Said = serde_json::from_slice(&body).unwrap_or_default();
+    let message: String = said.message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
+    let text = format!("{named} answered {} {}: {message}", status.as_u16(), said.code);
+    Err(match status {
+        StatusCode::NOT_FOUND if said.code.is_empty() => OciError::Unavailable(format!("{text}that is not Oracle's answer")),
+        StatusCode::NOT_FOUND => OciError::NotFoundOrDenied(text),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => OciError::Denied(text),
+        StatusCode::CONFLICT if ["IncorrectState", "LockConflict", "ExternalServerIncorrectState"].contains(&said.code.as_str()) => {
+            OciError::Unavailable(text)
+        }
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => OciError::Conflict(text),
+        StatusCode::TOO_MANY_REQUESTS => OciError::Throttled(text, after),
+        status if status.is_server_error() => OciError::Unavailable(text),
+        _ => OciError::Invalid(text),
+    })
+}

@@ -1,0 +1,117 @@
+//! An AppRole's own secret ids: made, looked up by their accessors (which are no secrets), destroyed.
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Vault, VaultError};
+
+/// More than that many are not looked through.
+const MOST: usize = 1000;
+
+/// The member of a secret id's metadata that says who made it.
+const MARK: &str = "seaworthy";
+
+/// An AppRole.
+#[derive(Clone, Copy, Debug)]
+pub struct Role<'a> {
+    /// Where the method is mounted.
+    pub mount: &'a str,
+    /// Its name, which is not its role id.
+    pub name: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    secret_id: Zeroizing<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Described {
+    #[serde(default)]
+    secret_id_accessor: String,
+    #[serde(default)]
+    metadata: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    #[serde(default)]
+    meta: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    keys: Vec<String>,
+}
+
+impl Vault {
+    /// The name of the AppRole that we are logged in as.
+    pub async fn role_name(&self) -> Result<String, VaultError> {
+        let answer = self.request(&Method::GET, &["auth", "token", "lookup-self"], &[], None).await?;
+        let token: Token = read(&answer, "lookup-self")?;
+        let name = token.meta.as_ref().and_then(|meta| meta["role_name"].as_str());
+        name.map(ToOwned::to_owned).ok_or_else(|| VaultError::Invalid("the token that Vault gave us is not of an AppRole".into()))
+    }
+
+    /// Makes another secret id, marked with `mark`.
+    pub async fn new_secret_id(&self, role: Role<'_>, mark: &str) -> Result<Zeroizing<String>, VaultError> {
+        let metadata = json!({MARK: mark}).to_string();
+        let made = self.at(role, &Method::POST, &["secret-id"], &[], Some(&json!({"metadata": metadata}))).await?;
+        Ok(read::<Made>(&made, "secret-id")?.secret_id)
+    }
+
+    /// The accessor of a secret id.
+    pub async fn accessor_of(&self, role: Role<'_>, secret_id: &str) -> Result<String, VaultError> {
+        let found = self.at(role, &Method::POST, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await?;
+        let found: Described = if found.is_empty() { Described::default() } else { read(&found, "secret-id/lookup")? };
+        if found.secret_id_accessor.is_empty() {
+            return Err(VaultError::NotFound("Vault does not know the secret id".into()));
+        }
+        Ok(found.secret_id_accessor)
+    }
+
+    /// Destroys the secret ids that were made with `mark` and the one of the accessor `replaced`; never that of the accessor `keep`.
+    pub async fn destroy_secret_ids(&self, role: Role<'_>, keep: &str, (mark, replaced): (&str, &str)) -> Result<usize, VaultError> {
+        let listed = match self.at(role, &Method::GET, &["secret-id"], &[("list", "true")], None).await {
+            Err(VaultError::NotFound(_)) => return Ok(0),
+            listed => read::<Listed>(&listed?, "secret-id")?,
+        };
+        let mut destroyed = 0;
+        for accessor in listed.keys.iter().take(MOST).filter(|accessor| *accessor != keep) {
+            let sent = json!({"secret_id_accessor": accessor});
+            if accessor != replaced {
+                let found = match self.at(role, &Method::POST, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
+                    Err(VaultError::NotFound(_)) => continue, // it has expired meanwhile
+                    found => found?,
+                };
+                let found: Described = read(&found, "secret-id-accessor/lookup")?;
+                if found.metadata.is_none_or(|metadata| metadata[MARK] != mark) {
+                    continue;
+                }
+            }
+            self.at(role, &Method::POST, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await?;
+            destroyed += 1;
+        }
+        Ok(destroyed)
+    }
+
+    async fn at(
+        &self,
+        role: Role<'_>,
+        method: &Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        sent: Option<&Value>,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let path: Vec<&str> =
+            ["auth"].into_iter().chain(role.mount.split('/')).chain(["role", role.name]).chain(path.iter().copied()).collect();
+        let sent = sent.map(|sent| Zeroizing::new(sent.to_string().into_bytes()));
+        self.request(method, &path, query, sent.as_ref().map(|sent| sent.as_slice())).await
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(answer: &'a [u8], what: &str) -> Result<T, VaultError> {
+    serde_json::from_slice(answer).map_err(|_| VaultError::Invalid(format!("the answer to {what} is not Vault's")))
+}

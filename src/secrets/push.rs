@@ -1,0 +1,187 @@
+//! Values go to the store: what was generated, on its way to its Secret; and with `spec.push` what stands in a Secret, when it has changed there.
+//!
+//! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
+
+use kube::ResourceExt;
+
+use super::{
+    controller::{Context, is_current},
+    decide::{self, Plan},
+    index::places,
+    memory::{Hashes, Superseded, hash},
+    property,
+    reason::Reason,
+    status::{Halt, Problem, View},
+    store::{Place, SecretData, StoreError, Write},
+    sync::{self, Source, away},
+    target::{self, Which, described},
+};
+use crate::api::{
+    SecretRotation,
+    secret_rotation::{Push, Pushed, UpdatePolicy},
+};
+
+/// So often a write that somebody else was faster than is tried again.
+const ATTEMPTS: usize = 3;
+
+/// What is pushed how.
+pub struct Pushing<'a> {
+    /// Which field of the spec asks for it.
+    pub field: &'a str,
+    /// The hashes of what may be replaced in the store: anything else was put there by somebody else.
+    pub known: &'a (dyn Fn(&Push) -> Option<String> + Sync),
+    /// The same for each attempt to write the same values.
+    pub token: &'a str,
+    /// What a person does about a value that is somebody else's.
+    pub remedy: &'a str,
+}
+
+/// What became of a push.
+pub enum Outcome {
+    /// The store has the value, and had it before.
+    Same,
+    /// It was written; if there was a version before, that is not the current one any more.
+    Written(Option<String>),
+    /// The store has another one, and keeps it (`IfNotExists`).
+    Kept(property::Bytes),
+}
+
+/// Writes one value.
+pub async fn write(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    (push, value): (&Push, &[u8]),
+    pushing: &Pushing<'_>,
+) -> Result<Outcome, Halt> {
+    let key = context.roller.restarter.key().await?;
+    let place = Place { key: push.remote_ref.key.clone(), version: None };
+    let field = format!("{} {:?} to {}", pushing.field, push.secret_key, place.key);
+    let property = push.remote_ref.property.as_deref();
+    let told = |error: StoreError| {
+        let problem = away(context, rotation, &source.door, error);
+        Problem { message: format!("{field}: {}", problem.message), ..problem }
+    };
+    for attempt in 1.. {
+        let there = source.door.call(source.store.read(&place)).await;
+        source.door.heard(&there);
+        let there = match there {
+            Ok(there) => Some(there),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(told(error).into()),
+        };
+        let before = there.as_ref().and_then(|there| property::get(&there.content, property).ok());
+        if let Some(before) = &before {
+            let ours = (pushing.known)(push).is_some_and(|known| known == hash(&key, &push.secret_key, before));
+            match push.update_policy {
+                _ if before.as_slice() == value => return Ok(Outcome::Same),
+                UpdatePolicy::IfNotExists => return Ok(Outcome::Kept(before.clone())),
+                UpdatePolicy::Replace if !ours => {
+                    let message =
+                        format!("{field}: somebody else has put another value there, and it is not overwritten; {}", pushing.remedy);
+                    return Err(Problem::new(Reason::StoreConflict, message).into());
+                }
+                UpdatePolicy::Replace => {}
+            }
+        }
+        let content = there.as_ref().map_or_else(|| source.store.blank(), |there| there.content.clone());
+        let content =
+            property::set(&content, property, value).map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
+        let expected = there.as_ref().and_then(|there| there.version.as_deref());
+        let write = Write { key: &place.key, content: &content, expected, token: pushing.token };
+        let written = source.door.call(source.store.write(write)).await;
+        source.door.heard(&written);
+        source.door.forget(&place.key);
+        match written {
+            Ok(_) => {
+                context.audit.record("push", &described(rotation), Reason::Current.as_str(), "success", None);
+                return Ok(Outcome::Written(expected.map(ToOwned::to_owned)));
+            }
+            Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
+            Err(error) => return Err(told(error).into()),
+        }
+    }
+    Ok(Outcome::Same)
+}
+
+/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`.
+pub async fn generated(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    values: &SecretData,
+    (known, token): (&Hashes, &str),
+    superseded: &mut Superseded,
+) -> Result<SecretData, Halt> {
+    let remedy =
+        format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
+    let known = |push: &Push| known.get(&push.secret_key).cloned();
+    let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy };
+    let mut kept = SecretData::new();
+    for push in rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push) {
+        let Some(value) = values.get(&push.secret_key) else { continue };
+        match write(context, rotation, source, (push, value), &pushing).await? {
+            Outcome::Kept(there) => drop(kept.insert(push.secret_key.clone(), there)),
+            Outcome::Written(Some(version)) => drop(superseded.entry(push.remote_ref.key.clone()).or_default().insert(version)),
+            Outcome::Written(None) | Outcome::Same => {}
+        }
+    }
+    Ok(kept)
+}
+
+/// Brings to the store what `spec.push` names: what is another than was brought last, and all of it when the store is due.
+pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
+    let spec = &rotation.spec;
+    let Some(plan) = view.plan.filter(|plan| !plan.rest && !spec.push.is_empty()) else { return Ok(()) };
+    let held = target::read(context, rotation, Which::Target).await?;
+    let name = &spec.target.name;
+    if held.meta.is_none() {
+        return Err(Problem::new(Reason::Missing, format!("there is no Secret {name} whose values could be pushed")).into());
+    }
+    let key = context.roller.restarter.key().await?;
+    let before = rotation.status.iter().flat_map(|status| &status.pushed);
+    let pushed = |push: &Push| {
+        let mut before = before.clone();
+        before.find(|pushed| pushed.secret_key == push.secret_key && pushed.remote_ref == push.remote_ref).map(|pushed| pushed.hash.clone())
+    };
+    let mut due = Vec::new();
+    for push in &spec.push {
+        let Some(value) = held.data.get(&push.secret_key) else {
+            let message = format!("push {:?}: Secret {name} has no such key; nothing is changed in the store", push.secret_key);
+            return Err(Problem::new(Reason::ValueNotFound, message).into());
+        };
+        let now = hash(&key, &push.secret_key, value);
+        if view.reads || pushed(push).as_ref() != Some(&now) {
+            due.push((push, value, now));
+        }
+    }
+    // What the spec does not name any more is forgotten.
+    view.pushed = Some(before.clone().filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect());
+    if due.is_empty() {
+        return Ok(());
+    }
+    is_current(context, rotation).await?;
+    let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
+    let source = sync::source(context, rotation, resolved).await?;
+    let remedy = "delete it there, or take it over into the Secret";
+    for (push, value, now) in due {
+        let token = format!("{}-{now}", rotation.uid().unwrap_or_default());
+        let pushing = Pushing { field: "push", known: &pushed, token: &token, remedy };
+        write(context, rotation, &source, (push, value), &pushing).await?;
+        let list = view.pushed.get_or_insert_default();
+        if !list.iter().any(|pushed| is_of(pushed, push) && pushed.hash == now) {
+            list.retain(|pushed| !is_of(pushed, push));
+            list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash: now });
+        }
+    }
+    let time = context.clock.now();
+    view.synced = view.synced.or(Some(time));
+    // The next time is another, now that the store was asked.
+    let spread = places(spec).first().map_or_else(|| name.clone(), |place| place.key.clone());
+    view.plan = Some(Plan { next_sync: decide::next_refresh(spec, &spread, view.synced), ..plan });
+    Ok(())
+}
+
+fn is_of(pushed: &Pushed, push: &Push) -> bool {
+    pushed.secret_key == push.secret_key && pushed.remote_ref == push.remote_ref
+}

@@ -1,0 +1,178 @@
+//! Oracle Cloud, played by a fake of its services.
+
+use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
+    signature::KeyPair,
+};
+use futures::FutureExt;
+use jiff::SignedDuration;
+use reqwest::Method;
+use seaworthy::{
+    clients::oci::{Oci as Client, OciError, Request, principal::Principal},
+    cluster::references::{ReadSecrets, SecretData},
+    secrets::{
+        property,
+        store::{Allowed, Find, OpenStore, Opening, Place, Store, StoreError},
+        stores::StoreSpec,
+    },
+    testing::{issuer_contract::Secrets, store_contract},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Cluster, Rotations, eventually,
+    oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
+};
+
+async fn open(oci: &Oci, spec: Value) -> Box<dyn OpenStore> {
+    let data: SecretData = [("key.pem".to_owned(), oci.private.as_bytes().to_vec().into())].into();
+    let (secrets, allowed) = (Secrets::default().with("oci", data), Allowed::default().of_administrators());
+    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    spec.open(opening).await.unwrap()
+}
+
+fn place(key: &str, version: Option<&str>) -> Place {
+    Place { key: key.into(), version: version.map(ToOwned::to_owned) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_a_store_must_keep() {
+    let oci = Oci::start().await;
+    let store = open(&oci, oci.store()).await;
+    store_contract::run(store.as_ref(), "contract-").await;
+
+    // Versions and stages; tags; a version that is not needed any more.
+    oci.put("app", "one");
+    oci.put("app", "two");
+    oci.tag("app", json!({"team": "a"}));
+    for (version, wanted) in [(None, "two"), (Some("1"), "one"), (Some("PREVIOUS"), "one"), (Some("CURRENT"), "two")] {
+        let read = store.read(&place("app", version)).await.unwrap();
+        assert_eq!(*property::get(&read.content, None).unwrap(), wanted.as_bytes(), "{version:?}");
+    }
+    let find: Find = serde_json::from_value(json!({"tags": {"team": "a"}})).unwrap();
+    assert_eq!(store.find(&find).await.unwrap(), ["app"]);
+    store.retire("app", "1").await.unwrap();
+    store.retire("app", "2").await.unwrap();
+    assert_eq!(oci.retired("app"), [1].into(), "the current version is kept");
+
+    // What Oracle does not tell apart: it is not there, it may not be read.
+    let of = async |key: &str| store.read(&place(key, None)).await.unwrap_err();
+    assert!(matches!(of("none").await, StoreError::NotFound(_)));
+    oci.hide("app");
+    assert!(matches!(of("app").await, StoreError::Denied(_)));
+    oci.blind(true);
+    assert!(matches!(of("none").await, StoreError::Denied(_)), "who may not list cannot say that something is missing");
+    oci.blind(false);
+    assert!(matches!(of("a/b").await, StoreError::Invalid(_)), "no secret can be called that");
+    for (status, wanted) in [(429, "throttled"), (503, "unavailable")] {
+        oci.broken(Some(status));
+        let said = match of("app").await {
+            StoreError::Throttled { .. } => "throttled",
+            StoreError::Unavailable(_) => "unavailable",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said, wanted);
+    }
+    oci.broken(None);
+
+    // Without a compartment nothing can be told, found or made.
+    let mut spec = oci.store();
+    spec["oci"]["compartment"] = Value::Null;
+    let store = open(&oci, spec).await;
+    store.check().await.unwrap();
+    assert!(matches!(store.read(&place("none", None)).await, Err(StoreError::Denied(why)) if why.contains("oci.compartment")));
+    assert!(matches!(store.find(&find).await, Err(StoreError::Invalid(why)) if why.contains("oci.compartment")));
+    // A key that Oracle does not know.
+    let other = Oci::start().await;
+    let mut spec = other.store();
+    spec["oci"]["endpoints"] = oci.store()["oci"]["endpoints"].clone();
+    assert!(matches!(open(&other, spec).await.check().await, Err(StoreError::Denied(why)) if why.contains("NotAuthenticated")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_is_rotated_pushed_and_the_version_before_retired() {
+    let (cluster, oci) = (Cluster::shared().await, Oci::start().await);
+    let namespace = cluster.namespace("oci").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    namespace.secret("oci", "Opaque", &[("key.pem", &oci.private)]).await;
+    oci.put("app-db", r#"{"user": "u", "password": "p"}"#);
+    let of = |key: &str, property: &str| json!({"key": key, "property": property});
+    let spec = json!({
+        "target": {"name": "app"}, "store": oci.store(), "data": [{"secretKey": "user", "remoteRef": of("app-db", "user")}],
+        "rotation": {"generate": [{"secretKey": "jwt", "hex": {}}], "previous": {"keepFor": "24h"}, "push": [{"secretKey": "jwt", "remoteRef": of("app-jwt", "key")}]},
+    });
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let first = rotations.data("app").await;
+    assert_eq!(first["user"], "u");
+    assert_eq!(oci.get("app-jwt"), json!({"key": first["jwt"]}).to_string());
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    let second = rotations.data("app").await;
+    assert_eq!(oci.get("app-jwt"), json!({"key": second["jwt"]}).to_string());
+    assert!(oci.retired("app-jwt").is_empty(), "the one before is still in use");
+    operator.clock.advance(SignedDuration::from_hours(25));
+    rotations.ask("app", "look", "1").await;
+    eventually("the version before is retired", || async {
+        if oci.retired("app-jwt") == [1].into() { Ok(()) } else { Err(format!("{:?}", oci.retired("app-jwt"))) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_and_a_pod_get_a_session_of_their_own() {
+    let oci = Oci::start().await;
+    let http = reqwest::Client::new();
+    let list = |client: Client| {
+        let url = format!("{}/20180608/secrets?compartmentId={COMPARTMENT}&vaultId={VAULT}", oci.address).parse::<reqwest::Url>().unwrap();
+        async move {
+            (
+                client.request(Method::GET, url.clone(), Request::default()).await.map(|_| ()),
+                client.request(Method::GET, url, Request::default()).await.map(|_| ()),
+            )
+        }
+    };
+    // The pod shows the token of its ServiceAccount.
+    let proxy: reqwest::Url = format!("{}/resourcePrincipalSessionTokens", oci.address).parse().unwrap();
+    let pod = |token: &'static str| Principal::Workload {
+        proxy: proxy.clone(),
+        http: http.clone(),
+        token: Box::new(move || async move { Ok(token.to_owned().into()) }.boxed()),
+    };
+    assert_eq!(list(Client::new(http.clone(), pod(POD_TOKEN))).await, (Ok(()), Ok(())));
+    assert_eq!(oci.sessions(), 1, "one session for both requests");
+    let (first, _) = list(Client::new(http.clone(), pod("another"))).await;
+    assert!(matches!(first, Err(OciError::Denied(why)) if why.contains("enhanced")));
+
+    // The machine shows the certificate that its metadata service gives it.
+    let key = aws_lc_rs::signature::RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let (public, private): (PublicKeyX509Der<'_>, aws_lc_rs::encoding::Pkcs8V1Der<'_>) =
+        (key.public_key().as_der().unwrap(), key.as_der().unwrap());
+    let private = seaworthy::keys::pem::pem("PRIVATE KEY", private.as_ref());
+    let pair = rcgen::KeyPair::from_pem(&private).unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::OrganizationalUnitName, "opc-tenant:ocid1.tenancy.oc1..t");
+    let certificate = params.self_signed(&pair).unwrap();
+    let fingerprint: Vec<String> = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    oci.trust(&format!("ocid1.tenancy.oc1..t/fed-x509-sha256/{}", fingerprint.join(":")), public.as_ref());
+    let metadata = axum::Router::new().fallback(move |uri: axum::http::Uri, headers: axum::http::HeaderMap| async move {
+        assert_eq!(headers["authorization"], "Bearer Oracle");
+        match uri.path() {
+            "/opc/v2/identity/cert.pem" | "/opc/v2/identity/intermediate.pem" => certificate.pem(),
+            "/opc/v2/identity/key.pem" => private,
+            other => panic!("{other}"),
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let metadata_url = format!("http://{}/opc/v2/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, metadata).await });
+    let machine = Principal::Instance { metadata: metadata_url, federation: format!("{}/v1/x509", oci.address).parse().unwrap() };
+    assert_eq!(list(Client::new(http, machine)).await, (Ok(()), Ok(())));
+    assert_eq!(oci.sessions(), 2);
+}

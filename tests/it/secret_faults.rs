@@ -1,0 +1,174 @@
+//! What may go wrong in the middle of a rotation of values, at every step: a write that fails, a process that dies.
+
+use futures::{StreamExt, future::join_all, stream};
+use seaworthy::{api::SecretRotation, secrets::deliver::STEPS};
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, ControlPlane, Fault, Faults, Namespace, Operator, PATIENCE, Rotations, Vault, World, eventually, said};
+
+/// A generated key, pushed to the Secret `remote`, the one before kept.
+fn pushed_here() -> Value {
+    json!({
+        "target": {"name": "jwt"}, "store": {"kubernetes": {}},
+        "rotation": {
+            "generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "24h"},
+            "push": [{"secretKey": "key", "remoteRef": {"key": "remote", "property": "jwt"}}],
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_may_fail_in_every_way() {
+    let cluster = Cluster::shared().await;
+    let faults = [Fault::Answer(409), Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
+    // A rotation writes: the pending value, the create's entry of the store's Secret, that Secret, the create's entry of the target, the target, the time of
+    // that; it deletes the pending value; and writes the status.
+    let cases = faults.into_iter().flat_map(|fault| (0..8).map(move |number| (fault, number)));
+    stream::iter(cases)
+        .for_each_concurrent(6, |(fault, number)| {
+            let cluster = &cluster;
+            async move {
+                let namespace = cluster.namespace("faulty").await;
+                let (connection, rotations) = (Faults::default(), Rotations(&namespace));
+                let client = connection.client(cluster.operator_config.clone());
+                let _operator = Operator::start(client, vec![namespace.name.clone()], &namespace.name);
+                rotations.create("jwt", pushed_here()).await;
+                rotations.ready("jwt", 1).await;
+                let before = rotations.data("jwt").await["key"].clone();
+                connection.arm(number, fault);
+                rotations.ask("jwt", "rotate", "now").await;
+                let what = format!("{fault:?} at write {number}");
+                rotations.ready("jwt", 2).await;
+                eventually(&format!("{what}: nothing is pending"), || async {
+                    match namespace.secrets().get_opt("jwt-pending").await.map_err(|error| error.to_string())? {
+                        None => Ok(()),
+                        Some(_) => Err("it is there".into()),
+                    }
+                })
+                .await;
+                assert!(connection.struck(), "{what}: there was no such write");
+                let data = rotations.data("jwt").await;
+                assert_eq!(data["key-previous"], before, "{what}: one rotation, and the value before is kept");
+                assert!(data["key"] != before && rotations.data("remote").await["jwt"] == data["key"], "{what}");
+                // Looked at once more, nothing changes.
+                rotations.ask("jwt", "look", "1").await;
+                rotations.ready("jwt", 2).await;
+                assert_eq!(rotations.data("jwt").await, data, "{what}");
+            }
+        })
+        .await;
+}
+
+fn is_complete(object: &SecretRotation, revision: i64) -> bool {
+    let status = object.status.clone().unwrap_or_default();
+    status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_every_step_of_a_delivery() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = &cluster;
+    let steps = STEPS.iter().filter(|step| **step != "roll-back"); // which is gone through below
+    let cases = steps.flat_map(|step| [(*step, false), (*step, true)]);
+    join_all(cases.map(|(step, done)| async move {
+        let (world, operator) = World::of_secrets(cluster, json!({"discover": true}), &["a"], "none").await;
+        let rotations = Rotations(&world.namespace);
+        world.a_second_later().await;
+        operator.failpoint.arm(step, done, None);
+        rotations.edit("source", json!({"value": "2"})).await;
+        operator.failpoint.reached().await;
+        operator.kill().await;
+        let _operator = cluster.operator(&world.namespace);
+        rotations.until("web", "it is complete", |object| is_complete(object, 2)).await;
+        let what = format!("killed {} {step}", if done { "after" } else { "before" });
+        assert_eq!(world.restarts("a").await.0, 1, "{what}");
+        assert_eq!(rotations.data("web-tls").await["value"], "2", "{what}");
+        eventually(&format!("{what}: what all have left behind is not kept"), || async {
+            match world.namespace.secrets().get_opt("web-tls-previous").await.map_err(|error| error.to_string())? {
+                None => Ok(()),
+                Some(_) => Err("it is there".into()),
+            }
+        })
+        .await;
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = &cluster;
+    let cases = [("roll-back", false), ("roll-back", true), ("restart", false), ("restart", true)];
+    join_all(cases.map(|(step, done)| async move {
+        let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
+        let rotations = Rotations(&world.namespace);
+        world.a_second_later().await;
+        rotations.edit("source", json!({"value": "2"})).await;
+        world.crashes("b").await;
+        operator.failpoint.arm(step, done, (step == "restart").then_some("roll-back"));
+        operator.clock.advance(jiff::SignedDuration::from_hours(2));
+        let clock = operator.clock.clone();
+        rotations.ask("web", "look", "1").await;
+        operator.failpoint.reached().await;
+        operator.kill().await;
+        let _operator = cluster.operator_with(&world.namespace, clock);
+        rotations.says("web", "Stalled", "True", "RolledBack").await;
+        assert_eq!(rotations.data("web-tls").await["value"], "1");
+        let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
+        rotations.until("web", "everybody has what was there before", back).await;
+        assert_eq!(world.restarts("a").await.0, 2, "forth and back, killed {} {step}", if done { "after" } else { "before" });
+    }))
+    .await;
+}
+
+/// The versions of a value in Vault, and which of them are deleted.
+async fn versions(vault: &Vault, key: &str) -> Vec<bool> {
+    let answer = vault.call("GET", &format!("secret/metadata/{key}"), Value::Null).await;
+    let versions = answer["data"]["versions"].as_object().unwrap();
+    (1..=versions.len()).map(|number| versions[&number.to_string()]["deletion_time"] != "").collect()
+}
+
+async fn in_vault(namespace: &Namespace, vault: &Vault) -> Value {
+    namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
+    json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_what_the_store_hears_last() {
+    let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
+    let cases = [("retire", false), ("retire", true), ("push-existing", false), ("push-existing", true)];
+    join_all(cases.into_iter().enumerate().map(|(number, (step, done))| async move {
+        let namespace = cluster.namespace("heard").await;
+        let rotations = Rotations(&namespace);
+        let operator = cluster.operator(&namespace);
+        let (generated, copied) = (format!("generated-{number}"), format!("copied-{number}"));
+        let remote = |key: &str| json!({"key": key, "property": "p"});
+        let spec = json!({
+            "target": {"name": "app"}, "store": in_vault(&namespace, vault).await,
+            "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": remote(&generated)}]},
+            "template": {"mergePolicy": "Merge", "data": {"text": "k={{ k }}"}},
+            "push": [{"secretKey": "text", "remoteRef": remote(&copied)}],
+        });
+        rotations.create("app", spec).await;
+        rotations.ready("app", 1).await;
+        operator.failpoint.arm(step, done, Some("store"));
+        rotations.ask("app", "rotate", "1").await;
+        tokio::time::timeout(PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
+        operator.kill().await;
+        let _operator = cluster.operator(&namespace);
+        let what = format!("killed {} {step}", if done { "after" } else { "before" });
+        eventually(&format!("{what}: the store has it all"), || async {
+            let (there, of_it, copies) = (vault.get(&generated).await.0, versions(vault, &generated).await, versions(vault, &copied).await);
+            let here = rotations.data("app").await;
+            let same = there["p"] == here["k"] && vault.get(&copied).await.0["p"] == here["text"];
+            // Each was written once for each value; the version before of what was generated is deleted, of the copy it is not.
+            if same && of_it == [true, false] && copies == [false, false] { Ok(()) } else { Err(format!("{same} {of_it:?} {copies:?}")) }
+        })
+        .await;
+        let object = rotations.ready("app", 2).await;
+        assert!(said(&object, "Stalled").is_none() && object.status.unwrap().pushed.len() == 1, "{what}");
+        let left = namespace.secrets().get("app").await.unwrap().metadata.annotations.unwrap();
+        assert!(!left.contains_key("seaworthy.dev/superseded-versions"), "{what}");
+    }))
+    .await;
+}

@@ -1,0 +1,289 @@
+//! The two services of OCI Vault, the federation service and what gives tokens for workload identity, written from Oracle's API reference: no
+//! emulator of them is to be had. It believes no request whose signature does not fit.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
+    rsa::KeySize,
+    signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey},
+};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+pub const VAULT: &str = "ocid1.vault.oc1..vault";
+pub const COMPARTMENT: &str = "ocid1.compartment.oc1..compartment";
+pub const KEY_ID: &str = "ocid1.tenancy.oc1..t/ocid1.user.oc1..u/20:3b:97:13:55:1c:5b:0d:d3:37:d8:50:4e:c5:3a:34";
+/// What the proxy for workload identity is asked with.
+pub const POD_TOKEN: &str = "the-token-of-a-pod";
+
+struct Kept {
+    versions: Vec<String>,
+    tags: Value,
+    etag: u64,
+    retired: HashSet<usize>,
+}
+
+#[derive(Default)]
+struct World {
+    secrets: BTreeMap<String, Kept>,
+    /// By key id.
+    keys: BTreeMap<String, Vec<u8>>,
+    /// May not be read.
+    hidden: HashSet<String>,
+    /// May not be listed.
+    blind: bool,
+    /// Every answer is this.
+    broken: Option<u16>,
+    /// How often a token was given.
+    sessions: usize,
+}
+
+/// Both services at one address. Dropping it ends it.
+pub struct Oci {
+    pub address: String,
+    pub private: String,
+    world: Arc<Mutex<World>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Oci {
+    pub async fn start() -> Self {
+        seaworthy::install_crypto_provider();
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let (public, private): (PublicKeyX509Der<'_>, Pkcs8V1Der<'_>) = (key.public_key().as_der().unwrap(), key.as_der().unwrap());
+        let world = Arc::new(Mutex::new(World::default()));
+        world.lock().unwrap().keys.insert(KEY_ID.into(), public.as_ref().to_vec());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let service = Router::new().fallback(answer).with_state(world.clone());
+        let server = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
+        Self { address, private: seaworthy::keys::pem::pem("PRIVATE KEY", private.as_ref()), world, server }
+    }
+
+    pub fn put(&self, name: &str, content: &str) {
+        let mut world = self.world.lock().unwrap();
+        let kept = world.secrets.entry(name.into()).or_insert_with(|| Kept {
+            versions: Vec::new(),
+            tags: json!({}),
+            etag: 0,
+            retired: HashSet::new(),
+        });
+        kept.versions.push(STANDARD.encode(content));
+        kept.etag += 1;
+    }
+
+    pub fn tag(&self, name: &str, tags: Value) {
+        self.world.lock().unwrap().secrets.get_mut(name).unwrap().tags = tags;
+    }
+
+    pub fn get(&self, name: &str) -> String {
+        let world = self.world.lock().unwrap();
+        String::from_utf8(STANDARD.decode(world.secrets[name].versions.last().unwrap()).unwrap()).unwrap()
+    }
+
+    /// The versions whose deletion is scheduled.
+    pub fn retired(&self, name: &str) -> HashSet<usize> {
+        self.world.lock().unwrap().secrets[name].retired.clone()
+    }
+
+    pub fn hide(&self, name: &str) {
+        self.world.lock().unwrap().hidden.insert(name.into());
+    }
+
+    pub fn blind(&self, blind: bool) {
+        self.world.lock().unwrap().blind = blind;
+    }
+
+    pub fn broken(&self, status: Option<u16>) {
+        self.world.lock().unwrap().broken = status;
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.world.lock().unwrap().sessions
+    }
+
+    /// Whose requests are believed, too.
+    pub fn trust(&self, key_id: &str, public: &[u8]) {
+        self.world.lock().unwrap().keys.insert(key_id.into(), public.to_vec());
+    }
+
+    /// As it stands in a resource; the Secret `oci` holds the key.
+    pub fn store(&self) -> Value {
+        let (tenancy, rest) = KEY_ID.split_once('/').unwrap();
+        let (user, fingerprint) = rest.split_once('/').unwrap();
+        let auth = json!({"apiKey": {"tenancy": tenancy, "user": user, "fingerprint": fingerprint, "privateKeySecretRef": {"name": "oci", "key": "key.pem"}}});
+        json!({"oci": {"region": "eu-frankfurt-1", "vault": VAULT, "compartment": COMPARTMENT, "encryptionKey": "ocid1.key.oc1..key",
+            "endpoints": {"secrets": self.address, "vaults": self.address}, "auth": auth}})
+    }
+}
+
+impl Drop for Oci {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn failed(status: u16, code: &str) -> Response {
+    let body = json!({"code": code, "message": format!("a message about {code}")}).to_string();
+    (StatusCode::from_u16(status).unwrap(), body).into_response()
+}
+
+/// Whether the signature is of this request and of a key that is known: over the headers that it names, in their order.
+fn is_signed(world: &World, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> bool {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Some(parameters) = header("authorization").strip_prefix("Signature ") else { return false };
+    let parameter = |name: &str| parameters.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+    let names: Vec<&str> = parameter("headers").split(' ').collect();
+    let federation = uri.path() == "/v1/x509";
+    let needed = ["date", "(request-target)"].into_iter().chain((!federation).then_some("host"));
+    let with_body = ["content-length", "content-type", "x-content-sha256"].into_iter().filter(|_| method != Method::GET);
+    if !needed.chain(with_body).all(|name| names.contains(&name)) || parameter("version") != "1" || parameter("algorithm") != "rsa-sha256" {
+        return false;
+    }
+    let digest = STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body));
+    if method != Method::GET && (header("x-content-sha256") != digest || header("content-length") != body.len().to_string()) {
+        return false;
+    }
+    let line = |name: &&str| match *name {
+        "(request-target)" => format!("(request-target): {} {uri}", method.as_str().to_lowercase()),
+        name => format!("{name}: {}", header(name)),
+    };
+    let text = names.iter().map(line).collect::<Vec<_>>().join("\n");
+    let Some(key) = world.keys.get(parameter("keyId")) else { return false };
+    let signature = STANDARD.decode(parameter("signature")).unwrap_or_default();
+    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(text.as_bytes(), &signature).is_ok()
+}
+
+/// A token that lasts, for a key that comes with the request.
+fn session(world: &mut World, public: &str) -> String {
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json!({"exp": 32_491_565_012_i64}).to_string());
+    world.sessions += 1;
+    let token = format!("e30.{claims}.{}", world.sessions);
+    world.keys.insert(format!("ST${token}"), STANDARD.decode(public).unwrap());
+    token
+}
+
+async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let mut world = world.lock().unwrap();
+    let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(status) = world.broken {
+        return failed(status, "TooManyRequests");
+    }
+    if uri.path() == "/resourcePrincipalSessionTokens" {
+        if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {POD_TOKEN}")) {
+            return failed(403, "NotAuthorized");
+        }
+        let token = session(&mut world, sent["podKey"].as_str().unwrap());
+        return json!(STANDARD.encode(json!({"token": format!("ST${token}")}).to_string())).to_string().into_response();
+    }
+    if !is_signed(&world, &method, &uri, &headers, &body) {
+        return failed(401, "NotAuthenticated");
+    }
+    if uri.path() == "/v1/x509" {
+        let token = session(&mut world, sent["publicKey"].as_str().unwrap());
+        return json!({"token": token}).to_string().into_response();
+    }
+    let url: reqwest::Url = format!("http://x{uri}").parse().unwrap();
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    let path: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
+    let matching = headers.get("if-match").and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    match (method.as_str(), path.as_slice()) {
+        ("POST", ["20190301", "secretbundles", "actions", "getByName"]) => bundle(&world, &query),
+        ("GET", ["20180608", "secrets"]) => list(&world, &query),
+        ("POST", ["20180608", "secrets"]) => create(&mut world, &sent),
+        ("GET", ["20180608", "secrets", id]) => match world.secrets.get(name_of(id)) {
+            Some(kept) => described(id, kept),
+            None => failed(404, "NotAuthorizedOrNotFound"),
+        },
+        ("PUT", ["20180608", "secrets", id]) => match world.secrets.get_mut(name_of(id)) {
+            Some(kept) if matching.as_ref().is_none_or(|etag| *etag == kept.etag.to_string()) => {
+                kept.versions.push(sent["secretContent"]["content"].as_str().unwrap().into());
+                kept.etag += 1;
+                described(id, kept)
+            }
+            Some(_) => failed(412, "NoEtagMatch"),
+            None => failed(404, "NotAuthorizedOrNotFound"),
+        },
+        ("POST", ["20180608", "secrets", id, "version", number, "actions", "scheduleDeletion"]) => {
+            let number: usize = number.parse().unwrap();
+            let kept = world.secrets.get_mut(name_of(id)).unwrap();
+            assert!(number < kept.versions.len(), "the current version is not deleted");
+            kept.retired.insert(number);
+            StatusCode::OK.into_response()
+        }
+        _ => failed(404, "NotFound"),
+    }
+}
+
+fn name_of(id: &str) -> &str {
+    id.strip_prefix("ocid1.vaultsecret.").unwrap_or_default()
+}
+
+fn described(id: &str, kept: &Kept) -> Response {
+    let body = json!({"id": id, "secretName": name_of(id), "lifecycleState": "ACTIVE", "compartmentId": COMPARTMENT, "vaultId": VAULT,
+        "currentVersionNumber": kept.versions.len(), "timeCreated": "2026-01-01T00:00:00Z"});
+    ([("etag", kept.etag.to_string())], body.to_string()).into_response()
+}
+
+fn bundle(world: &World, query: &BTreeMap<String, String>) -> Response {
+    assert_eq!(query["vaultId"], VAULT);
+    let name = &query["secretName"];
+    let Some(kept) = world.secrets.get(name).filter(|_| !world.hidden.contains(name)) else {
+        return failed(404, "NotAuthorizedOrNotFound");
+    };
+    let newest = kept.versions.len();
+    let number = match (query.get("versionNumber"), query.get("stage").map(String::as_str)) {
+        (Some(number), _) => number.parse().unwrap(),
+        (None, Some("PREVIOUS")) => newest - 1,
+        (None, _) => newest,
+    };
+    let Some(content) = number.checked_sub(1).and_then(|place: usize| kept.versions.get(place)) else {
+        return failed(404, "NotAuthorizedOrNotFound");
+    };
+    json!({"secretId": format!("ocid1.vaultsecret.{name}"), "versionNumber": number, "timeCreated": "2026-01-01T00:00:00Z",
+        "secretBundleContent": {"contentType": "BASE64", "content": content}, "stages": ["CURRENT", "LATEST"]})
+    .to_string()
+    .into_response()
+}
+
+/// One on each page.
+fn list(world: &World, query: &BTreeMap<String, String>) -> Response {
+    if world.blind || query["compartmentId"] != COMPARTMENT {
+        return failed(404, "NotAuthorizedOrNotFound");
+    }
+    let wanted = |name: &&String| query.get("name").is_none_or(|wanted| wanted == *name);
+    let names: Vec<&String> = world.secrets.keys().filter(wanted).collect();
+    let page: usize = query.get("page").map_or(0, |page| page.parse().unwrap());
+    let one = names.get(page).map(|name| {
+        json!({"id": format!("ocid1.vaultsecret.{name}"), "secretName": name, "lifecycleState": "ACTIVE", "freeformTags": world.secrets[*name].tags,
+            "compartmentId": COMPARTMENT, "vaultId": VAULT, "timeCreated": "2026-01-01T00:00:00Z"})
+    });
+    let next = if page + 1 < names.len() { (page + 1).to_string() } else { String::new() };
+    ([("opc-next-page", next)], json!(one.into_iter().collect::<Vec<_>>()).to_string()).into_response()
+}
+
+fn create(world: &mut World, sent: &Value) -> Response {
+    for field in ["compartmentId", "keyId", "secretName", "vaultId"] {
+        assert!(sent[field].is_string(), "{field}");
+    }
+    let name = sent["secretName"].as_str().unwrap();
+    if world.secrets.contains_key(name) {
+        return failed(409, "NotAuthorizedOrResourceAlreadyExists");
+    }
+    let content = sent["secretContent"]["content"].as_str().unwrap().to_owned();
+    let kept = Kept { versions: vec![content], tags: json!({}), etag: 1, retired: HashSet::new() };
+    let answer = described(&format!("ocid1.vaultsecret.{name}"), &kept);
+    world.secrets.insert(name.into(), kept);
+    answer
+}

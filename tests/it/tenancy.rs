@@ -1,0 +1,389 @@
+//! What a tenant may make the operator do: nothing outside the tenant's own namespace, unless an administrator's resource allows it.
+//!
+//! Every text that can stand in a namespaced resource is listed here, so that a new field cannot be forgotten.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use kube::{
+    Api, CustomResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::ApiResource,
+};
+use seaworthy::api::{CertificateIssuer, CertificateRotation, SecretRotation, SecretStore};
+use serde_json::{Value, json};
+
+use crate::support::{ControlPlane, Faults, Operator, eventually};
+
+/// Texts that name nothing outside the resource.
+const PLAIN: &[&str] = &[
+    "data[].remoteRef.property",
+    "data[].remoteRef.version",
+    "data[].secretKey",
+    "dataFrom[].extract.property",
+    "dataFrom[].extract.version",
+    "dataFrom[].find.name.regexp",
+    "dataFrom[].find.tags.*",
+    "dataFrom[].rewrite[].regexp.source",
+    "dataFrom[].rewrite[].regexp.target",
+    "push[].remoteRef.property",
+    "push[].secretKey",
+    "refreshInterval",
+    "restart.timeout",
+    "rotation.every",
+    "rotation.generate[].password.exclude",
+    "rotation.generate[].secretKey",
+    "rotation.generate[].sshKey.comment",
+    "rotation.previous.keepFor",
+    "rotation.previous.maxKeep",
+    "rotation.previous.suffix",
+    "rotation.push[].remoteRef.property",
+    "rotation.push[].secretKey",
+    "rotation.schedule",
+    "rotation.timeZone",
+    "rotation.window.duration",
+    "rotation.window.schedule",
+    "rotation.window.timeZone",
+    "store.aws.auth.secretRef.accessKeyID.key",
+    "store.aws.auth.secretRef.secretAccessKey.key",
+    "store.aws.auth.secretRef.sessionToken.key",
+    "store.aws.role.externalId",
+    "store.memory.data.*",
+    "store.kubernetes.server.auth.clientCertificate.certSecretRef.key",
+    "store.kubernetes.server.auth.clientCertificate.keySecretRef.key",
+    "store.kubernetes.server.auth.token.secretRef.key",
+    "store.kubernetes.server.caBundle",
+    "store.kubernetes.server.caSecretRef.key",
+    // What the tenant's own account is asked for, at the tenant's own server or at AWS and Oracle.
+    "store.aws.region",
+    "store.aws.role.arn",
+    "store.vault.auth.appRole.path",
+    "store.vault.auth.appRole.roleId",
+    "store.vault.auth.appRole.secretRef.key",
+    "store.vault.auth.appRole.rotateSecretId.every",
+    "store.vault.auth.jwt.path",
+    "store.vault.auth.jwt.role",
+    "store.vault.auth.jwt.serviceAccountRef.audiences[]",
+    "store.vault.auth.kubernetes.path",
+    "store.vault.auth.kubernetes.role",
+    "store.vault.auth.kubernetes.serviceAccountRef.audiences[]",
+    "store.vault.auth.token.secretRef.key",
+    "store.vault.caBundle",
+    "store.vault.caSecretRef.key",
+    "store.vault.namespace",
+    "store.vault.path",
+    "store.oci.region",
+    "store.oci.domain",
+    "store.oci.vault",
+    "store.oci.compartment",
+    "store.oci.encryptionKey",
+    "store.oci.auth.apiKey.tenancy",
+    "store.oci.auth.apiKey.user",
+    "store.oci.auth.apiKey.fingerprint",
+    "store.oci.auth.apiKey.privateKeySecretRef.key",
+    "store.oci.auth.workloadIdentity.serviceAccountRef.audiences[]",
+    "target.type",
+    "template.data.*",
+    "template.metadata.annotations.*",
+    "template.metadata.labels.*",
+    "template.type",
+    "commonName",
+    "dnsNames[]",
+    "duration",
+    "emailAddresses[]",
+    "ipAddresses[]",
+    "nameConstraints.excluded.dnsDomains[]",
+    "nameConstraints.excluded.emailAddresses[]",
+    "nameConstraints.excluded.ipRanges[]",
+    "nameConstraints.excluded.uriDomains[]",
+    "nameConstraints.permitted.dnsDomains[]",
+    "nameConstraints.permitted.emailAddresses[]",
+    "nameConstraints.permitted.ipRanges[]",
+    "nameConstraints.permitted.uriDomains[]",
+    "outputs.combinedPem.key",
+    "outputs.files.ca",
+    "outputs.files.certificate",
+    "outputs.files.privateKey",
+    "renewBefore",
+    "schedule",
+    "secretTemplate.annotations.*",
+    "secretTemplate.labels.*",
+    "subject.countries[]",
+    "subject.localities[]",
+    "subject.organizationalUnits[]",
+    "subject.organizations[]",
+    "subject.postalCodes[]",
+    "subject.provinces[]",
+    "subject.serialNumber",
+    "subject.streetAddresses[]",
+    "timeZone",
+    "uris[]",
+    "verify.tls.serverName",
+    "verify.tls.timeout",
+    "window.duration",
+    "window.schedule",
+    "window.timeZone",
+];
+
+/// What a text names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// A Secret, a ServiceAccount, a workload: of the own namespace.
+    Object,
+    /// An address.
+    Address,
+    /// A namespace.
+    Namespace,
+    /// A cluster-scoped object, which decides.
+    Shared,
+    /// A folder of the operator's.
+    Folder,
+}
+
+/// Every reference, and a resource that it stands in.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn references() -> Vec<(&'static str, Names, Value)> {
+    use Names::{Address, Folder, Namespace, Object, Shared};
+    let key = json!({"name": "own", "key": "k"});
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "own"}}]);
+    let sync = |store: Value| json!({"target": {"name": "t"}, "store": store, "data": data});
+    let generate = json!([{"secretKey": "k", "hex": {}}]);
+    let vault = |auth: Value| sync(json!({"vault": {"server": "http://127.0.0.1:1", "auth": auth}}));
+    let token = || vault(json!({"token": {"secretRef": key}}));
+    let aws = || {
+        sync(
+            json!({"aws": {"region": "eu-central-1", "endpoint": "http://127.0.0.1:1", "auth": {"secretRef": {"accessKeyID": key, "secretAccessKey": key, "sessionToken": key}}}}),
+        )
+    };
+    let oci = |auth: Value| {
+        sync(
+            json!({"oci": {"region": "eu-frankfurt-1", "vault": "v", "endpoints": {"secrets": "http://127.0.0.1:1", "vaults": "http://127.0.0.1:1"}, "auth": auth}}),
+        )
+    };
+    let api_key = || {
+        oci(
+            json!({"apiKey": {"tenancy": "t", "user": "u", "fingerprint": "20:3b:97:13:55:1c:5b:0d:d3:37:d8:50:4e:c5:3a:34", "privateKeySecretRef": key}}),
+        )
+    };
+    let own = || sync(json!({"kubernetes": {}}));
+    let elsewhere = |auth: Value| {
+        sync(json!({"kubernetes": {"namespace": "n", "server": {"url": "https://127.0.0.1:1", "caSecretRef": key, "auth": auth}}}))
+    };
+    let by_token = || elsewhere(json!({"token": {"secretRef": key}}));
+    let by_certificate = || elsewhere(json!({"clientCertificate": {"certSecretRef": key, "keySecretRef": key}}));
+    let certificate = |more: Value| {
+        let mut spec = json!({"secretName": "c", "dnsNames": ["a.example"], "issuer": {"selfSigned": {}}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let verify = || certificate(json!({"verify": {"tls": {"address": "127.0.0.1:1", "clientSecretName": "own"}}}));
+    let memory = json!({"memory": {"data": {"own": "v"}}});
+    vec![
+        ("target.name", Object, sync(memory.clone())),
+        ("storeRef.name", Shared, json!({"target": {"name": "t"}, "storeRef": {"name": "closed"}, "data": data})),
+        ("data[].remoteRef.key", Object, own()),
+        (
+            "dataFrom[].extract.key",
+            Object,
+            json!({"target": {"name": "t"}, "store": {"kubernetes": {}}, "dataFrom": [{"extract": {"key": "own"}}]}),
+        ),
+        (
+            "dataFrom[].find.path",
+            Object,
+            json!({"target": {"name": "t"}, "store": {"kubernetes": {}}, "dataFrom": [{"find": {"path": "own"}}]}),
+        ),
+        (
+            "push[].remoteRef.key",
+            Object,
+            json!({"target": {"name": "own", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "push": [{"secretKey": "k", "remoteRef": {"key": "own", "property": "p"}}]}),
+        ),
+        (
+            "rotation.push[].remoteRef.key",
+            Object,
+            json!({"target": {"name": "t"}, "store": {"kubernetes": {}}, "rotation": {"generate": generate, "push": [{"secretKey": "k", "remoteRef": {"key": "own", "property": "p"}}]}}),
+        ),
+        (
+            "restart.workloads[].name",
+            Object,
+            json!({"target": {"name": "t"}, "store": memory, "data": data, "restart": {"workloads": [{"kind": "Deployment", "name": "own"}]}}),
+        ),
+        ("store.aws.auth.secretRef.accessKeyID.name", Object, aws()),
+        ("store.aws.auth.secretRef.secretAccessKey.name", Object, aws()),
+        ("store.aws.auth.secretRef.sessionToken.name", Object, aws()),
+        ("store.aws.endpoint", Address, aws()),
+        ("store.vault.server", Address, token()),
+        ("store.vault.auth.token.secretRef.name", Object, token()),
+        ("store.vault.auth.appRole.secretRef.name", Object, vault(json!({"appRole": {"roleId": "r", "secretRef": key}}))),
+        ("store.vault.auth.jwt.serviceAccountRef.name", Object, vault(json!({"jwt": {"role": "r", "serviceAccountRef": {"name": "own"}}}))),
+        (
+            "store.vault.auth.kubernetes.serviceAccountRef.name",
+            Object,
+            vault(json!({"kubernetes": {"role": "r", "serviceAccountRef": {"name": "own"}}})),
+        ),
+        (
+            "store.vault.caSecretRef.name",
+            Object,
+            sync(json!({"vault": {"server": "https://127.0.0.1:1", "caSecretRef": key, "auth": {"token": {"secretRef": key}}}})),
+        ),
+        ("store.oci.endpoints.secrets", Address, api_key()),
+        ("store.oci.endpoints.vaults", Address, api_key()),
+        ("store.oci.auth.apiKey.privateKeySecretRef.name", Object, api_key()),
+        (
+            "store.oci.auth.workloadIdentity.serviceAccountRef.name",
+            Object,
+            oci(json!({"workloadIdentity": {"serviceAccountRef": {"name": "own"}}})),
+        ),
+        ("store.kubernetes.namespace", Namespace, sync(json!({"kubernetes": {"namespace": "n"}}))),
+        ("store.kubernetes.server.url", Address, by_token()),
+        ("store.kubernetes.server.caSecretRef.name", Object, by_token()),
+        ("store.kubernetes.server.auth.token.secretRef.name", Object, by_token()),
+        ("store.kubernetes.server.auth.clientCertificate.certSecretRef.name", Object, by_certificate()),
+        ("store.kubernetes.server.auth.clientCertificate.keySecretRef.name", Object, by_certificate()),
+        ("store.file.path", Folder, sync(json!({"file": {"path": "/etc"}}))),
+        ("secretName", Object, certificate(json!({}))),
+        ("issuer.ca.secretName", Object, certificate(json!({"issuer": {"ca": {"secretName": "own"}}}))),
+        ("issuerRef.name", Shared, json!({"secretName": "c", "dnsNames": ["a.example"], "issuerRef": {"name": "closed"}})),
+        ("verify.tls.address", Address, verify()),
+        ("verify.tls.clientSecretName", Object, verify()),
+    ]
+}
+
+/// Every text below a schema, as `a.b[].c`; `*` stands for the keys of a map.
+fn texts(schema: &Value, path: &str, found: &mut Vec<String>) {
+    match schema["type"].as_str() {
+        Some("object") => {
+            for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+                texts(inner, &format!("{path}.{name}"), found);
+            }
+            if schema["additionalProperties"].is_object() {
+                texts(&schema["additionalProperties"], &format!("{path}.*"), found);
+            }
+        }
+        Some("array") => texts(&schema["items"], &format!("{path}[]"), found),
+        Some("string") if schema["enum"].is_null() => found.push(path.trim_start_matches('.').into()),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_text_of_a_namespaced_resource_is_known() {
+    let mut found = Vec::new();
+    for crd in [SecretRotation::crd(), CertificateRotation::crd()] {
+        let crd = serde_json::to_value(crd).unwrap();
+        texts(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], "", &mut found);
+    }
+    let references = references();
+    let is_known = |text: &str| PLAIN.contains(&text) || references.iter().any(|(path, ..)| *path == text);
+    let unknown: Vec<&String> = found.iter().filter(|text| !is_known(text)).collect();
+    assert!(unknown.is_empty(), "what do these name? Add them to PLAIN, or to `references`: {unknown:#?}");
+    let gone: Vec<&str> = PLAIN
+        .iter()
+        .copied()
+        .chain(references.iter().map(|(path, ..)| *path))
+        .filter(|known| !found.iter().any(|text| text == known))
+        .collect();
+    assert!(gone.is_empty(), "these are no fields any more: {gone:#?}");
+}
+
+/// Puts `value` at `path`.
+fn set(spec: &mut Value, path: &str, value: &str) {
+    let pointer: String =
+        path.split('.').map(|part| part.strip_suffix("[]").map_or_else(|| format!("/{part}"), |list| format!("/{list}/0"))).collect();
+    *spec.pointer_mut(&pointer).expect(path) = json!(value);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reference_leads_out_of_the_namespace() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let faults = Faults::default();
+    let _operator = Operator::start(faults.client(cluster.operator_config.clone()), Vec::new(), "seaworthy");
+    let (victim, tenant) = (cluster.namespace("victim").await, cluster.namespace("tenant").await);
+    let canary = "the-value-of-the-victim";
+    victim.secret("theirs", "Opaque", &[("k", canary), ("tls.crt", canary), ("tls.key", canary)]).await;
+    tenant.secret("own", "Opaque", &[("k", "ours")]).await;
+    // Cluster-scoped objects that allow nobody, and what they would give.
+    for (resource, object) in [
+        (
+            ApiResource::erase::<SecretStore>(&()),
+            json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "closed"}, "spec": {"memory": {"data": {"own": canary}}}}),
+        ),
+        (
+            ApiResource::erase::<CertificateIssuer>(&()),
+            json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": {"name": "closed"}, "spec": {"selfSigned": {}}}),
+        ),
+    ] {
+        Api::<DynamicObject>::all_with(cluster.client.clone(), &resource)
+            .patch("closed", &PatchParams::apply("test"), &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+    // An address of the operator's own that its settings do not allow.
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let (address, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = visits.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+
+    let (mut refused, mut looked_at) = (0, 0);
+    for (number, (path, names, spec)) in references().into_iter().enumerate() {
+        let out = format!("../../{}/secrets/theirs", victim.name);
+        let values: Vec<String> = match names {
+            Names::Object => vec!["theirs".into(), out],
+            Names::Address if path == "verify.tls.address" => vec![address.to_string()],
+            Names::Address if path.ends_with("server.url") => vec![format!("https://{address}")],
+            Names::Address => vec![format!("http://{address}")],
+            Names::Namespace => vec![victim.name.clone()],
+            Names::Shared => vec!["closed".into()],
+            Names::Folder => vec!["/etc".into()],
+        };
+        for (turn, value) in values.iter().enumerate() {
+            let mut spec = spec.clone();
+            set(&mut spec, path, value);
+            let (kind, resource) = match spec.get("secretName") {
+                Some(_) => ("CertificateRotation", ApiResource::erase::<CertificateRotation>(&())),
+                None => ("SecretRotation", ApiResource::erase::<SecretRotation>(&())),
+            };
+            // Each writes a Secret of its own.
+            let target = if kind == "CertificateRotation" { "secretName" } else { "target.name" };
+            if path != target && spec["target"]["creationPolicy"] != "Merge" {
+                set(&mut spec, target, &format!("t{number}-{turn}"));
+            }
+            let name = format!("r{number}-{turn}");
+            let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+            let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &tenant.name, &resource);
+            let applied = api.patch(&name, &PatchParams::apply("test"), &Patch::Apply(object)).await;
+            if let Err(error) = applied {
+                // Only what is an administrator's is refused by the API server, and a name that no schema allows.
+                refused += 1;
+                let administrators =
+                    path.starts_with("store.kubernetes.") || path.starts_with("store.file.") || path.contains("workloadIdentity");
+                assert!(administrators || turn == 1, "{path}: {error}");
+                continue;
+            }
+            looked_at += 1;
+            eventually(&format!("{path}: a verdict"), || async {
+                let object = api.get(&name).await.map_err(|error| error.to_string())?;
+                let status = &object.data["status"];
+                let told = status["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+                if status["observedGeneration"] == 1 && told { Ok(()) } else { Err(status.to_string()) }
+            })
+            .await;
+        }
+    }
+    assert!(refused >= 10 && looked_at >= 30, "{refused} refused, {looked_at} looked at");
+    let out: Vec<String> =
+        faults.asked().into_iter().filter(|path| path.contains(&victim.name) || path.contains("..") || path.contains("/theirs?")).collect();
+    assert!(out.is_empty(), "the operator asked for {out:#?}");
+    assert!(faults.asked().iter().any(|path| path.contains(&format!("/{}/secrets/", tenant.name))), "it did ask in the tenant's namespace");
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "nobody was called at {address}");
+    let secrets = tenant.secrets().list(&kube::api::ListParams::default()).await.unwrap();
+    for secret in secrets {
+        let leaked = secret.data.unwrap_or_default().into_values().any(|value| String::from_utf8_lossy(&value.0).contains(canary));
+        assert!(!leaked, "{:?}", secret.metadata.name);
+    }
+}
