@@ -57,5 +57,9 @@ pub struct Pushed {
     /// Where it went.
     pub remote_ref: PushRef,
     /// A keyed hash of the value, which tells another one, and nothing about it.
-    pub hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// The same of the value that is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

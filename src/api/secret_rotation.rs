@@ -46,6 +46,7 @@ use crate::secrets::stores::StoreSpec;
     validation = Rule::new("(has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation) || (has(self.push) && size(self.push) > 0)").message("say what to do: data, dataFrom, rotation or push"),
     validation = Rule::new("self.target.creationPolicy == 'Merge' || (has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation)").message("push alone takes from a Secret that somebody else made: say target.creationPolicy: Merge"),
     validation = Rule::new("!has(self.push) || !has(self.rotation) || !has(self.rotation.push) || self.push.all(p, !self.rotation.push.exists(r, r.secretKey == p.secretKey))").message("a secretKey under rotation.push is pushed already; it cannot stand under push, too"),
+    validation = Rule::new("(has(self.data) && size(self.data) > 0) || (has(self.dataFrom) && size(self.dataFrom) > 0) || has(self.rotation) || (!has(self.template) && !has(self.restart))").message("template and restart are about a Secret that is written: with push alone leave them out"),
     validation = Rule::new("!has(self.template) || !has(self.template.type) || self.target.type == 'Opaque' || self.target.type == self.template.type").message("set target.type or template.type, not both"),
     validation = Rule::new("!has(self.template) || !has(self.template.type) || self.target.creationPolicy != 'Merge'").message("with target.creationPolicy: Merge the Secret has the type that it has: leave template.type out"),
     validation = Rule::new("!self.target.immutable || (self.refreshPolicy == 'CreatedOnce' && !has(self.rotation))").message("target.immutable needs refreshPolicy: CreatedOnce and no rotation: the Secret could not be changed"),
@@ -333,7 +334,8 @@ pub enum MergePolicy {
 #[x_kube(
     validation = Rule::new("!(has(self.every) && has(self.schedule))").message("set at most one of every and schedule"),
     validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1m')").message("every must be at least 1m"),
-    validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once")
+    validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once"),
+    validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey")
 )]
 pub struct Rotation {
     /// How long a value lives. Default: until a person asks for another.
@@ -366,8 +368,8 @@ pub struct Rotation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Generate {
-    /// The key of the Secret that gets it.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    /// The key of the Secret that gets it; at most 200 characters, because others stand beside it.
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub secret_key: String,
     /// What is made: exactly one.
     #[serde(flatten)]

@@ -70,7 +70,7 @@ impl WriteError {
 pub struct Writer {
     client: Client,
     leadership: Leadership,
-    manager: &'static str,
+    manager: Arc<str>,
     /// Fields that somebody else sets are taken over.
     force: bool,
     /// By uid, the version of an object whose status was replaced: what a cache holds until it hears of that.
@@ -161,8 +161,19 @@ impl From<&ObjectMeta> for Fence {
 
 impl Writer {
     /// With the field manager `manager`.
-    pub fn new(client: Client, leadership: Leadership, manager: &'static str) -> Self {
-        Self { client, leadership, manager, force: true, replaced: Versions::default(), written: Versions::default() }
+    pub fn new(client: Client, leadership: Leadership, manager: &str) -> Self {
+        Self { client, leadership, manager: manager.into(), force: true, replaced: Versions::default(), written: Versions::default() }
+    }
+
+    /// The same with another field manager: what others of ours set in the same object is not left out by what is applied.
+    #[must_use]
+    pub fn managed(&self, manager: &str) -> Self {
+        Self { manager: manager.into(), ..self.clone() }
+    }
+
+    /// Whether this process leads: for what is done elsewhere than in the cluster.
+    pub fn check(&self) -> Result<(), WriteError> {
+        self.leadership.check()
     }
 
     /// The same, but fields that somebody else sets are refused ([`WriteError::Owned`]).
@@ -188,7 +199,7 @@ impl Writer {
     pub async fn create<K: Written>(&self, object: K) -> Result<ObjectMeta, WriteError> {
         let object = Wiped(object);
         self.leadership.check()?;
-        let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
+        let params = PostParams { field_manager: Some(self.manager.to_string()), ..PostParams::default() };
         let created = self.api::<K>(object.0.meta()).create(&params, &object.0).await.map(Wiped);
         let meta = created.map_err(|error| explain(&named(&object.0), error))?.0.meta().clone();
         self.wrote(&meta);
@@ -214,7 +225,7 @@ impl Writer {
         let api = self.api::<K>(object.0.meta());
         let meta = object.0.meta_mut();
         (meta.uid, meta.resource_version, meta.managed_fields) = (fence.uid, fence.resource_version, None);
-        let params = PatchParams { dry_run, force: self.force, ..PatchParams::apply(self.manager) };
+        let params = PatchParams { dry_run, force: self.force, ..PatchParams::apply(&self.manager) };
         let written = api.patch_metadata(&name, &params, &Patch::Apply(&object.0)).await;
         let meta = written.map_err(|error| explain(&described, error))?.metadata;
         if !dry_run {
@@ -232,7 +243,7 @@ impl Writer {
         body: &serde_json::Value,
     ) -> Result<(), WriteError> {
         self.leadership.check()?;
-        let params = PatchParams::apply(self.manager).force();
+        let params = PatchParams::apply(&self.manager).force();
         api.patch(name, &params, &Patch::Apply(body)).await.map(|_| ()).map_err(|error| explain(described, error))
     }
 
@@ -241,7 +252,7 @@ impl Writer {
         let entries = read.managed_fields.as_deref().unwrap_or_default();
         let ours = |operation: &str| {
             entries.iter().position(|entry| {
-                entry.manager.as_deref() == Some(self.manager)
+                entry.manager.as_deref() == Some(&*self.manager)
                     && entry.operation.as_deref() == Some(operation)
                     && entry.subresource.is_none()
             })
@@ -302,19 +313,19 @@ impl Writer {
 
     /// When we wrote to the object of `meta` last, as the API server noted it.
     pub fn wrote_at(&self, meta: &ObjectMeta) -> Option<Timestamp> {
-        let ours = meta.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(self.manager));
+        let ours = meta.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(&*self.manager));
         ours.filter_map(|entry| bounded(entry.time.as_ref()?.0)).max()
     }
 
     /// Who else wrote to it since, as the API server noted it.
     pub fn last_stranger<'a>(&self, meta: &'a ObjectMeta) -> Option<&'a str> {
-        let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(self.manager));
+        let strangers = meta.managed_fields.as_deref()?.iter().filter(|entry| entry.manager.as_deref() != Some(&*self.manager));
         let last = strangers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
         last.manager.as_deref().filter(|_| last.time.as_ref().map(|time| time.0) >= self.wrote_at(meta))
     }
 
     fn params(&self) -> PatchParams {
-        PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() }
+        PatchParams { field_manager: Some(self.manager.to_string()), ..PatchParams::default() }
     }
 
     /// Deletes `object` if it is still the one that was read. Not there any more is success.

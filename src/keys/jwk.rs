@@ -51,14 +51,8 @@ struct Set<K> {
     keys: Vec<K>,
 }
 
-/// A key with its private members, which are overwritten when it is dropped.
-#[derive(Serialize)]
-struct Private {
-    #[serde(flatten)]
-    public: Public,
-    #[serde(flatten)]
-    private: BTreeMap<&'static str, Zeroizing<String>>,
-}
+/// All members of a key by their names, and so in the order in which stores give them back that read JSON. Overwritten when dropped.
+type Members = BTreeMap<&'static str, Zeroizing<String>>;
 
 /// A set with `key` alone, private members included, for signatures with `algorithm` (RFC 7518). Its `kid` is its thumbprint (RFC 7638).
 pub fn private_set(key: &Key, algorithm: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
@@ -83,8 +77,12 @@ pub fn private_set(key: &Key, algorithm: &str) -> Result<Zeroizing<Vec<u8>>, Key
     };
     public.kid = Some(thumbprint(&public));
     (public.usage, public.alg) = (Some("sig".into()), Some(algorithm.into()));
+    let mut members: Members = private;
+    let Public { kty, crv, x, y, n, e, usage, alg, kid } = public;
+    let named = [("kty", Some(kty)), ("crv", crv), ("x", x), ("y", y), ("n", n), ("e", e), ("use", usage), ("alg", alg), ("kid", kid)];
+    members.extend(named.into_iter().filter_map(|(name, value)| Some((name, Zeroizing::new(value?)))));
     let mut json = Zeroizing::new(Vec::with_capacity(ROOM));
-    serde_json::to_writer(&mut *json, &Set { keys: vec![Private { public, private }] }).map_err(|_| KeyError::Unsupported)?;
+    serde_json::to_writer(&mut *json, &Set { keys: vec![members] }).map_err(|_| KeyError::Unsupported)?;
     Ok(json)
 }
 

@@ -122,6 +122,8 @@ pub fn publish(spec: &SecretRotationSpec, values: &mut SecretData) -> Result<(),
         let key = &generate.secret_key;
         let Some(value) = values.get(key) else { continue };
         let previous = rotation.previous.as_ref().and_then(|previous| values.get(&format!("{key}{}", previous.suffix)));
+        // What was before may have been of another generator, of which nothing is public.
+        let previous = previous.filter(|previous| generate::public(&generate.generator, previous, None).is_ok());
         let public = generate::public(&generate.generator, value, previous.map(|previous| previous.as_slice())).map_err(|error| {
             let message = format!(
                 "rotation.generate {key:?}: what is there is not what this generator makes: {error}; `seaworthy rotate` replaces it; the Secret stays as it is"
@@ -129,7 +131,7 @@ pub fn publish(spec: &SecretRotationSpec, values: &mut SecretData) -> Result<(),
             Problem::new(Reason::ValueInvalid, message)
         })?;
         if let Some(public) = public {
-            values.entry(format!("{key}{PUBLIC}")).or_insert(public);
+            values.insert(format!("{key}{PUBLIC}"), public);
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{
         REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{SecretRotationStatus, TargetPolicy},
+        secret_rotation::{RefreshPolicy, SecretRotationStatus, TargetPolicy},
     },
     clock::Clock,
     cluster::{
@@ -183,8 +183,8 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
 
 /// What the store hears of a Secret that is as it should be.
 async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    context.steps.run("push-existing", Box::pin(push::existing(context, rotation, view))).await?;
-    context.steps.run("retire", Box::pin(retire::superseded(context, rotation, view))).await
+    context.steps.run("retire", Box::pin(retire::superseded(context, rotation, view))).await?;
+    context.steps.run("push-existing", Box::pin(push::existing(context, rotation, view))).await
 }
 
 /// Reads the Secret, and refuses one that is not this resource's.
@@ -353,8 +353,9 @@ async fn put(
     let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
-        // A first Secret out of a store is its owner's, and goes with it: what it was made of may be of a moment ago.
-        let first = held.meta.is_none() && spec.rotation.is_none() && spec.target.creation_policy == TargetPolicy::Owner;
+        // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
+        let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
+        let first = held.meta.is_none() && spec.rotation.is_none() && again;
         if !first {
             is_current(context, rotation).await?;
         }
@@ -420,7 +421,7 @@ fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.
 fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now: Timestamp) -> Result<(), Problem> {
     context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
-        let who = held.meta.as_ref().and_then(|meta| context.writer.last_stranger(meta));
+        let who = held.meta.as_ref().and_then(|meta| target::writer(context, rotation).last_stranger(meta));
         let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
         let message = format!(
             "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",

@@ -181,7 +181,8 @@ const OF_THE_SECRET: &[Check] = &[
     |observed| {
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
-        (!once(observed) && (retried || observed.memory.request.as_deref() != Some(observed.request))).then_some(Reason::SpecChanged)
+        let other = retried || observed.memory.request.as_deref() != Some(observed.request);
+        (!once(observed) && !only_pushes(observed.spec) && other).then_some(Reason::SpecChanged)
     },
     |observed| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
 ];

@@ -11,14 +11,14 @@ use super::{
     controller::{Context, Facts, annotation, is_current},
     decide::{Plan, Target},
     deliver::{self, consumed},
-    memory::{Memory, hash},
+    memory::{Memory, Superseded, hash},
     push,
     reason::Reason,
     rotate::{self, Pending},
     status::{Halt, Problem, View},
     store::{SecretData, Store},
     sync::{self, Source},
-    target::{Held, described},
+    target::{self, Held, described},
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
@@ -47,6 +47,7 @@ pub(super) async fn make(
     view: &mut View,
 ) -> Result<Option<(SecretData, Memory)>, Halt> {
     let (spec, plan, now) = (&rotation.spec, facts.plan, facts.now);
+    target::may_generate(rotation, held)?;
     let key = context.roller.restarter.key().await?;
     let remote = match source {
         Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan)).await?,
@@ -67,8 +68,12 @@ pub(super) async fn make(
     let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
+        target::may_add(context, rotation, held, &pending.data).await?;
         let known = (&held.memory.values, token);
         kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, &mut superseded)).await?;
+    }
+    if let (None, Some(source)) = (&pending, source) {
+        push_again(context, rotation, source, (&gathered, held), &mut superseded).await?;
     }
     let mut values = gathered.values;
     let mut memory = Memory { superseded, ..held.memory.clone() };
@@ -106,6 +111,25 @@ pub(super) async fn make(
         memory.started_at = Some(second);
     }
     Ok(Some((data, memory)))
+}
+
+/// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there.
+async fn push_again(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    (gathered, held): (&Gathered, &Held),
+    superseded: &mut Superseded,
+) -> Result<(), Halt> {
+    let lacking = held.data.iter().filter(|(key, _)| gathered.remote.contains(*key) && gathered.gone.contains_key(*key));
+    let lacking: SecretData = lacking.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    is_current(context, rotation).await?;
+    let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
+    let known = (&held.memory.values, token.as_str());
+    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, superseded)).await.map(|_| ())
 }
 
 /// Templates may take a while: they hold up nobody else.

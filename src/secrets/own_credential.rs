@@ -2,7 +2,7 @@
 //! other has been in use for a while.
 //!
 //! ```text
-//!   make, log in with it ─► Secret (with the name of the one before) ─► a look with the new one, a minute later ─► destroy the one before
+//!   make, log in with it ─► Secret (with the name of the one before) ─► a later look with the new one ─► destroy the one before
 //! ```
 //!
 //! How far it is stands with the credential. One that was made and never written is found by its mark, and destroyed with the one before.
@@ -16,94 +16,114 @@ use kube::{Api, ResourceExt};
 use super::{
     reason::Reason,
     status::Problem,
-    store::{OpenStore, OwnCredential},
+    store::{OpenStore, OwnCredential, SecretData},
     store_controller::Context,
 };
 use crate::{
     api::SecretStore,
-    cluster::{conditions::seconds, error::message},
+    cluster::{
+        apply::WriteError,
+        conditions::seconds,
+        error::message,
+        references::{self, is_name},
+    },
+    ids,
 };
-
-/// When the credential was made.
-const MADE_AT: &str = "seaworthy.dev/credential-made-at";
-/// What the store calls the one before.
-const REPLACED: &str = "seaworthy.dev/credential-replaced";
 
 /// So long the one before is left, for who has opened the store with it.
 const WHILE: SignedDuration = SignedDuration::from_mins(1);
 
-/// When the credential was made, and what is still to be destroyed.
-struct Noted {
-    made_at: Option<Timestamp>,
-    replaced: Option<String>,
+/// The Secret as it was before the store was opened with what is in it: what somebody else puts there later is not overwritten.
+pub struct Held {
+    meta: ObjectMeta,
+    data: SecretData,
 }
 
-fn noted(meta: &ObjectMeta) -> Noted {
-    let get = |key: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
-    Noted { made_at: get(MADE_AT).and_then(|time| time.parse().ok()), replaced: get(REPLACED) }
+/// What is noted with a credential, each of a Secret for itself.
+struct Notes {
+    /// When it was made.
+    made_at: String,
+    /// What the store calls the one before.
+    replaced: String,
+    /// Who writes it: what others of ours keep in the same Secret stays theirs.
+    manager: String,
 }
 
-/// Does what is due. `open` has just been let in with what is in the Secret now. Returns when the credential was made.
+impl Notes {
+    fn of(own: &OwnCredential) -> Self {
+        let short: String = ids::hash(own.place.key.as_bytes()).chars().take(16).collect();
+        Self {
+            made_at: format!("seaworthy.dev/credential-made-at-{short}"),
+            replaced: format!("seaworthy.dev/credential-replaced-{short}"),
+            manager: format!("seaworthy-credential-{short}"),
+        }
+    }
+}
+
+/// Reads the Secret with the credential.
+pub async fn read(context: &Context, own: &OwnCredential) -> Result<Held, Problem> {
+    let name = &own.place.name;
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.operator_namespace);
+    let unreadable = |why: String| Problem::new(Reason::StoreInvalid, format!("Secret {name} could not be read: {why}"));
+    if !is_name(name) {
+        return Err(unreadable("none can be called that".into()));
+    }
+    let secret = secrets.get(name).await.map_err(|error| unreadable(message(&error)))?;
+    Ok(Held { meta: secret.metadata.clone(), data: references::data(secret) })
+}
+
+/// Does what is due. `open` has just been let in with what is in the Secret. Returns when the credential was made.
 pub async fn replace(
     context: &Context,
     store: &SecretStore,
-    own: &OwnCredential,
+    (own, held): (&OwnCredential, &Held),
     open: &dyn OpenStore,
 ) -> Result<Option<Timestamp>, Problem> {
-    let now = context.clock.now();
-    let name = &own.place.name;
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.operator_namespace);
-    let unreadable = |error| Problem::new(Reason::StoreUnavailable, format!("Secret {name} could not be read: {}", message(&error)));
-    let meta = secrets.get_metadata(name).await.map_err(unreadable)?.metadata;
-    let noted = noted(&meta);
-    let mark = store.uid().unwrap_or_default();
-    let due = noted.made_at.is_none_or(|made| made.checked_add(own.every.signed()).is_ok_and(|due| due <= now));
-    if let Some(replaced) = noted.replaced.filter(|_| !due) {
-        let made_at = noted.made_at.unwrap_or(now);
-        if now.duration_since(made_at) < WHILE {
-            return Ok(Some(made_at));
-        }
+    let (now, notes, mark) = (context.clock.now(), Notes::of(own), store.uid().unwrap_or_default());
+    let get = |key: &String| held.meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
+    let made_at: Option<Timestamp> = get(&notes.made_at).and_then(|time| time.parse().ok());
+    let due = made_at.is_none_or(|made| made.checked_add(own.every.signed()).is_ok_and(|due| due <= now));
+    let writer = context.writer.managed(&notes.manager);
+    if let (Some(replaced), false) = (get(&notes.replaced), due) {
+        let made_at = made_at.unwrap_or(now);
+        let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= WHILE) else { return Ok(Some(made_at)) };
+        is_current(context, store).await?;
         open.destroy_credentials(&mark, &replaced).await?;
         context.audit.record("destroy", &described(store), Reason::RotationDue.as_str(), "success", None);
-        let value = secrets.get(name).await.map_err(unreadable)?;
-        let there = value.metadata.resource_version == meta.resource_version;
-        let value = value.data.unwrap_or_default().remove(&own.place.key).filter(|_| there);
-        if let Some(value) = value {
-            write(context, own, &meta, (value, made_at, None)).await?;
-        }
+        let written = writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await;
+        written.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?;
         return Ok(Some(made_at));
     }
     if !due {
-        return Ok(noted.made_at);
+        return Ok(made_at);
     }
+    is_current(context, store).await?;
     // A Secret that cannot be written to is no reason to make one credential after the other.
-    let tried = context.writer.would_apply(secret(context, own, (ByteString(Vec::new()), now, None)), &meta).await;
-    tried.map_err(|error| Problem::new(Reason::WriteFailed, format!("the secret id cannot be replaced: {error}")))?;
+    let refused = |error: WriteError| Problem::new(Reason::WriteFailed, format!("the credential cannot be replaced: {error}"));
+    writer.would_apply(secret(context, own, &notes, (b"", now, None)), &held.meta).await.map_err(refused)?;
     let made = open.make_credential(&mark).await?;
-    let written = write(context, own, &meta, (ByteString(made.value.as_bytes().to_vec()), now, Some(made.replaces))).await;
-    if written.is_err() {
-        let _ = open.destroy_credentials(&mark, "").await; // else it is found by its mark the next time
-    }
-    written?;
+    // Whether or not it is written, nothing is destroyed now: a lost answer is no refusal. What is left over is found by its mark.
+    let content = (made.value.as_bytes(), now, Some(made.replaces));
+    writer.apply(secret(context, own, &notes, content), &held.meta).await.map_err(refused)?;
     context.audit.record("rotate", &described(store), Reason::RotationDue.as_str(), "success", None);
-    tracing::info!(store = store.name_any(), secret = name, "the credential of the store was replaced");
+    tracing::info!(store = store.name_any(), secret = own.place.name, "the credential of the store was replaced");
     Ok(Some(now))
 }
 
-async fn write(
-    context: &Context,
-    own: &OwnCredential,
-    read: &ObjectMeta,
-    content: (ByteString, Timestamp, Option<String>),
-) -> Result<(), Problem> {
-    let written = context.writer.apply(secret(context, own, content), read).await;
-    written.map(|_| ()).map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))
+/// Nothing is done for a SecretStore that is another by now, or by a process that does not lead any more.
+async fn is_current(context: &Context, store: &SecretStore) -> Result<(), Problem> {
+    let superseded = |why: String| Problem::new(Reason::WriteFailed, why);
+    context.writer.check().map_err(|error| superseded(error.to_string()))?;
+    let now = Api::<SecretStore>::all(context.client.clone()).get_metadata_opt(&store.name_any()).await;
+    let now = now.map_err(|error| superseded(format!("the SecretStore could not be read again: {}", message(&error))))?;
+    let same = now.is_some_and(|now| now.metadata.uid == store.metadata.uid && now.metadata.generation == store.metadata.generation);
+    if same { Ok(()) } else { Err(superseded("the SecretStore is another by now; it is read again".into())) }
 }
 
 /// The part of the Secret that is ours: the credential, and what is noted with it.
-fn secret(context: &Context, own: &OwnCredential, (value, made_at, replaced): (ByteString, Timestamp, Option<String>)) -> Secret {
-    let mut annotations = BTreeMap::from([(MADE_AT.to_owned(), seconds(made_at).0.to_string())]);
-    annotations.extend(replaced.map(|replaced| (REPLACED.to_owned(), replaced)));
+fn secret(context: &Context, own: &OwnCredential, notes: &Notes, (value, made_at, replaced): (&[u8], Timestamp, Option<String>)) -> Secret {
+    let mut annotations = BTreeMap::from([(notes.made_at.clone(), seconds(made_at).0.to_string())]);
+    annotations.extend(replaced.map(|replaced| (notes.replaced.clone(), replaced)));
     Secret {
         metadata: ObjectMeta {
             name: Some(own.place.name.clone()),
@@ -111,7 +131,7 @@ fn secret(context: &Context, own: &OwnCredential, (value, made_at, replaced): (B
             annotations: Some(annotations),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(own.place.key.clone(), value)])),
+        data: Some(BTreeMap::from([(own.place.key.clone(), ByteString(value.to_vec()))])),
         ..Secret::default()
     }
 }

@@ -3,6 +3,8 @@
 //! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
 
 use kube::ResourceExt;
+use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::{
     controller::{Context, is_current},
@@ -11,6 +13,7 @@ use super::{
     memory::{Hashes, Superseded, hash},
     property,
     reason::Reason,
+    retire,
     status::{Halt, Problem, View},
     store::{Place, SecretData, StoreError, Write},
     sync::{self, Source, away},
@@ -29,7 +32,7 @@ pub struct Pushing<'a> {
     /// Which field of the spec asks for it.
     pub field: &'a str,
     /// The hashes of what may be replaced in the store: anything else was put there by somebody else.
-    pub known: &'a (dyn Fn(&Push) -> Option<String> + Sync),
+    pub known: &'a (dyn Fn(&Push) -> Vec<String> + Sync),
     /// The same for each attempt to write the same values.
     pub token: &'a str,
     /// What a person does about a value that is somebody else's.
@@ -44,6 +47,22 @@ pub enum Outcome {
     Written(Option<String>),
     /// The store has another one, and keeps it (`IfNotExists`).
     Kept(property::Bytes),
+}
+
+/// JSON as stores give it back that read it: members in the order of their names, no white space. Anything else, and what a number could lose by it, is as
+/// it is.
+fn canonical(value: &[u8]) -> Zeroizing<Vec<u8>> {
+    fn is_exact(value: &Value) -> bool {
+        match value {
+            Value::Number(number) => number.is_i64() || number.is_u64(),
+            Value::Array(all) => all.iter().all(is_exact),
+            Value::Object(all) => all.values().all(is_exact),
+            Value::Null | Value::Bool(_) | Value::String(_) => true,
+        }
+    }
+    let parsed = matches!(value.first(), Some(b'{' | b'[')).then(|| serde_json::from_slice::<Value>(value).ok()).flatten();
+    let written = parsed.filter(is_exact).and_then(|parsed| serde_json::to_vec(&parsed).ok());
+    Zeroizing::new(written.unwrap_or_else(|| value.to_vec()))
 }
 
 /// Writes one value.
@@ -72,9 +91,10 @@ pub async fn write(
         };
         let before = there.as_ref().and_then(|there| property::get(&there.content, property).ok());
         if let Some(before) = &before {
-            let ours = (pushing.known)(push).is_some_and(|known| known == hash(&key, &push.secret_key, before));
+            let known = (pushing.known)(push);
+            let ours = [before.as_slice(), &canonical(before)].iter().any(|before| known.contains(&hash(&key, &push.secret_key, before)));
             match push.update_policy {
-                _ if before.as_slice() == value => return Ok(Outcome::Same),
+                _ if before.as_slice() == value || canonical(before) == canonical(value) => return Ok(Outcome::Same),
                 UpdatePolicy::IfNotExists => return Ok(Outcome::Kept(before.clone())),
                 UpdatePolicy::Replace if !ours => {
                     let message =
@@ -115,14 +135,16 @@ pub async fn generated(
 ) -> Result<SecretData, Halt> {
     let remedy =
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
-    let known = |push: &Push| known.get(&push.secret_key).cloned();
+    let known = |push: &Push| known.get(&push.secret_key).cloned().into_iter().collect();
     let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy };
     let mut kept = SecretData::new();
     for push in rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push) {
         let Some(value) = values.get(&push.secret_key) else { continue };
         match write(context, rotation, source, (push, value), &pushing).await? {
             Outcome::Kept(there) => drop(kept.insert(push.secret_key.clone(), there)),
-            Outcome::Written(Some(version)) => drop(superseded.entry(push.remote_ref.key.clone()).or_default().insert(version)),
+            Outcome::Written(Some(version)) => {
+                superseded.entry(retire::place(&source.resolved, &push.remote_ref.key)).or_default().insert(version);
+            }
             Outcome::Written(None) | Outcome::Same => {}
         }
     }
@@ -140,9 +162,9 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     }
     let key = context.roller.restarter.key().await?;
     let before = rotation.status.iter().flat_map(|status| &status.pushed);
-    let pushed = |push: &Push| {
-        let mut before = before.clone();
-        before.find(|pushed| pushed.secret_key == push.secret_key && pushed.remote_ref == push.remote_ref).map(|pushed| pushed.hash.clone())
+    let known = |push: &Push| {
+        let pushed = before.clone().find(|pushed| is_of(pushed, push));
+        pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect::<Vec<_>>()
     };
     let mut due = Vec::new();
     for push in &spec.push {
@@ -150,8 +172,9 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
             let message = format!("push {:?}: Secret {name} has no such key; nothing is changed in the store", push.secret_key);
             return Err(Problem::new(Reason::ValueNotFound, message).into());
         };
-        let now = hash(&key, &push.secret_key, value);
-        if view.reads || pushed(push).as_ref() != Some(&now) {
+        let now = hash(&key, &push.secret_key, &canonical(value));
+        let pushed = before.clone().find(|pushed| is_of(pushed, push));
+        if view.reads || pushed.and_then(|pushed| pushed.hash.as_ref()) != Some(&now) {
             due.push((push, value, now));
         }
     }
@@ -160,18 +183,32 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     if due.is_empty() {
         return Ok(());
     }
+    // What is about to be written is noted before it is: who dies after the write knows it again.
+    let list = view.pushed.get_or_insert_default();
+    let mut unnoted = false;
+    for (push, _, now) in &due {
+        let pushed = list.iter().find(|pushed| is_of(pushed, push));
+        if pushed.is_some_and(|pushed| pushed.hash.as_ref() == Some(now) || pushed.next.as_ref() == Some(now)) {
+            continue;
+        }
+        let hash = pushed.and_then(|pushed| pushed.hash.clone());
+        list.retain(|pushed| !is_of(pushed, push));
+        list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash, next: Some(now.clone()) });
+        unnoted = true;
+    }
+    if unnoted {
+        return Ok(()); // the next look is soon
+    }
     is_current(context, rotation).await?;
     let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
     let remedy = "delete it there, or take it over into the Secret";
     for (push, value, now) in due {
         let token = format!("{}-{now}", rotation.uid().unwrap_or_default());
-        let pushing = Pushing { field: "push", known: &pushed, token: &token, remedy };
+        let pushing = Pushing { field: "push", known: &known, token: &token, remedy };
         write(context, rotation, &source, (push, value), &pushing).await?;
-        let list = view.pushed.get_or_insert_default();
-        if !list.iter().any(|pushed| is_of(pushed, push) && pushed.hash == now) {
-            list.retain(|pushed| !is_of(pushed, push));
-            list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash: now });
+        for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
+            (pushed.hash, pushed.next) = (Some(now.clone()), None);
         }
     }
     let time = context.clock.now();

@@ -1,28 +1,37 @@
 //! The versions in the store that a rotation has replaced are retired when the values before are not kept any longer: disabled or deleted, as the
 //! store has it.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 
 use super::{
     controller::{Context, is_current},
     decide,
-    memory::Memory,
-    resolve::resolve,
+    memory::{Memory, Superseded},
+    reason::Reason,
+    resolve::{Resolved, resolve},
     status::{Halt, View},
-    store::StoreError,
-    sync,
+    sync::{self, Source},
     target::{self, Which, described},
 };
-use crate::{api::SecretRotation, rollout::stage::Stage};
+use crate::{api::SecretRotation, ids, rollout::stage::Stage};
 
 /// Whether nobody needs them: everybody has the new values, and those before are kept nowhere.
 fn is_due(memory: &Memory) -> bool {
     !memory.superseded.is_empty() && memory.previous_since.is_none() && memory.stage == Stage::Complete
 }
 
+/// A remote key of a certain store: in another one it is another value.
+pub fn place(resolved: &Resolved, key: &str) -> String {
+    let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
+    let store: String = ids::hash(format!("{} {spec}", resolved.scope).as_bytes()).chars().take(8).collect();
+    format!("{store} {key}")
+}
+
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.
 pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    if !is_due(&view.memory) || view.plan.is_none_or(|plan| plan.rest) || !decide::reads(&rotation.spec) {
+    if !is_due(&view.memory) || view.plan.is_none_or(|plan| plan.rest) || decide::only_pushes(&rotation.spec) {
         return Ok(());
     }
     let held = target::read(context, rotation, Which::Target).await?;
@@ -32,23 +41,42 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     is_current(context, rotation).await?;
     let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
-    for (key, versions) in &held.memory.superseded {
+    // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
+    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
+    let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
+    let mut left = Superseded::new();
+    for (place, versions) in &held.memory.superseded {
+        let Some(key) = keys.get(place) else { continue };
         for version in versions {
-            let retired = source.door.call(source.store.retire(key, version)).await;
-            source.door.heard(&retired);
-            match retired {
-                Ok(()) => context.audit.record("retire", &described(rotation), "PreviousOver", "success", Some(held.memory.revision)),
-                Err(error) if error.is_of_the_store() => return Err(sync::away(context, rotation, &source.door, error).into()),
-                // It is another right than that of writing.
-                Err(error @ (StoreError::Denied(_) | StoreError::Invalid(_) | StoreError::NotFound(_) | StoreError::Conflict(_))) => {
-                    tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %error, "a version that was replaced is left as it is");
-                }
-                Err(error) => return Err(error.into()),
+            if !one(context, rotation, &source, (key, version)).await? {
+                left.entry(place.clone()).or_default().insert(version.clone());
             }
         }
     }
-    let mut memory = Memory { superseded: super::memory::Superseded::new(), ..held.memory.clone() };
+    if left == held.memory.superseded {
+        return Ok(());
+    }
+    let mut memory = Memory { superseded: left, ..held.memory.clone() };
     target::write(context, rotation, meta, &held.ours(), &mut memory).await?;
     view.memory = memory;
     Ok(())
+}
+
+/// Whether nothing is left to be done about it.
+async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key, version): (&str, &str)) -> Result<bool, Halt> {
+    let retired = source.door.call(source.store.retire(key, version)).await;
+    source.door.heard(&retired);
+    match retired {
+        Ok(true) => {
+            context.audit.record("retire", &described(rotation), Reason::PreviousOver.as_str(), "success", None);
+            Ok(true)
+        }
+        Ok(false) => Ok(false),
+        Err(error) if error.is_of_the_store() => Err(sync::away(context, rotation, &source.door, error).into()),
+        // It is another right than that of writing.
+        Err(error) => {
+            tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %error, "a version that was replaced is left as it is");
+            Ok(true)
+        }
+    }
 }

@@ -160,6 +160,9 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     if !there {
         return no(Reason::Missing, "there is no Secret yet".into());
     }
+    if view.pushed.iter().flatten().any(|pushed| pushed.hash.is_none()) {
+        return no(Reason::Resumed, "a value is on its way to the store".into());
+    }
     let plan = view.plan;
     let message = match plan {
         Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
@@ -181,6 +184,8 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     // What is due and was not done waits for something else; it is looked at again even so.
+    let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| pushed.next.is_some());
+    let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
-    times.into_iter().flatten().chain([rollout, unnoted]).flatten().map(soon).min()
+    times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()
 }

@@ -160,10 +160,11 @@ pub trait OpenStore: Send + Sync {
     /// Writes one value, if what is there is what the write rests on. Returns the new version. Cancelling may leave it written.
     fn write<'a>(&'a self, write: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
-    /// Makes a version that is not the current one unreadable, as far as the store can; one that is gone already is no error.
-    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    /// Makes a version that is not the current one unreadable, as far as the store can; one that is gone already is no error, and the current one is
+    /// left. Returns whether that is all: false asks to come again when there are newer versions.
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         let _ = (key, version);
-        async { Ok(()) }.boxed()
+        async { Ok(true) }.boxed()
     }
 
     /// What stands under a key before anything does: an empty JSON object.

@@ -105,10 +105,15 @@ async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestam
         allowed: &allowed,
     };
     let ask = async {
+        let own = store.spec.store.own_credential();
+        let held = match &own {
+            Some(own) => Some(own_credential::read(context, own).await?),
+            None => None,
+        };
         let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;
         let mut answer = open.check().await.map(|()| None).map_err(Problem::from);
-        if let (Ok(made_at), Some(own)) = (&mut answer, store.spec.store.own_credential()) {
-            match own_credential::replace(context, store, &own, &*open).await {
+        if let (Ok(made_at), Some(own), Some(held)) = (&mut answer, &own, &held) {
+            match own_credential::replace(context, store, (own, held), &*open).await {
                 Ok(time) => *made_at = time,
                 Err(problem) => answer = Err(problem),
             }

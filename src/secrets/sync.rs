@@ -15,10 +15,17 @@ use super::{
     reason::Reason,
     resolve::Resolved,
     status::Problem,
-    store::{OpenStore, Place, StoreError},
+    store::{OpenStore, Place, Store as _, StoreError},
     target::Which,
 };
-use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
+use crate::{
+    api::{
+        SecretRotation,
+        secret_rotation::{RefreshPolicy, SecretRotationSpec},
+    },
+    cluster::noticed,
+    schedule::jitter,
+};
 
 /// So many values of one resource are read at a time.
 const AT_ONCE: usize = 8;
@@ -61,13 +68,18 @@ pub fn away(context: &Context, rotation: &SecretRotation, door: &Door, error: St
     Problem { after: Some(after), ..problem }
 }
 
+fn is_periodic(spec: &SecretRotationSpec) -> bool {
+    spec.refresh_policy == RefreshPolicy::Periodic && !spec.refresh_interval.signed().is_zero()
+}
+
 /// Reads all that the spec names and finds. An error of a single value is part of the answer; one of the store is the problem.
 pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
     let now = context.clock.now();
     let fresh = match plan.read {
         // Who comes late in a round takes what was read for it.
         Some(Reason::RefreshDue) => plan.next_sync.filter(|due| *due <= now).unwrap_or(now),
-        Some(Reason::Missing | Reason::SpecChanged) if plan.generate.is_none() => now - JUST_NOW,
+        // Only where it is read again by itself.
+        Some(Reason::Missing) if plan.generate.is_none() && is_periodic(&rotation.spec) => now - JUST_NOW,
         _ => now,
     };
     let mut remote = Remote::default();
@@ -77,7 +89,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
         source.door.heard(&found);
         let mut found = found.map_err(|error| away(context, rotation, &source.door, error))?;
         // What we write ourselves is no source of it.
-        if source.resolved.spec.kind() == "kubernetes" {
+        if source.resolved.spec.is_own_namespace() {
             let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
             found.retain(|name| !own.contains(name));
         }

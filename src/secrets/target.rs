@@ -11,6 +11,7 @@ use k8s_openapi::{
 use kube::{Api, Resource, ResourceExt};
 
 use super::{
+    area::MANAGER,
     controller::Context,
     decide::{self, Target},
     index::{PENDING, PREVIOUS},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
-        apply::{WriteError, last_written},
+        apply::{WriteError, Writer, last_written},
         error::message,
         owner::{self, Refused},
         references,
@@ -128,10 +129,77 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
         Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
     })?;
     let (meta, data) = (secret.metadata.clone(), references::data(secret));
-    let mut memory = Memory::read(meta.annotations.as_ref());
+    let mut memory = match which.is_somebody_elses(rotation) {
+        // Nothing is written there, and what is noted there is another's.
+        true if decide::only_pushes(&rotation.spec) => Memory::default(),
+        true => Memory::read(meta.annotations.as_ref().and_then(|annotations| noted(annotations.get(&note(rotation))?)).as_ref()),
+        false => Memory::read(meta.annotations.as_ref()),
+    };
     let key = context.roller.restarter.key().await;
     memory.rehash(&key.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?, &data);
     Ok(Held { memory, meta: Some(meta), data })
+}
+
+/// The annotation of somebody else's Secret that holds what is remembered with the keys of this resource, and of no other.
+fn note(rotation: &SecretRotation) -> String {
+    format!("seaworthy.dev/merged-{}", short(rotation))
+}
+
+/// Tells resources apart that write to one Secret.
+fn short(rotation: &SecretRotation) -> String {
+    ids::hash(owned_by(rotation).as_bytes()).chars().take(16).collect()
+}
+
+fn noted(text: &str) -> Option<BTreeMap<String, String>> {
+    serde_json::from_str(text).ok()
+}
+
+/// For writes to the target: as itself, or to somebody else's Secret as this resource alone, taking nothing over.
+pub fn writer(context: &Context, rotation: &SecretRotation) -> Writer {
+    if Which::Target.is_somebody_elses(rotation) {
+        context.writer.managed(&format!("{MANAGER}-{}", short(rotation))).without_force()
+    } else {
+        context.writer.clone()
+    }
+}
+
+/// Whether keys may be generated for somebody else's Secret: it is there, and they have none of them.
+pub fn may_generate(rotation: &SecretRotation, held: &Held) -> Result<(), Problem> {
+    let Some(spec) = rotation.spec.rotation.as_ref().filter(|_| Which::Target.is_somebody_elses(rotation)) else { return Ok(()) };
+    if held.meta.is_none() {
+        return Err(not_made_yet(rotation));
+    }
+    let theirs = |key: &&String| held.data.contains_key(*key) && !held.memory.values.contains_key(*key);
+    let Some(key) = spec.generate.iter().map(|generate| &generate.secret_key).find(theirs) else { return Ok(()) };
+    let message = format!("key {key:?} of Secret {} is set by somebody else; name another secretKey", rotation.spec.target.name);
+    Err(Problem::new(Reason::NotOurs, message))
+}
+
+/// Whether `data` may be added to somebody else's Secret, asked before anybody hears of it.
+pub async fn may_add(context: &Context, rotation: &SecretRotation, held: &Held, data: &SecretData) -> Result<(), Halt> {
+    let Some(meta) = held.meta.as_ref().filter(|_| Which::Target.is_somebody_elses(rotation)) else { return Ok(()) };
+    let all = held.ours().into_iter().chain(data.clone()).collect();
+    let tried = writer(context, rotation).would_apply(secret(rotation, Which::Target, &all, &held.memory), meta).await;
+    tried.map_err(owned)
+}
+
+fn not_made_yet(rotation: &SecretRotation) -> Problem {
+    let message = format!(
+        "there is no Secret {} yet; with target.creationPolicy: Merge somebody else makes it, and keys are added then",
+        rotation.spec.target.name
+    );
+    Problem::new(Reason::Missing, message)
+}
+
+/// A key that somebody else sets needs a person.
+fn owned(error: WriteError) -> Halt {
+    match error {
+        WriteError::Owned { object, message } => {
+            let remedy = "name another secretKey, or have its owner give it up";
+            Problem::new(Reason::NotOurs, format!("{object}: {message}; {remedy}")).into()
+        }
+        error => error.into(),
+    }
 }
 
 /// Writes the target, fenced by what was read: `data` in it becomes exactly that, as far as it is ours.
@@ -145,18 +213,14 @@ pub async fn store(
     memory.hash(&context.roller.restarter.key().await?, data);
     let Some(read) = &held.meta else {
         if Which::Target.is_somebody_elses(rotation) {
-            let message = format!(
-                "there is no Secret {} yet; with target.creationPolicy: Merge somebody else makes it, and keys are added then",
-                rotation.spec.target.name
-            );
-            return Err(Problem::new(Reason::Missing, message).into());
+            return Err(not_made_yet(rotation).into());
         }
         memory.change.becomes_new(Changed::AtCreation);
         return Ok(context.writer.create(secret(rotation, Which::Target, data, memory)).await?);
     };
     if consumed {
         memory.change.becomes_new(Changed::JustNow);
-    } else if let Some(time) = context.writer.wrote_at(read).filter(|_| !memory.change.is_noted()) {
+    } else if let Some(time) = writer(context, rotation).wrote_at(read).filter(|_| !memory.change.is_noted()) {
         memory.change.note(time);
     }
     write(context, rotation, read, data, memory).await
@@ -175,17 +239,7 @@ pub async fn write(
         let memory = Memory { change: change.clone(), ..memory.clone() };
         secret(rotation, Which::Target, data, &memory)
     };
-    let written = if Which::Target.is_somebody_elses(rotation) {
-        act::store(&context.writer.without_force(), with, read, &mut change).await.map_err(|error| match error {
-            WriteError::Owned { object, message } => {
-                let remedy = "name another secretKey, or have its owner give it up";
-                Halt::from(Problem::new(Reason::NotOurs, format!("{object}: {message}; {remedy}")))
-            }
-            error => error.into(),
-        })?
-    } else {
-        act::store(&context.writer, with, read, &mut change).await?
-    };
+    let written = act::store(&writer(context, rotation), with, read, &mut change).await.map_err(owned)?;
     memory.change = change;
     Ok(written)
 }
@@ -242,9 +296,13 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
     let template = rotation.spec.template.as_ref().and_then(|template| template.metadata.clone()).filter(|_| which == Which::Target);
     let template = template.unwrap_or_default();
     let mut labels = template.labels;
-    let mut annotations: BTreeMap<_, _> = template.annotations.into_iter().chain(memory.annotations()).collect();
+    let mut annotations = template.annotations;
     let shared = which.is_somebody_elses(rotation);
-    if !shared {
+    if shared {
+        let memory: BTreeMap<String, String> = memory.annotations().collect();
+        annotations.insert(note(rotation), serde_json::to_string(&memory).unwrap_or_default());
+    } else {
+        annotations.extend(memory.annotations());
         labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
         annotations.insert(owner::OWNER.into(), owned_by);
     }
@@ -263,7 +321,8 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
         metadata: ObjectMeta {
             name: Some(which.name(rotation)),
             namespace: rotation.namespace(),
-            labels: Some(labels),
+            // An empty one would be a claim on all of them.
+            labels: (!labels.is_empty()).then_some(labels),
             annotations: Some(annotations),
             owner_references: owner,
             ..ObjectMeta::default()

@@ -52,9 +52,11 @@ async fn keeps_what_a_store_must_keep() {
     }
     let find: Find = serde_json::from_value(json!({"tags": {"team": "a"}})).unwrap();
     assert_eq!(store.find(&find).await.unwrap(), ["app"]);
-    store.retire("app", "1").await.unwrap();
-    store.retire("app", "2").await.unwrap();
-    assert_eq!(oci.retired("app"), [1].into(), "the current version is kept");
+    for (version, done) in [("1", false), ("2", false), ("7", true)] {
+        assert_eq!(store.retire("app", version).await.unwrap(), done, "{version}: Oracle keeps the current version and the one before");
+    }
+    oci.put("app", "two");
+    assert!(store.retire("app", "1").await.unwrap() && oci.retired("app") == [1].into());
 
     // What Oracle does not tell apart: it is not there, it may not be read.
     let of = async |key: &str| store.read(&place(key, None)).await.unwrap_err();
@@ -115,7 +117,17 @@ async fn a_value_is_rotated_pushed_and_the_version_before_retired() {
     assert!(oci.retired("app-jwt").is_empty(), "the one before is still in use");
     operator.clock.advance(SignedDuration::from_hours(25));
     rotations.ask("app", "look", "1").await;
-    eventually("the version before is retired", || async {
+    eventually("the value before is not kept any longer", || async {
+        let data = rotations.data("app").await;
+        if data.contains_key("jwt-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    assert!(oci.retired("app-jwt").is_empty(), "Oracle keeps the version before the current one");
+    rotations.ask("app", "rotate", "2").await;
+    rotations.ready("app", 3).await;
+    operator.clock.advance(SignedDuration::from_hours(25));
+    rotations.ask("app", "look", "2").await;
+    eventually("the first version is retired", || async {
         if oci.retired("app-jwt") == [1].into() { Ok(()) } else { Err(format!("{:?}", oci.retired("app-jwt"))) }
     })
     .await;

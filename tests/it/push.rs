@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, eventually, said};
+use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, next_second, said};
 
 /// The Secret's data, once it is as `wanted`.
 async fn holds(namespace: &Namespace, secret: &str, wanted: &[(&str, &str)]) {
@@ -80,7 +80,9 @@ async fn a_secret_that_is_there_goes_to_the_store_when_it_changes_and_nothing_ne
     holds(&namespace, "remote", &[("p", "one")]).await;
     holds(&namespace, "once", &[("p", "one")]).await;
     let pushed = object.status.unwrap().pushed;
-    assert!(pushed.len() == 2 && pushed.iter().all(|pushed| pushed.hash.len() == 16));
+    assert!(
+        pushed.len() == 2 && pushed.iter().all(|pushed| pushed.hash.as_ref().is_some_and(|hash| hash.len() == 16) && pushed.next.is_none())
+    );
     let made = namespace.secrets().get("made").await.unwrap();
     assert!(made.metadata.annotations.unwrap_or_default().is_empty(), "it is only read");
 
@@ -104,4 +106,92 @@ async fn a_secret_that_is_there_goes_to_the_store_when_it_changes_and_nothing_ne
     rotations.change("p", json!({"push": [{"secretKey": "lacking", "remoteRef": {"key": "remote", "property": "p"}}]})).await;
     let message = rotations.says("p", "Ready", "False", "ValueNotFound").await;
     assert!(message.contains(r#"push "lacking": Secret made has no such key"#), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_that_vault_gives_back_in_another_order_is_the_same() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("canonical").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
+    namespace.secret("made", "Opaque", &[("doc", "{\"b\": 1, \"a\": \"<x>\"}")]).await;
+    let store = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    let push = json!([{"secretKey": "doc", "remoteRef": {"key": "doc"}}]);
+    rotations.create("p", json!({"target": {"name": "made", "creationPolicy": "Merge"}, "store": store, "push": push})).await;
+    let push = json!([{"secretKey": "set", "remoteRef": {"key": "set"}}]);
+    let rotation = json!({"generate": [{"secretKey": "set", "jwks": {}}], "push": push});
+    rotations.create("jwks", json!({"target": {"name": "jwks"}, "store": store, "rotation": rotation})).await;
+    rotations.ready("jwks", 1).await;
+    eventually("the document is there", || async {
+        let (status, there) = vault.try_call("GET", "secret/data/doc", Value::Null).await;
+        if there["data"]["data"] == json!({"a": "<x>", "b": 1}) { Ok(()) } else { Err(format!("{status} {there}")) }
+    })
+    .await;
+    let started = operator.clock.now();
+    operator.clock.advance(SignedDuration::from_hours(2));
+    for name in ["p", "jwks"] {
+        rotations.ask(name, "look", "1").await;
+        let looked = |object: &seaworthy::api::SecretRotation| {
+            object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.last_sync_time.as_ref().is_some_and(|time| time.0 > started + SignedDuration::from_hours(1)))
+        };
+        let object = rotations.until(name, "it was compared", looked).await;
+        assert_eq!(said(&object, "Ready").unwrap().0, "True", "{name}: {:?}", object.status);
+    }
+    assert_eq!((vault.get("doc").await.1, vault.get("set").await.1), (1, 1), "each was written once");
+    rotations.ready("jwks", 1).await;
+    rotations.ask("jwks", "rotate", "1").await;
+    rotations.ready("jwks", 2).await;
+    assert_eq!(vault.get("set").await.1, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_resources_do_with_one_secret_does_not_touch_each_other() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("neighbours").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    // One that is only read, of another resource of ours: it stays theirs, with all that is noted with it.
+    let rotation = |key: &str| json!({"generate": [{"secretKey": key, "hex": {}}], "push": [{"secretKey": key, "remoteRef": {"key": "remote", "property": "p"}}]});
+    rotations.create("a", json!({"target": {"name": "ours"}, "store": {"kubernetes": {}}, "rotation": rotation("k")})).await;
+    rotations.ready("a", 1).await;
+    let push = json!([{"secretKey": "k", "remoteRef": {"key": "copy", "property": "p"}}]);
+    rotations.create("b", json!({"target": {"name": "ours", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "push": push})).await;
+    for revision in [2, 3] {
+        rotations.ask("a", "rotate", &revision.to_string()).await;
+        rotations.ready("a", revision).await;
+        let value = rotations.data("ours").await["k"].clone();
+        holds(&namespace, "copy", &[("p", &value)]).await;
+    }
+    let annotations = namespace.secrets().get("ours").await.unwrap().metadata.annotations.unwrap();
+    assert_eq!(annotations["seaworthy.dev/owner"], "SecretRotation/a");
+    let status = rotations.api().get("b").await.unwrap().status.unwrap();
+    assert_eq!((status.revision, status.last_rotation_time), (None, None), "what is noted there is not its own");
+
+    // Two that add keys to one Secret, one after the other.
+    namespace.secret("theirs", "Opaque", &[("x", "1")]).await;
+    let merge = |key: &str| json!({"target": {"name": "theirs", "creationPolicy": "Merge"}, "rotation": {"generate": [{"secretKey": key, "hex": {}}]}});
+    rotations.create("c", merge("c")).await;
+    rotations.ready("c", 1).await;
+    let value = rotations.data("theirs").await["c"].clone();
+    next_second().await; // who is older keeps it
+    rotations.create("d", merge("d")).await;
+    rotations.says("d", "Ready", "False", "TargetConflict").await;
+    rotations.api().delete("c", &kube::api::DeleteParams::default()).await.unwrap();
+    rotations.ready("d", 1).await;
+    let data = rotations.data("theirs").await;
+    assert_eq!((&data["c"], &data["x"], data["d"].len()), (&value, &"1".to_owned(), 64));
+    // A key that somebody else has set is not generated over, and nobody hears of a value that cannot be kept.
+    rotations.api().delete("d", &kube::api::DeleteParams::default()).await.unwrap();
+    let push = json!([{"secretKey": "x", "remoteRef": {"key": "never", "property": "p"}}]);
+    let rotation = json!({"generate": [{"secretKey": "x", "hex": {}}], "push": push});
+    rotations
+        .create("e", json!({"target": {"name": "theirs", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "rotation": rotation}))
+        .await;
+    rotations.says("e", "Stalled", "True", "NotOurs").await;
+    assert!(namespace.secrets().get_opt("never").await.unwrap().is_none());
+    assert_eq!(rotations.data("theirs").await["x"], "1");
 }

@@ -27,7 +27,12 @@ async fn settled(namespace: &Namespace, revision: i64) -> String {
     let rotations = Rotations(namespace);
     rotations.ready("jwt", revision).await;
     let here = rotations.data("jwt").await["key"].clone();
-    assert_eq!(rotations.data("remote").await["jwt"], here);
+    eventually("the store has it", || async {
+        let there = namespace.secrets().get_opt("remote").await.map_err(|error| error.to_string())?;
+        let same = there.and_then(|secret| secret.data).is_some_and(|data| data.get("jwt").is_some_and(|value| value.0 == here.as_bytes()));
+        if same { Ok(()) } else { Err("it has another, or none".into()) }
+    })
+    .await;
     eventually("nothing is pending", || async {
         let pending = namespace.secrets().get_opt("jwt-pending").await.map_err(|error| error.to_string())?;
         pending.map_or(Ok(()), |_| Err("it is there".into()))
@@ -173,6 +178,32 @@ async fn what_is_pending_becomes_what_the_spec_asks_for_by_now() {
     rotations.ready("jwt", 1).await;
     let data = rotations.data("jwt").await;
     assert_eq!((&data["password"], data["both"].len()), (&pending, 128));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_was_to_have_and_does_not_is_brought_there() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("again").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}]});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    let value = rotations.data("jwt").await["key"].clone();
+    // A push that is added later brings what is there, and makes nothing new.
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "remote", "property": "jwt"}}]);
+    rotations.change("jwt", json!({"store": {"kubernetes": {}}, "rotation": {"push": push}})).await;
+    assert_eq!(settled(&namespace, 1).await, value);
+    // What somebody deletes there comes back.
+    namespace.delete_secret("remote").await;
+    operator.clock.advance(HOUR * 2);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("it is there again", || async {
+        let there = namespace.secrets().get_opt("remote").await.map_err(|error| error.to_string())?;
+        there.map(|_| ()).ok_or_else(|| "it is not".into())
+    })
+    .await;
+    assert_eq!(settled(&namespace, 1).await, value);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -275,7 +275,7 @@ async fn as_a_service_account() {
     rotations
         .create(
             "app",
-            json!({"target": {"name": "app"}, "store": {"vault": {"server": vault.address, "auth": {"kubernetes": login}}}, "data": data}),
+            json!({"target": {"name": "app"}, "store": {"vault": {"server": vault.address, "auth": {"kubernetes": login}}}, "data": data.clone()}),
         )
         .await;
     // Nobody has allowed the operator to be that ServiceAccount.
@@ -293,4 +293,21 @@ async fn as_a_service_account() {
     rotations.ask("app", "refresh", "1").await;
     rotations.ready("app", 1).await;
     assert_eq!(rotations.data("app").await["x"], "p1");
+
+    // The same token, whose signature Vault verifies itself.
+    let jwks = cluster.client.request_text(http::Request::get("/openid/v1/jwks").body(Vec::new()).unwrap()).await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(move || async move { jwks })).await });
+    vault.call("POST", "sys/auth/jwt", json!({"type": "jwt"})).await;
+    vault.call("POST", "auth/jwt/config", json!({"jwks_url": url})).await;
+    let subject = format!("system:serviceaccount:{}:app", namespace.name);
+    let role =
+        json!({"role_type": "jwt", "bound_audiences": ["vault"], "bound_subject": subject, "user_claim": "sub", "token_policies": ["app"]});
+    vault.call("POST", "auth/jwt/role/app", role).await;
+    let login = json!({"role": "app", "serviceAccountRef": {"name": "app"}});
+    let store = json!({"vault": {"server": vault.address, "auth": {"jwt": login}}});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "data": data})).await;
+    rotations.ready("jwt", 1).await;
+    assert_eq!(rotations.data("jwt").await["x"], "p1");
 }

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{Vault, VaultError};
 
-/// More than that many are not looked through.
-const MOST: usize = 1000;
+/// So many are looked through.
+const MOST: usize = 100;
 
 /// The member of a secret id's metadata that says who made it.
 const MARK: &str = "seaworthy";
@@ -72,29 +72,34 @@ impl Vault {
         Ok(found.secret_id_accessor)
     }
 
-    /// Destroys the secret ids that were made with `mark` and the one of the accessor `replaced`; never that of the accessor `keep`.
-    pub async fn destroy_secret_ids(&self, role: Role<'_>, keep: &str, (mark, replaced): (&str, &str)) -> Result<usize, VaultError> {
+    /// Destroys the secret id of an accessor; one that is gone already is no error.
+    pub async fn destroy_secret_id(&self, role: Role<'_>, accessor: &str) -> Result<(), VaultError> {
+        let sent = json!({"secret_id_accessor": accessor});
+        match self.at(role, &Method::POST, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await {
+            Err(VaultError::NotFound(_)) => Ok(()),
+            Err(VaultError::Invalid(why)) if why.contains("failed to find accessor entry") => Ok(()),
+            done => done.map(|_| ()),
+        }
+    }
+
+    /// Destroys the secret ids that were made with `mark`, but that of the accessor `keep`: those that nobody knows any more. Looks at a hundred at most.
+    pub async fn destroy_lost_secret_ids(&self, role: Role<'_>, keep: &str, mark: &str) -> Result<(), VaultError> {
         let listed = match self.at(role, &Method::GET, &["secret-id"], &[("list", "true")], None).await {
-            Err(VaultError::NotFound(_)) => return Ok(0),
+            Err(VaultError::NotFound(_)) => return Ok(()),
             listed => read::<Listed>(&listed?, "secret-id")?,
         };
-        let mut destroyed = 0;
-        for accessor in listed.keys.iter().take(MOST).filter(|accessor| *accessor != keep) {
+        for accessor in listed.keys.iter().filter(|accessor| *accessor != keep).take(MOST) {
             let sent = json!({"secret_id_accessor": accessor});
-            if accessor != replaced {
-                let found = match self.at(role, &Method::POST, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
-                    Err(VaultError::NotFound(_)) => continue, // it has expired meanwhile
-                    found => found?,
-                };
-                let found: Described = read(&found, "secret-id-accessor/lookup")?;
-                if found.metadata.is_none_or(|metadata| metadata[MARK] != mark) {
-                    continue;
-                }
+            let found = match self.at(role, &Method::POST, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
+                Err(VaultError::NotFound(_) | VaultError::Invalid(_)) => continue, // it has expired meanwhile
+                found => found?,
+            };
+            let found: Described = read(&found, "secret-id-accessor/lookup")?;
+            if found.metadata.is_some_and(|metadata| metadata[MARK] == mark) {
+                self.destroy_secret_id(role, accessor).await?;
             }
-            self.at(role, &Method::POST, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await?;
-            destroyed += 1;
         }
-        Ok(destroyed)
+        Ok(())
     }
 
     async fn at(

@@ -367,12 +367,12 @@ impl OpenStore for Open {
     }
 
     /// Without a stage AWS deletes it in time.
-    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
             let request = self.client.update_secret_version_stage().secret_id(key).version_stage(PREVIOUS);
             match request.remove_from_version_id(version).send().await.map_err(|error| explain(key, &error)) {
-                Err(StoreError::Invalid(_)) => Ok(()), // the stage is somewhere else
-                done => done.map(|_| ()),
+                Err(StoreError::Invalid(_)) => Ok(true), // the stage is somewhere else
+                done => done.map(|_| true),
             }
         }
         .boxed()

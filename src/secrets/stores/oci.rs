@@ -218,6 +218,8 @@ struct Bundle {
     secret_id: String,
     version_number: u64,
     secret_bundle_content: BundleContent,
+    #[serde(default)]
+    stages: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -374,17 +376,22 @@ impl OpenStore for Open {
         .boxed()
     }
 
-    /// It is deleted by Oracle after a while, until when that can be called off.
-    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    /// Oracle deletes what is deprecated, which is all but the current version and the one before, after a while in which that can be called off.
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let bundle = self.bundle(&Place { key: key.into(), version: None }).await?;
-            if bundle.version_number.to_string() == version {
-                return Ok(());
+            let bundle = match self.bundle(&Place { key: key.into(), version: Some(version.into()) }).await {
+                Err(OciError::NotFoundOrDenied(_)) => return Ok(true),
+                bundle => bundle?,
+            };
+            if !bundle.stages.iter().any(|stage| stage == "DEPRECATED") {
+                return Ok(false);
             }
             let path = ["20180608", "secrets", &bundle.secret_id, "version", version, "actions", "scheduleDeletion"];
             let url = Self::url(&self.vaults, &path, &[])?;
             match self.oci.request(Method::POST, url, Request { body: Some(b"{}".to_vec()), headers: &[] }).await {
-                Ok(_) | Err(OciError::NotFoundOrDenied(_) | OciError::Conflict(_)) => Ok(()),
+                Ok(_) | Err(OciError::NotFoundOrDenied(_) | OciError::Conflict(_)) => Ok(true),
+                // That is scheduled already; it says nothing about the service.
+                Err(OciError::Unavailable(why)) if why.contains("IncorrectState") => Ok(true),
                 Err(error) => Err(error.into()),
             }
         }

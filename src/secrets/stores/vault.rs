@@ -416,12 +416,18 @@ impl OpenStore for Open {
     }
 
     /// Deleted as Vault deletes: it can be undone.
-    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let Some(number) = version.parse::<u64>().ok().filter(|_| self.version == Version::V2) else { return Ok(()) };
-            let sent = json!({"versions": [number]}).to_string();
-            self.vault.request(&Method::POST, &self.path(Some("delete"), key.trim_matches('/')), &[], Some(sent.as_bytes())).await?;
-            Ok(())
+            let key = key.trim_matches('/');
+            let Some(number) = version.parse::<u64>().ok().filter(|_| self.version == Version::V2) else { return Ok(true) };
+            let answer = self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await?;
+            let history: History = serde_json::from_slice(&answer).map_err(|_| Self::unreadable(key))?;
+            // It may be another Vault by now, or have been restored.
+            if number < history.current_version {
+                let sent = json!({"versions": [number]}).to_string();
+                self.vault.request(&Method::POST, &self.path(Some("delete"), key), &[], Some(sent.as_bytes())).await?;
+            }
+            Ok(true)
         }
         .boxed()
     }
@@ -436,7 +442,11 @@ impl OpenStore for Open {
             let other = Vault::new(own.connection.clone(), own.role.login(value.clone()), &own.egress)?;
             let lets_in = other.check().await;
             other.close().await;
-            lets_in?;
+            if let Err(error) = lets_in {
+                let made = self.vault.accessor_of(role, &value).await?;
+                self.vault.destroy_secret_id(role, &made).await?;
+                return Err(error.into());
+            }
             Ok(Made { value, replaces })
         }
         .boxed()
@@ -448,7 +458,12 @@ impl OpenStore for Open {
             let name = self.vault.role_name().await?;
             let role = Role { mount: &own.role.path, name: &name };
             let keep = self.vault.accessor_of(role, &own.secret_id).await?;
-            self.vault.destroy_secret_ids(role, &keep, (mark, replaced)).await?;
+            if keep != replaced {
+                self.vault.destroy_secret_id(role, replaced).await?;
+            }
+            if let Err(error) = self.vault.destroy_lost_secret_ids(role, &keep, mark).await {
+                tracing::info!(%error, "secret ids that were lost half way could not be looked for");
+            }
             Ok(())
         }
         .boxed()

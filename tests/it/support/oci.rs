@@ -218,7 +218,9 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         ("POST", ["20180608", "secrets", id, "version", number, "actions", "scheduleDeletion"]) => {
             let number: usize = number.parse().unwrap();
             let kept = world.secrets.get_mut(name_of(id)).unwrap();
-            assert!(number < kept.versions.len(), "the current version is not deleted");
+            if number + 1 >= kept.versions.len() {
+                return failed(409, "IncorrectState"); // only what is deprecated
+            }
             kept.retired.insert(number);
             StatusCode::OK.into_response()
         }
@@ -251,8 +253,13 @@ fn bundle(world: &World, query: &BTreeMap<String, String>) -> Response {
     let Some(content) = number.checked_sub(1).and_then(|place: usize| kept.versions.get(place)) else {
         return failed(404, "NotAuthorizedOrNotFound");
     };
+    let stages = match newest - number {
+        0 => json!(["CURRENT", "LATEST"]),
+        1 => json!(["PREVIOUS"]),
+        _ => json!(["DEPRECATED"]),
+    };
     json!({"secretId": format!("ocid1.vaultsecret.{name}"), "versionNumber": number, "timeCreated": "2026-01-01T00:00:00Z",
-        "secretBundleContent": {"contentType": "BASE64", "content": content}, "stages": ["CURRENT", "LATEST"]})
+        "secretBundleContent": {"contentType": "BASE64", "content": content}, "stages": stages})
     .to_string()
     .into_response()
 }
