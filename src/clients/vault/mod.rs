@@ -3,6 +3,7 @@
 //! The API is the one that both document under `/v1`. A token is renewed when a third of its life is left, and asked for anew when that is refused.
 
 pub mod approle;
+pub mod kv;
 
 use std::{
     sync::PoisonError,

@@ -1,7 +1,5 @@
 //! HashiCorp Vault and OpenBao: the key/value engine, versions 2 and 1. A value is the JSON object under a path.
 
-use std::collections::BTreeMap;
-
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
 use reqwest::Method;
@@ -13,7 +11,11 @@ use crate::{
     api::Duration,
     clients::{
         egress::Egress,
-        vault::{Connection, Login, Vault, VaultError, approle::Role},
+        vault::{
+            Connection, Login, Vault, VaultError,
+            approle::Role,
+            kv::{Described, History, Listed, Versioned, Written},
+        },
     },
     cluster::token::ServiceAccountRef,
     ids,
@@ -252,37 +254,6 @@ impl ServiceAccountLogin {
     }
 }
 
-#[derive(Deserialize)]
-struct Versioned<'a> {
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    version: u64,
-}
-
-#[derive(Default, Deserialize)]
-struct Written {
-    #[serde(default)]
-    version: u64,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    keys: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Described {
-    #[serde(default)]
-    custom_metadata: Option<BTreeMap<String, String>>,
-}
-
 impl Open {
     fn path<'a>(&'a self, folder: Option<&'a str>, key: &'a str) -> Vec<&'a str> {
         self.mount.split('/').chain(folder.filter(|_| self.version == Version::V2)).chain(key.split('/')).collect()
@@ -491,36 +462,5 @@ impl Open {
         let last = history.versions.get(&history.current_version.to_string());
         let deleted = last.is_some_and(|last| last.destroyed || !last.deletion_time.is_empty());
         Ok(if deleted { history.current_version } else { 0 })
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct History {
-    #[serde(default)]
-    current_version: u64,
-    #[serde(default)]
-    versions: BTreeMap<String, Past>,
-}
-
-#[derive(Deserialize)]
-struct Past {
-    #[serde(default)]
-    deletion_time: String,
-    #[serde(default)]
-    destroyed: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_answer_makes_it_panic() {
-        bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
-            let _ = serde_json::from_slice::<Versioned<'_>>(input).map(|answer| answer.data.map(|data| data.get().len()));
-            let _ = serde_json::from_slice::<History>(input);
-            let _ = serde_json::from_slice::<Listed>(input);
-            let _ = serde_json::from_slice::<Described>(input);
-        });
     }
 }
