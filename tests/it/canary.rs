@@ -67,6 +67,7 @@ fn search(what: &str, text: &str, values: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one world, and all that it says")]
 async fn nothing_prints_a_value() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     let namespace = cluster.namespace("canary").await;
@@ -92,6 +93,9 @@ async fn nothing_prints_a_value() {
     let data = |key: &str, property: &str| json!([{"secretKey": "x", "remoteRef": {"key": key, "property": property}}]);
     let own = json!({"kubernetes": {}});
     let template = |text: &str| json!({"data": {"t": text}});
+    let push = |key: &str| json!([{"secretKey": "plain", "remoteRef": {"key": key, "property": "id"}}]);
+    let api_key = json!({"tenancy": "t", "user": "u", "fingerprint": "20:3b:97:13:55:1c:5b:0d:d3:37:d8:50:4e:c5:3a:34", "privateKeySecretRef": {"name": "approle", "key": "wrong"}});
+    let oci = json!({"oci": {"region": "eu-frankfurt-1", "vault": "v", "auth": {"apiKey": api_key}}});
     let cases = [
         (
             "fine",
@@ -116,10 +120,25 @@ async fn nothing_prints_a_value() {
             "push": [{"secretKey": "k", "remoteRef": {"key": "app", "property": "key"}}]}}),
             "True",
         ),
+        (
+            "keys",
+            json!({"rotation": {"generate": [{"secretKey": "ssh", "sshKey": {}}, {"secretKey": "set", "jwks": {}}], "previous": {}}}),
+            "True",
+        ),
+        ("brought", json!({"target": {"name": "source", "creationPolicy": "Merge"}, "store": own, "push": push("copy")}), "True"),
+        ("refused", json!({"target": {"name": "source", "creationPolicy": "Merge"}, "store": own, "push": push("approle")}), "False"),
+        (
+            "taken",
+            json!({"target": {"name": "source", "creationPolicy": "Merge"}, "rotation": {"generate": [{"secretKey": "plain", "hex": {}}]}}),
+            "False",
+        ),
+        ("oci", json!({"store": oci, "data": data("app", "x")}), "False"),
     ];
     for (name, spec, _) in &cases {
         let mut spec = spec.clone();
-        spec["target"] = json!({"name": name});
+        if spec["target"].is_null() {
+            spec["target"] = json!({"name": name});
+        }
         rotations.create(name, spec).await;
     }
     for (name, _, ready) in &cases {
@@ -127,6 +146,12 @@ async fn nothing_prints_a_value() {
     }
     let mut values: Vec<String> = vec![CANARY.to_owned(), secret_id.clone()];
     values.push(rotations.data("rotated").await["k"].clone());
+    let keys = rotations.data("keys").await;
+    let set: Value = serde_json::from_str(&keys["set"]).unwrap();
+    values.push(set["keys"][0]["d"].as_str().unwrap().to_owned());
+    // The lines in the middle of the key are its secret part.
+    values.extend(keys["ssh"].lines().skip(3).take(2).map(ToOwned::to_owned));
+    assert_eq!(rotations.data("copy").await["id"], value("plain"));
     rotations.ask("rotated", "rotate", "1").await;
     rotations.until("rotated", "it was rotated", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(2))).await;
     values.push(rotations.data("rotated").await["k"].clone());
