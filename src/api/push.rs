@@ -59,7 +59,7 @@ pub struct Pushed {
     /// A keyed hash of the value, which tells another one, and nothing about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// The same of the value that is on its way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
+    /// The same of values that are on their way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<String>,
 }

@@ -121,7 +121,11 @@ async fn push_again(
     (gathered, held): (&Gathered, &Held),
     superseded: &mut Superseded,
 ) -> Result<(), Halt> {
-    let lacking = held.data.iter().filter(|(key, _)| gathered.remote.contains(*key) && gathered.gone.contains_key(*key));
+    let hashes = context.roller.restarter.key().await?;
+    // What somebody else put into the Secret is not what the store was to have.
+    let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hashes, key, value));
+    let lacking =
+        held.data.iter().filter(|(key, value)| gathered.gone.contains_key(*key) && gathered.remote.contains(*key) && ours(key, value));
     let lacking: SecretData = lacking.map(|(key, value)| (key.clone(), value.clone())).collect();
     if lacking.is_empty() {
         return Ok(());
@@ -185,7 +189,7 @@ async fn values_on_their_way(
             rotate::extend(context, rotation, pending, lacking.into_iter()).await?
         }));
     }
-    let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.remote.contains(name);
+    let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
     if facts.plan.generate.is_none()
         && let Some(edited) = spec.generate.iter().map(|generate| &generate.secret_key).find(|name| lost(name))
     {

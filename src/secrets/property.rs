@@ -1,6 +1,6 @@
 //! Parts of a value: a path into JSON, a key of a Secret. Numbers and nested values keep the text that they have. Pure.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -240,6 +240,54 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// So deep JSON is looked into.
+const DEEP: usize = 64;
+
+/// JSON as stores give it back that read it: members in the order of their names, texts in one way, no white space; numbers as they are. What is no JSON is
+/// as it is, too.
+pub fn canonical(value: &[u8]) -> Bytes {
+    let mut written = Zeroizing::new(Vec::with_capacity(value.len() + value.len() / 2));
+    let text = std::str::from_utf8(value).ok().filter(|text| text.starts_with(['{', '[']));
+    match text.and_then(|text| rewrite(text, &mut written, DEEP)) {
+        Some(()) => written,
+        None => Zeroizing::new(value.to_vec()),
+    }
+}
+
+fn rewrite(text: &str, written: &mut Vec<u8>, deep: usize) -> Option<()> {
+    let deep = deep.checked_sub(1)?;
+    let quote = |text: &str, written: &mut Vec<u8>| serde_json::to_writer(written, text).ok();
+    match text.bytes().next()? {
+        b'{' => {
+            let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).ok()?;
+            written.push(b'{');
+            for (number, (name, value)) in members.iter().enumerate() {
+                if number > 0 {
+                    written.push(b',');
+                }
+                quote(name, written)?;
+                written.push(b':');
+                rewrite(value.get(), written, deep)?;
+            }
+            written.push(b'}');
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            written.push(b'[');
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    written.push(b',');
+                }
+                rewrite(item.get(), written, deep)?;
+            }
+            written.push(b']');
+        }
+        b'"' => quote(&Zeroizing::new(serde_json::from_str::<String>(text).ok()?), written)?,
+        _ => written.extend_from_slice(text.as_bytes()),
+    }
+    Some(())
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -289,6 +337,24 @@ mod tests {
         assert_eq!(text(&json("no json")), "no json");
         let list = get(&json(r#"["x","y"]"#), Some("[1]")).unwrap();
         assert_eq!(*list, b"y");
+    }
+
+    #[test]
+    fn json_is_the_same_in_whatever_order() {
+        let of = |text: &str| String::from_utf8(canonical(text.as_bytes()).to_vec()).unwrap();
+        assert_eq!(
+            of(r#"{ "b": 1.50, "a": ["<x>", {"d": 1e400, "c": null}] }"#),
+            of("{\"a\":[\"\\u003cx\\u003e\",{\"c\":null,\"d\":1e400}],\"b\":1.50}")
+        );
+        assert_eq!(of(r#"{"n":9007199254740993}"#), r#"{"n":9007199254740993}"#);
+        assert_ne!(of(r#"{"n":9007199254740993}"#), of(r#"{"n":9007199254740992}"#));
+        for text in ["plain", "{", r#"{"a":}"#, "", " {}", &"[".repeat(100_000)] {
+            assert_eq!(of(text), text);
+        }
+        bolero::check!().with_iterations(10_000).for_each(|input: &[u8]| {
+            let once = canonical(input);
+            assert_eq!(canonical(&once), once);
+        });
     }
 
     #[test]

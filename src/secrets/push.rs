@@ -3,8 +3,6 @@
 //! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
 
 use kube::ResourceExt;
-use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::{
     controller::{Context, is_current},
@@ -27,6 +25,9 @@ use crate::api::{
 /// So often a write that somebody else was faster than is tried again.
 const ATTEMPTS: usize = 3;
 
+/// So many values may be on their way to one place, one after the other, before one gets there.
+const MOST_NEXT: usize = 8;
+
 /// What is pushed how.
 pub struct Pushing<'a> {
     /// Which field of the spec asks for it.
@@ -47,22 +48,6 @@ pub enum Outcome {
     Written(Option<String>),
     /// The store has another one, and keeps it (`IfNotExists`).
     Kept(property::Bytes),
-}
-
-/// JSON as stores give it back that read it: members in the order of their names, no white space. Anything else, and what a number could lose by it, is as
-/// it is.
-fn canonical(value: &[u8]) -> Zeroizing<Vec<u8>> {
-    fn is_exact(value: &Value) -> bool {
-        match value {
-            Value::Number(number) => number.is_i64() || number.is_u64(),
-            Value::Array(all) => all.iter().all(is_exact),
-            Value::Object(all) => all.values().all(is_exact),
-            Value::Null | Value::Bool(_) | Value::String(_) => true,
-        }
-    }
-    let parsed = matches!(value.first(), Some(b'{' | b'[')).then(|| serde_json::from_slice::<Value>(value).ok()).flatten();
-    let written = parsed.filter(is_exact).and_then(|parsed| serde_json::to_vec(&parsed).ok());
-    Zeroizing::new(written.unwrap_or_else(|| value.to_vec()))
 }
 
 /// Writes one value.
@@ -92,9 +77,11 @@ pub async fn write(
         let before = there.as_ref().and_then(|there| property::get(&there.content, property).ok());
         if let Some(before) = &before {
             let known = (pushing.known)(push);
-            let ours = [before.as_slice(), &canonical(before)].iter().any(|before| known.contains(&hash(&key, &push.secret_key, before)));
+            let ours = [before.as_slice(), &property::canonical(before)]
+                .iter()
+                .any(|before| known.contains(&hash(&key, &push.secret_key, before)));
             match push.update_policy {
-                _ if before.as_slice() == value || canonical(before) == canonical(value) => return Ok(Outcome::Same),
+                _ if before.as_slice() == value || property::canonical(before) == property::canonical(value) => return Ok(Outcome::Same),
                 UpdatePolicy::IfNotExists => return Ok(Outcome::Kept(before.clone())),
                 UpdatePolicy::Replace if !ours => {
                     let message =
@@ -172,9 +159,10 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
             let message = format!("push {:?}: Secret {name} has no such key; nothing is changed in the store", push.secret_key);
             return Err(Problem::new(Reason::ValueNotFound, message).into());
         };
-        let now = hash(&key, &push.secret_key, &canonical(value));
+        let now = hash(&key, &push.secret_key, &property::canonical(value));
         let pushed = before.clone().find(|pushed| is_of(pushed, push));
-        if view.reads || pushed.and_then(|pushed| pushed.hash.as_ref()) != Some(&now) {
+        // What was on its way may have got there, although it is not meant any more.
+        if view.reads || pushed.is_none_or(|pushed| pushed.hash.as_ref() != Some(&now) || !pushed.next.is_empty()) {
             due.push((push, value, now));
         }
     }
@@ -188,12 +176,15 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     let mut unnoted = false;
     for (push, _, now) in &due {
         let pushed = list.iter().find(|pushed| is_of(pushed, push));
-        if pushed.is_some_and(|pushed| pushed.hash.as_ref() == Some(now) || pushed.next.as_ref() == Some(now)) {
+        if pushed.is_some_and(|pushed| pushed.hash.as_ref() == Some(now) || pushed.next.contains(now)) {
             continue;
         }
-        let hash = pushed.and_then(|pushed| pushed.hash.clone());
+        let (hash, mut next) = pushed.map(|pushed| (pushed.hash.clone(), pushed.next.clone())).unwrap_or_default();
+        next.push(now.clone());
+        // The oldest ones are given up: they were on their way in vain for long.
+        next.drain(..next.len().saturating_sub(MOST_NEXT));
         list.retain(|pushed| !is_of(pushed, push));
-        list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash, next: Some(now.clone()) });
+        list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash, next });
         unnoted = true;
     }
     if unnoted {
@@ -208,7 +199,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         let pushing = Pushing { field: "push", known: &known, token: &token, remedy };
         write(context, rotation, &source, (push, value), &pushing).await?;
         for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
-            (pushed.hash, pushed.next) = (Some(now.clone()), None);
+            (pushed.hash, pushed.next) = (Some(now.clone()), Vec::new());
         }
     }
     let time = context.clock.now();

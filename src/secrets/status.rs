@@ -184,7 +184,7 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     // What is due and was not done waits for something else; it is looked at again even so.
-    let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| pushed.next.is_some());
+    let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| !pushed.next.is_empty());
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
     times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()

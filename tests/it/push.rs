@@ -81,7 +81,8 @@ async fn a_secret_that_is_there_goes_to_the_store_when_it_changes_and_nothing_ne
     holds(&namespace, "once", &[("p", "one")]).await;
     let pushed = object.status.unwrap().pushed;
     assert!(
-        pushed.len() == 2 && pushed.iter().all(|pushed| pushed.hash.as_ref().is_some_and(|hash| hash.len() == 16) && pushed.next.is_none())
+        pushed.len() == 2
+            && pushed.iter().all(|pushed| pushed.hash.as_ref().is_some_and(|hash| hash.len() == 16) && pushed.next.is_empty())
     );
     let made = namespace.secrets().get("made").await.unwrap();
     assert!(made.metadata.annotations.unwrap_or_default().is_empty(), "it is only read");
