@@ -1,20 +1,34 @@
 //! The least that Vault has to allow for what resources ask of it. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::stores::vault::{Spec, Version};
+use super::stores::vault::{Auth, Spec, Version};
 use crate::api::secret_rotation::SecretRotationSpec;
 
 /// Capabilities by path, for one Vault.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy(BTreeMap<String, BTreeSet<&'static str>>);
+pub struct Policy {
+    paths: BTreeMap<String, BTreeSet<&'static str>>,
+    /// The methods whose secret ids are replaced.
+    mounts: BTreeSet<String>,
+}
+
+/// What replacing a secret id takes, below the role, whose name the resource does not say.
+const OWN: &[(&str, &[&str])] = &[
+    ("secret-id", &["list", "update"]),
+    ("secret-id/lookup", &["update"]),
+    ("secret-id-accessor/lookup", &["update"]),
+    ("secret-id-accessor/destroy", &["update"]),
+];
 
 impl Policy {
     /// Adds what `rotation` needs from the Vault of `store`.
     pub fn add(&mut self, store: &Spec, rotation: &SecretRotationSpec) {
+        if let Auth::AppRole(role) = &store.auth
+            && role.rotate_secret_id.is_some()
+        {
+            self.mounts.insert(role.path.clone());
+        }
         let single = rotation.data.iter().map(|data| &data.remote_ref.key);
         let extracted = rotation.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|remote| &remote.key);
         for key in single.chain(extracted) {
@@ -49,16 +63,24 @@ impl Policy {
             Version::V2 => format!("{}/{part}/{key}", store.path),
             Version::V1 => format!("{}/{key}", store.path),
         };
-        self.0.entry(path).or_default().extend(capabilities);
+        self.paths.entry(path).or_default().extend(capabilities);
     }
 
     /// In Vault's language.
     pub fn hcl(&self) -> String {
-        self.0.iter().fold(String::new(), |mut text, (path, capabilities)| {
-            let capabilities: Vec<String> = capabilities.iter().map(|capability| format!("{capability:?}")).collect();
-            let _ = writeln!(text, "path {path:?} {{ capabilities = [{}] }}", capabilities.join(", ")); // writing to a String cannot fail
-            text
-        })
+        let rule = |path: &str, capabilities: &mut dyn Iterator<Item = &&'static str>| {
+            let capabilities: Vec<String> = capabilities.map(|capability| format!("{capability:?}")).collect();
+            format!("path {path:?} {{ capabilities = [{}] }}\n", capabilities.join(", "))
+        };
+        let mut text: String = self.paths.iter().map(|(path, capabilities)| rule(path, &mut capabilities.iter())).collect();
+        if !self.mounts.is_empty() {
+            text.push_str("# rotateSecretId, with the name of the role in the place of ROLE:\n");
+        }
+        for mount in &self.mounts {
+            let rules = OWN.iter().map(|(path, capabilities)| rule(&format!("auth/{mount}/role/ROLE/{path}"), &mut capabilities.iter()));
+            text.extend(rules.map(|rule| format!("# {rule}")));
+        }
+        text
     }
 }
 
@@ -97,5 +119,11 @@ mod tests {
         assert_eq!(of("v2").lines().collect::<Vec<_>>(), wanted);
         assert!(of("v1").contains(r#"path "kv/app/jwt" { capabilities = ["create", "read", "update"] }"#));
         assert!(!of("v1").contains("metadata"));
+        let role = serde_json::json!({"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}});
+        let store = serde_json::from_value(serde_json::json!({"server": "https://v", "auth": {"appRole": role}})).unwrap();
+        let mut policy = Policy::default();
+        policy.add(&store, &rotation);
+        let own: Vec<String> = policy.hcl().lines().filter(|line| line.starts_with("# path")).map(ToOwned::to_owned).collect();
+        assert_eq!((own.len(), own[0].as_str()), (4, r#"# path "auth/approle/role/ROLE/secret-id" { capabilities = ["list", "update"] }"#));
     }
 }

@@ -113,8 +113,12 @@ async fn secrets_of_this_cluster_and_of_another_one() {
     drop(stores);
 }
 
+/// What the page of the kind says, and no more.
 const POLICY: &str = r#"path "secret/data/*" { capabilities = ["read"] }
-path "auth/approle/role/app/secret-id*" { capabilities = ["create", "update", "list"] }"#;
+path "auth/approle/role/app/secret-id" { capabilities = ["list", "update"] }
+path "auth/approle/role/app/secret-id/lookup" { capabilities = ["update"] }
+path "auth/approle/role/app/secret-id-accessor/lookup" { capabilities = ["update"] }
+path "auth/approle/role/app/secret-id-accessor/destroy" { capabilities = ["update"] }"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_id_replaces_itself_and_the_one_before_is_destroyed_later() {
