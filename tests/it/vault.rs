@@ -37,8 +37,8 @@ async fn keeps_what_a_store_must_keep() {
         store.close().await;
     }
     // What was deleted is not there, and can be written again.
-    vault.put("deleted", json!({"part": "x"})).await;
-    vault.call("DELETE", "secret/data/deleted", Value::Null).await;
+    vault.put("deletedone", json!({"part": "x"})).await;
+    vault.call("DELETE", "secret/data/deletedone", Value::Null).await;
     let spec = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
     let spec: StoreSpec = serde_json::from_value(spec).unwrap();
     let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
