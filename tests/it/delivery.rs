@@ -1,5 +1,10 @@
 //! A value that has changed is brought to who uses it, and taken back if they cannot live with it.
 
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use serde_json::json;
 
 use crate::support::{ControlPlane, Rotations, Vault, World, eventually, said};
@@ -88,4 +93,73 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     assert_eq!(vault.get("app").await.0, json!({"value": "1", "other": "o"}));
     let object = rotations.api().get("web").await.unwrap();
     assert_eq!(said(&object, "Ready").map(|(status, ..)| status).as_deref(), Some("True"));
+}
+
+/// On a node: what real Pods get, and what becomes of it when they cannot live with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_pods_get_a_value_and_get_the_one_before_back() {
+    let Some(cluster) = crate::served::node().await else { return };
+    let namespace = cluster.namespace("values").await;
+    let (operator, rotations) = (cluster.operator(&namespace), Rotations(&namespace));
+    namespace.secret("source", "Opaque", &[("mode", "watch"), ("note", "1")]).await;
+    let of = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "source", "property": key}});
+    let spec = json!({"target": {"name": "settings"}, "store": {"kubernetes": {}}, "data": [of("mode"), of("note")], "restart": {"discover": true, "timeout": "1h"}});
+    rotations.create("settings", spec).await;
+    rotations.ready("settings", 1).await;
+    // `b` does what the value says, and ends if it does not know that.
+    let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    for (name, mode) in [("a", "watch"), ("b", "$(mode)")] {
+        let container = json!({"name": "c", "image": "localhost/tlsserver:1", "args": [mode, "127.0.0.1:9"], "envFrom": [{"secretRef": {"name": "settings"}}]});
+        let template =
+            json!({"metadata": {"labels": {"app": name}}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}});
+        let object = json!({"metadata": {"name": name}, "spec": {"minReadySeconds": 2, "selector": {"matchLabels": {"app": name}}, "template": template}});
+        deployments.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+    let all_have = |revision: i64| {
+        rotations.until("settings", "both have it", move |object| {
+            let status = object.status.clone().unwrap_or_default();
+            status.consumers.is_some_and(|consumers| consumers.summary == "2/2") && status.revision == Some(revision)
+        })
+    };
+    let available = |name: &'static str| {
+        let deployments = deployments.clone();
+        eventually("it is available", move || {
+            let deployments = deployments.clone();
+            async move {
+                let status = deployments.get(name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+                if status.available_replicas == Some(1) && status.updated_replicas == Some(1) && status.replicas == Some(1) {
+                    Ok(())
+                } else {
+                    Err(format!("{status:?}"))
+                }
+            }
+        })
+    };
+    available("a").await;
+    available("b").await;
+    all_have(1).await;
+    crate::support::next_second().await;
+    rotations.edit("source", json!({"note": "2"})).await;
+    all_have(2).await;
+    available("b").await;
+
+    // No workload is restarted twice in a minute.
+    crate::support::next_second().await;
+    operator.clock.advance(jiff::SignedDuration::from_mins(2));
+    rotations.edit("source", json!({"mode": "unknown"})).await;
+    let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    eventually("b crashes", || async {
+        let all = pods.list(&ListParams::default().labels("app=b")).await.map_err(|error| error.to_string())?;
+        let all = serde_json::to_string(&all.items).unwrap();
+        if all.contains("CrashLoopBackOff") { Ok(()) } else { Err(all) }
+    })
+    .await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(2));
+    rotations.ask("settings", "look", "1").await;
+    let message = rotations.says("settings", "Stalled", "True", "RolledBack").await;
+    assert!(message.contains("Deployment b"), "{message}");
+    assert_eq!(rotations.data("settings").await["mode"], "watch");
+    all_have(4).await;
+    available("a").await;
+    available("b").await;
 }

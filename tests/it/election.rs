@@ -15,7 +15,7 @@ use kube::Api;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Cluster, ControlPlane, eventually};
+use crate::support::{Cluster, ControlPlane, Rotations, eventually};
 
 /// One replica: a process of its own, connected through a proxy that can be cut.
 struct Replica {
@@ -123,21 +123,39 @@ async fn one_of_three_leads_and_the_others_take_over() {
     };
     namespace.create("web", json!({})).await;
     namespace.ready("web", 1).await;
+    // The same for values: generated, pushed, the one before kept.
+    let rotations = Rotations(&namespace);
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "remote", "property": "p"}}]);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {}, "push": push});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    let values = async |revision: i64, before: &str| {
+        rotations.ready("jwt", revision).await;
+        let data = rotations.data("jwt").await;
+        assert_eq!(data["key-previous"], before, "one rotation, and none is lost");
+        assert_eq!(rotations.data("remote").await["p"], data["key"]);
+        data["key"].clone()
+    };
+    let value = rotations.data("jwt").await["key"].clone();
 
     // kill -9: another one takes over and does what is due, once.
     let first = leader(&cluster, &[]).await;
     let killed = take(&mut replicas, &first);
     killed.signal("-9");
     namespace.annotate("web", "seaworthy.dev/rotate", "after the kill").await;
+    rotations.ask("jwt", "rotate", "after the kill").await;
     let second = leader(&cluster, &[&first]).await;
     namespace.ready("web", 2).await;
+    let value = values(2, &value).await;
 
     // It sleeps past its lease with work waiting for it; when it wakes, the work is done, and it ends without doing it again.
     let mut slept = take(&mut replicas, &second);
     slept.signal("-STOP");
     namespace.annotate("web", "seaworthy.dev/rotate", "while it sleeps").await;
+    rotations.ask("jwt", "rotate", "while it sleeps").await;
     let third = leader(&cluster, &[&first, &second]).await;
     namespace.ready("web", 3).await;
+    values(3, &value).await;
     slept.signal("-CONT");
     assert_eq!(slept.ended().await, Some(3), "a process that lost its lease ends");
     namespace.ready("web", 3).await;

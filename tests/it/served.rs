@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Cluster, Namespace, Operator, Postgres, condition, eventually, try_command};
 
 /// The shared cluster, if it has a node.
-async fn node() -> Option<Cluster> {
+pub async fn node() -> Option<Cluster> {
     if std::env::var("SEAWORTHY_TEST_NODE").as_deref() == Ok("1") {
         return Some(Cluster::shared().await);
     }
