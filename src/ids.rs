@@ -8,6 +8,13 @@ pub fn hash(content: &[u8]) -> String {
     hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
+/// The first eight of those bytes, for where many stand side by side.
+pub fn short(content: &[u8]) -> String {
+    let mut text = hash(content);
+    text.truncate(16);
+    text
+}
+
 /// `N` random bytes. Should the system have none, the same id comes twice, which its users bear.
 pub fn random<const N: usize>() -> String {
     let mut bytes = [0u8; N];

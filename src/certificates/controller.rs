@@ -236,7 +236,8 @@ fn consumption(context: &Context, rotation: &CertificateRotation, view: &View) -
 
 /// Nothing is written for a resource that is another by now.
 pub(super) async fn is_current(context: &Context, rotation: &CertificateRotation) -> Result<(), Halt> {
-    Ok(current::check::<CertificateRotation>(&context.client, &rotation.metadata, &[ROTATE_ANNOTATION]).await?)
+    let api = Api::<CertificateRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    Ok(current::check(&api, &rotation.metadata, &[ROTATE_ANNOTATION]).await?)
 }
 
 /// Decides about what was read, and does it.

@@ -317,12 +317,13 @@ impl<T> Default for Timers<T> {
 impl<T: Clone + Eq + Hash> Timers<T> {
     /// Sets the timer, unless it is set to something earlier.
     fn at_latest(&mut self, object: T, wait: Duration) {
+        let wait = wait.min(LONGEST); // a server may have asked for more than a clock can hold
         let deadline = tokio::time::Instant::now() + wait;
         if self.keys.get(&object).is_some_and(|key| self.queue.deadline(key) <= deadline) {
             return;
         }
         self.remove(&object);
-        let key = self.queue.insert(object.clone(), wait.min(LONGEST));
+        let key = self.queue.insert(object.clone(), wait);
         self.keys.insert(object, key);
     }
 
@@ -480,4 +481,18 @@ fn explain<K: Resource<DynamicType = ()>>(error: &watcher::Error, said: &mut Str
         tracing::warn!(%kind, %error, "the watch was interrupted; it is tried again");
     }
     *said = text;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_wait_that_somebody_asks_for_is_too_long() {
+        let mut timers = Timers::default();
+        for wait in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::ZERO] {
+            timers.at_latest("a", wait);
+        }
+        assert_eq!(timers.next().await, "a", "the earliest counts");
+    }
 }

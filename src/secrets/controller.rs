@@ -207,7 +207,8 @@ fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Opt
 
 /// Nothing is written for a resource that is another by now.
 pub(super) async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    Ok(current::check::<SecretRotation>(&context.client, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
+    let api = Api::<SecretRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    Ok(current::check(&api, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
 }
 
 pub(super) fn annotation<'a>(rotation: &'a SecretRotation, key: &str) -> &'a str {

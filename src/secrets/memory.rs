@@ -141,10 +141,7 @@ pub fn hash(key: &[u8], name: &str, value: &[u8]) -> String {
     context.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_be_bytes());
     context.update(name.as_bytes());
     context.update(value);
-    // Half of what an id has: it tells changes apart, and a thousand of them fit into the annotations of a Secret.
-    let mut text = crate::ids::hash(context.sign().as_ref());
-    text.truncate(16);
-    text
+    crate::ids::short(context.sign().as_ref()) // a thousand of them fit into the annotations of a Secret
 }
 
 /// Of every value.

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 
 use super::{
     reason::Reason,
-    status::Problem,
+    status::{Halt, Problem},
     store::{OpenStore, OwnCredential, SecretData},
     store_controller::Context,
 };
@@ -24,6 +24,7 @@ use crate::{
     cluster::{
         apply::WriteError,
         conditions::seconds,
+        current,
         error::message,
         references::{self, is_name},
     },
@@ -51,7 +52,7 @@ struct Notes {
 
 impl Notes {
     fn of(own: &OwnCredential) -> Self {
-        let short: String = ids::hash(own.place.key.as_bytes()).chars().take(16).collect();
+        let short = ids::short(own.place.key.as_bytes());
         Self {
             made_at: format!("seaworthy.dev/credential-made-at-{short}"),
             replaced: format!("seaworthy.dev/credential-replaced-{short}"),
@@ -78,7 +79,7 @@ pub async fn replace(
     store: &SecretStore,
     (own, held): (&OwnCredential, &Held),
     open: &dyn OpenStore,
-) -> Result<Option<Timestamp>, Problem> {
+) -> Result<Option<Timestamp>, Halt> {
     let (now, notes, mark) = (context.clock.now(), Notes::of(own), store.uid().unwrap_or_default());
     let get = |key: &String| held.meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
     let made_at: Option<Timestamp> = get(&notes.made_at).and_then(|time| time.parse().ok());
@@ -90,15 +91,14 @@ pub async fn replace(
         is_current(context, store).await?;
         open.destroy_credentials(&mark, &replaced).await?;
         context.audit.record("destroy", &described(store), Reason::RotationDue.as_str(), "success", None);
-        let written = writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await;
-        written.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?;
+        writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await?;
         return Ok(Some(made_at));
     }
     if !due {
         return Ok(made_at);
     }
     is_current(context, store).await?;
-    // A Secret that cannot be written to is no reason to make one credential after the other.
+    // A Secret that cannot be written to, or is always another, is no reason to make one credential after the other: it is told, and backed off from.
     let refused = |error: WriteError| Problem::new(Reason::WriteFailed, format!("the credential cannot be replaced: {error}"));
     writer.would_apply(secret(context, own, &notes, (b"", now, None)), &held.meta).await.map_err(refused)?;
     let made = open.make_credential(&mark).await?;
@@ -111,13 +111,9 @@ pub async fn replace(
 }
 
 /// Nothing is done for a SecretStore that is another by now, or by a process that does not lead any more.
-async fn is_current(context: &Context, store: &SecretStore) -> Result<(), Problem> {
-    let superseded = |why: String| Problem::new(Reason::WriteFailed, why);
-    context.writer.check().map_err(|error| superseded(error.to_string()))?;
-    let now = Api::<SecretStore>::all(context.client.clone()).get_metadata_opt(&store.name_any()).await;
-    let now = now.map_err(|error| superseded(format!("the SecretStore could not be read again: {}", message(&error))))?;
-    let same = now.is_some_and(|now| now.metadata.uid == store.metadata.uid && now.metadata.generation == store.metadata.generation);
-    if same { Ok(()) } else { Err(superseded("the SecretStore is another by now; it is read again".into())) }
+async fn is_current(context: &Context, store: &SecretStore) -> Result<(), Halt> {
+    context.writer.check()?;
+    Ok(current::check(&Api::<SecretStore>::all(context.client.clone()), &store.metadata, &[]).await?)
 }
 
 /// The part of the Secret that is ours: the credential, and what is noted with it.

@@ -138,7 +138,12 @@ pub async fn generated(
     Ok(kept)
 }
 
+/// A value of the Secret that is to be compared with the store, and its hash.
+type Due<'a> = (&'a Push, &'a property::Bytes, String);
+
 /// Brings to the store what `spec.push` names: what is another than was brought last, and all of it when the store is due.
+///
+/// A hash of what is about to be written is noted in status before it is written, by a look of its own: who dies after the write knows the value again.
 pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
     let spec = &rotation.spec;
     let Some(plan) = view.plan.filter(|plan| !plan.rest && !spec.push.is_empty()) else { return Ok(()) };
@@ -147,69 +152,120 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     if held.meta.is_none() {
         return Err(Problem::new(Reason::Missing, format!("there is no Secret {name} whose values could be pushed")).into());
     }
-    let key = context.roller.restarter.key().await?;
-    let before = rotation.status.iter().flat_map(|status| &status.pushed);
-    let known = |push: &Push| {
-        let pushed = before.clone().find(|pushed| is_of(pushed, push));
-        pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect::<Vec<_>>()
-    };
-    let mut due = Vec::new();
-    for push in &spec.push {
-        let Some(value) = held.data.get(&push.secret_key) else {
-            let message = format!("push {:?}: Secret {name} has no such key; nothing is changed in the store", push.secret_key);
-            return Err(Problem::new(Reason::ValueNotFound, message).into());
-        };
-        let now = hash(&key, &push.secret_key, &property::canonical(value));
-        let pushed = before.clone().find(|pushed| is_of(pushed, push));
-        // What was on its way may have got there, although it is not meant any more.
-        if view.reads || pushed.is_none_or(|pushed| pushed.hash.as_ref() != Some(&now) || !pushed.next.is_empty()) {
-            due.push((push, value, now));
-        }
-    }
     // What the spec does not name any more is forgotten.
-    view.pushed = Some(before.clone().filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect());
-    if due.is_empty() {
-        return Ok(());
-    }
-    // What is about to be written is noted before it is: who dies after the write knows it again.
-    let list = view.pushed.get_or_insert_default();
-    let mut unnoted = false;
-    for (push, _, now) in &due {
-        let pushed = list.iter().find(|pushed| is_of(pushed, push));
-        if pushed.is_some_and(|pushed| pushed.hash.as_ref() == Some(now) || pushed.next.contains(now)) {
-            continue;
-        }
-        let (hash, mut next) = pushed.map(|pushed| (pushed.hash.clone(), pushed.next.clone())).unwrap_or_default();
-        next.push(now.clone());
-        // The oldest ones are given up: they were on their way in vain for long.
-        next.drain(..next.len().saturating_sub(MOST_NEXT));
-        list.retain(|pushed| !is_of(pushed, push));
-        list.push(Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash, next });
-        unnoted = true;
-    }
-    if unnoted {
-        return Ok(()); // the next look is soon
+    let before = rotation.status.iter().flat_map(|status| &status.pushed);
+    let before: Vec<Pushed> = before.filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect();
+    let due = due(rotation, &context.roller.restarter.key().await?, &held.data, (&before, view.reads))?;
+    let (noted, is_news) = note(&before, &due);
+    view.pushed = Some(noted);
+    if due.is_empty() || is_news {
+        return Ok(()); // after news the next look is soon
     }
     is_current(context, rotation).await?;
     let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
-    let remedy = "delete it there, or take it over into the Secret";
+    let known = |push: &Push| {
+        let pushed = before.iter().find(|pushed| is_of(pushed, push));
+        pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect()
+    };
     for (push, value, now) in due {
         let token = format!("{}-{now}", rotation.uid().unwrap_or_default());
-        let pushing = Pushing { field: "push", known: &known, token: &token, remedy };
+        let pushing = Pushing { field: "push", known: &known, token: &token, remedy: "delete it there, or take it over into the Secret" };
         write(context, rotation, &source, (push, value), &pushing).await?;
         for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
             (pushed.hash, pushed.next) = (Some(now.clone()), Vec::new());
         }
     }
-    let time = context.clock.now();
-    view.synced = view.synced.or(Some(time));
+    view.synced = view.synced.or_else(|| Some(context.clock.now()));
     // The next time is another, now that the store was asked.
     let spread = places(spec).first().map_or_else(|| name.clone(), |place| place.key.clone());
     view.plan = Some(Plan { next_sync: decide::next_refresh(spec, &spread, view.synced), ..plan });
     Ok(())
 }
 
+/// What is to be compared with the store; `all`: the store is due.
+fn due<'a>(
+    rotation: &'a SecretRotation,
+    key: &[u8],
+    data: &'a SecretData,
+    (before, all): (&[Pushed], bool),
+) -> Result<Vec<Due<'a>>, Problem> {
+    let mut due = Vec::new();
+    for push in &rotation.spec.push {
+        let name = &push.secret_key;
+        let Some(value) = data.get(name) else {
+            let secret = &rotation.spec.target.name;
+            let message = format!("push {name:?}: Secret {secret} has no such key; nothing is changed in the store");
+            return Err(Problem::new(Reason::ValueNotFound, message));
+        };
+        let now = hash(key, name, &property::canonical(value));
+        let pushed = before.iter().find(|pushed| is_of(pushed, push));
+        // What was on its way may have got there, although it is not meant any more.
+        if all || pushed.is_none_or(|pushed| pushed.hash.as_ref() != Some(&now) || !pushed.next.is_empty()) {
+            due.push((push, value, now));
+        }
+    }
+    Ok(due)
+}
+
+/// What is noted when these are on their way, and whether that is news.
+fn note(before: &[Pushed], due: &[Due<'_>]) -> (Vec<Pushed>, bool) {
+    let mut noted = before.to_vec();
+    for (push, _, now) in due {
+        let place = noted.iter().position(|pushed| is_of(pushed, push));
+        let mut pushed = place.map_or_else(
+            || Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash: None, next: Vec::new() },
+            |place| noted.swap_remove(place),
+        );
+        if pushed.hash.as_ref() != Some(now) && !pushed.next.contains(now) {
+            pushed.next.push(now.clone());
+            // The oldest ones are given up: they were on their way in vain for long.
+            pushed.next.drain(..pushed.next.len().saturating_sub(MOST_NEXT));
+        }
+        noted.push(pushed);
+    }
+    noted.sort_by(|a, b| order(a).cmp(&order(b)));
+    let is_news = noted.iter().any(|pushed| before.iter().all(|before| before != pushed));
+    (noted, is_news)
+}
+
+fn order(pushed: &Pushed) -> (&str, &str, Option<&str>) {
+    (&pushed.secret_key, &pushed.remote_ref.key, pushed.remote_ref.property.as_deref())
+}
+
 fn is_of(pushed: &Pushed, push: &Push) -> bool {
     pushed.secret_key == push.secret_key && pushed.remote_ref == push.remote_ref
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn push() -> Push {
+        serde_json::from_value(serde_json::json!({"secretKey": "k", "remoteRef": {"key": "r"}})).unwrap()
+    }
+
+    fn pushed(hash: Option<&str>, next: &[&str]) -> Pushed {
+        let next = next.iter().map(|next| (*next).to_owned()).collect();
+        Pushed { secret_key: "k".into(), remote_ref: push().remote_ref, hash: hash.map(ToOwned::to_owned), next }
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_noted_before_it_is_written() {
+        let (push, value) = (push(), property::Bytes::default());
+        let of = |before: &[Pushed], now: &str| note(before, &[(&push, &value, now.into())]);
+        assert_eq!(of(&[], "1"), (vec![pushed(None, &["1"])], true), "the first one");
+        assert_eq!(of(&[pushed(None, &["1"])], "1"), (vec![pushed(None, &["1"])], false), "noted: it may be written");
+        assert_eq!(
+            of(&[pushed(Some("0"), &["1"])], "2"),
+            (vec![pushed(Some("0"), &["1", "2"])], true),
+            "the one before may have got there"
+        );
+        assert_eq!(of(&[pushed(Some("0"), &["1"])], "0"), (vec![pushed(Some("0"), &["1"])], false), "back again");
+        let many: Vec<String> = (0..MOST_NEXT).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (noted, _) = of(&[pushed(None, &many)], "new");
+        assert_eq!((noted[0].next.len(), noted[0].next.last().unwrap().as_str()), (MOST_NEXT, "new"));
+    }
 }

@@ -25,8 +25,7 @@ fn is_due(memory: &Memory) -> bool {
 /// A remote key of a certain store: in another one it is another value.
 pub fn place(resolved: &Resolved, key: &str) -> String {
     let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
-    let store: String = ids::hash(format!("{} {spec}", resolved.scope).as_bytes()).chars().take(8).collect();
-    format!("{store} {key}")
+    format!("{} {key}", ids::short(format!("{} {spec}", resolved.scope).as_bytes()))
 }
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 pub use super::opening::{Allowed, Opening};
 use super::reason::Reason;
+use crate::clients::error::ClientError;
 pub use crate::{
     api::secret_rotation::Find,
     cluster::references::{ReadSecrets, ReferenceError, SecretData},
@@ -58,6 +59,20 @@ impl StoreError {
     /// Whether it is about the store and not about one value: others that ask it now would hear the same.
     pub const fn is_of_the_store(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unavailable(_))
+    }
+}
+
+impl From<ClientError> for StoreError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NotFound(why) => Self::NotFound(why),
+            // Nothing is concluded from it.
+            ClientError::NotFoundOrDenied(why) | ClientError::Denied(why) => Self::Denied(why),
+            ClientError::Invalid(why) => Self::Invalid(why),
+            ClientError::Conflict(why) => Self::Conflict(why),
+            ClientError::Throttled(message, after) => Self::Throttled { after, message },
+            ClientError::Unavailable(why) => Self::Unavailable(why),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 use super::{
     own_credential,
     reason::Reason,
-    status::Problem,
+    status::{Halt, Problem},
     store::{Allowed, OpenStore, Opening, Store, StoreError},
 };
 use crate::{
@@ -58,42 +58,66 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
     if context.writer.is_outdated(object.meta()) {
         return Done { again: Some(Duration::from_millis(300)), outcome: Outcome::Retry };
     }
-    let (problem, before, kind) = match &object.0 {
-        Ok(store) => {
-            // That its status says another count of users is no reason to ask it.
-            let status = store.status.clone().unwrap_or_default();
-            let last =
-                status.last_check_time.as_ref().map(|time| time.0).filter(|_| status.observed_generation == object.meta().generation);
-            let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&status.conditions, READY);
-            let looked = if known { Ok(None) } else { check(&context, store).await };
-            let made_at = looked.as_ref().ok().copied().flatten();
-            (looked.err(), (status, (!known).then_some(now), made_at), Some(store.spec.store.kind()))
-        }
-        Err(invalid) => {
-            let message = format!("this object cannot be read as a SecretStore: {}; correct the field", invalid.error);
-            let problem = Problem::new(Reason::Malformed, message);
-            match unreadable::status::<SecretStore, SecretStoreStatus>(&context.client, object.meta()).await {
-                Ok(before) => (Some(problem), (before, None, None), None),
-                Err(error) => return done(&context, &object, Some(&problem), Err(error), now),
-            }
+    let look = match look(&object, &context, now).await {
+        Ok(look) => look,
+        Err(superseded) => {
+            tracing::debug!(store = object.name_any(), %superseded, "looked at again");
+            return Done::superseded(&context.failures, &object.uid().unwrap_or_default(), now);
         }
     };
-    let (generation, (before, checked, made_at)) = (object.meta().generation, before);
+    let (generation, Look { problem, before, .. }) = (object.meta().generation, &look);
     let after = SecretStoreStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, findings(problem.as_ref()), generation, now),
-        kind: kind.map(ToOwned::to_owned),
+        kind: look.kind.map(ToOwned::to_owned),
         resources: i64::try_from(context.index.read(|index| index.count_of_users(&object.name_any()))).ok(),
-        last_check_time: checked.map(seconds).or_else(|| before.last_check_time.clone()),
-        last_credential_rotation_time: made_at.map(seconds).or_else(|| before.last_credential_rotation_time.clone()),
+        last_check_time: look.checked.then(|| seconds(now)).or_else(|| before.last_check_time.clone()),
+        last_credential_rotation_time: look.made_at.map(seconds).or_else(|| before.last_credential_rotation_time.clone()),
     };
     let api: Api<PartialObjectMeta<SecretStore>> = Api::all(context.client.clone());
-    let written = if before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
+    let written = if *before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
     done(&context, &object, problem.as_ref(), written, now)
 }
 
+/// What was seen.
+#[derive(Default)]
+struct Look {
+    /// The status before.
+    before: SecretStoreStatus,
+    /// Its word; None: it cannot be read.
+    kind: Option<&'static str>,
+    /// It was asked to let us in.
+    checked: bool,
+    /// When its own credential was made, if that was asked for.
+    made_at: Option<Timestamp>,
+    /// What went wrong.
+    problem: Option<Problem>,
+}
+
+/// Fails only when what it rests on was superseded.
+async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) -> Result<Look, WriteError> {
+    let store = match &object.0 {
+        Ok(store) => store,
+        Err(invalid) => {
+            let message = format!("this object cannot be read as a SecretStore: {}; correct the field", invalid.error);
+            let before = unreadable::status::<SecretStore, _>(&context.client, object.meta()).await?;
+            return Ok(Look { before, problem: Some(Problem::new(Reason::Malformed, message)), ..Look::default() });
+        }
+    };
+    let before = store.status.clone().unwrap_or_default();
+    // That its status says another count of users is no reason to ask it.
+    let last = before.last_check_time.as_ref().map(|time| time.0).filter(|_| before.observed_generation == object.meta().generation);
+    let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&before.conditions, READY);
+    let (made_at, problem) = match if known { Ok(None) } else { check(context, store).await } {
+        Ok(made_at) => (made_at, None),
+        Err(Halt::Problem(problem)) => (None, Some(problem)),
+        Err(Halt::Superseded(error)) => return Err(error),
+    };
+    Ok(Look { before, kind: Some(store.spec.store.kind()), checked: !known, made_at, problem })
+}
+
 /// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made.
-async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestamp>, Problem> {
+async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestamp>, Halt> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
     let allowed = context.allowed.of_administrators();
@@ -111,13 +135,10 @@ async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestam
             None => None,
         };
         let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;
-        let mut answer = open.check().await.map(|()| None).map_err(Problem::from);
-        if let (Ok(made_at), Some(own), Some(held)) = (&mut answer, &own, &held) {
-            match own_credential::replace(context, store, (own, held), &*open).await {
-                Ok(time) => *made_at = time,
-                Err(problem) => answer = Err(problem),
-            }
-        }
+        let answer = match (open.check().await, own.as_ref().zip(held.as_ref())) {
+            (Ok(()), Some(own)) => own_credential::replace(context, store, own, &*open).await,
+            (answer, _) => answer.map(|()| None).map_err(Halt::from),
+        };
         open.close().await;
         answer
     };

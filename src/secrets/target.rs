@@ -149,7 +149,7 @@ fn note(rotation: &SecretRotation) -> String {
 
 /// Tells resources apart that write to one Secret.
 fn short(rotation: &SecretRotation) -> String {
-    ids::hash(owned_by(rotation).as_bytes()).chars().take(16).collect()
+    ids::short(owned_by(rotation).as_bytes())
 }
 
 fn noted(text: &str) -> Option<BTreeMap<String, String>> {

@@ -5,7 +5,7 @@ use kube::{
     Api,
     api::{ListParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{ControlPlane, Rotations, Vault, World, eventually, said};
 
@@ -74,8 +74,8 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
     let rotations = Rotations(&world.namespace);
-    world.namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
-    let store = json!({"kubernetes": null, "vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    let mut store = world.namespace.store_in(&vault).await;
+    store["kubernetes"] = Value::Null;
     vault.put("app", json!({"value": "1", "other": "o"})).await;
     let push = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}]);
     let rotation = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": push});

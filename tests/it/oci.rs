@@ -8,7 +8,10 @@ use futures::FutureExt;
 use jiff::SignedDuration;
 use reqwest::Method;
 use seaworthy::{
-    clients::oci::{Oci as Client, OciError, Request, principal::Principal},
+    clients::{
+        error::ClientError,
+        oci::{Oci as Client, Request, principal::Principal},
+    },
     cluster::references::{ReadSecrets, SecretData},
     secrets::{
         property,
@@ -156,7 +159,7 @@ async fn a_machine_and_a_pod_get_a_session_of_their_own() {
     assert_eq!(list(Client::new(http.clone(), pod(POD_TOKEN))).await, (Ok(()), Ok(())));
     assert_eq!(oci.sessions(), 1, "one session for both requests");
     let (first, _) = list(Client::new(http.clone(), pod("another"))).await;
-    assert!(matches!(first, Err(OciError::Denied(why)) if why.contains("enhanced")));
+    assert!(matches!(first, Err(ClientError::Denied(why)) if why.contains("enhanced")));
 
     // The machine shows the certificate that its metadata service gives it.
     let key = aws_lc_rs::signature::RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();

@@ -115,9 +115,8 @@ async fn json_that_vault_gives_back_in_another_order_is_the_same() {
     let namespace = cluster.namespace("canonical").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);
-    namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
     namespace.secret("made", "Opaque", &[("doc", "{\"b\": 1, \"a\": \"<x>\"}")]).await;
-    let store = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+    let store = namespace.store_in(&vault).await;
     let push = json!([{"secretKey": "doc", "remoteRef": {"key": "doc"}}]);
     rotations.create("p", json!({"target": {"name": "made", "creationPolicy": "Merge"}, "store": store, "push": push})).await;
     let push = json!([{"secretKey": "set", "remoteRef": {"key": "set"}}]);

@@ -4,7 +4,7 @@ use futures::{StreamExt, future::join_all, stream};
 use seaworthy::{api::SecretRotation, secrets::deliver::STEPS};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Fault, Faults, Namespace, Operator, PATIENCE, Rotations, Vault, World, eventually, said};
+use crate::support::{Cluster, ControlPlane, Fault, Faults, Operator, PATIENCE, Rotations, Vault, World, eventually, said};
 
 /// A generated key, pushed to the Secret `remote`, the one before kept.
 fn pushed_here() -> Value {
@@ -128,11 +128,6 @@ async fn versions(vault: &Vault, key: &str) -> Vec<bool> {
     (1..=versions.len()).map(|number| versions[&number.to_string()]["deletion_time"] != "").collect()
 }
 
-async fn in_vault(namespace: &Namespace, vault: &Vault) -> Value {
-    namespace.secret("vault", "Opaque", &[("token", &vault.root)]).await;
-    json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}})
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_around_what_the_store_hears_last() {
     let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
@@ -144,7 +139,7 @@ async fn killed_around_what_the_store_hears_last() {
         let (generated, copied) = (format!("generated-{number}"), format!("copied-{number}"));
         let remote = |key: &str| json!({"key": key, "property": "p"});
         let spec = json!({
-            "target": {"name": "app"}, "store": in_vault(&namespace, vault).await,
+            "target": {"name": "app"}, "store": namespace.store_in(vault).await,
             "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": remote(&generated)}]},
             "template": {"mergePolicy": "Merge", "data": {"text": "k={{ k }}"}},
             "push": [{"secretKey": "text", "remoteRef": remote(&copied)}],

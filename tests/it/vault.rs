@@ -29,7 +29,8 @@ async fn keeps_what_a_store_must_keep() {
     let allowed = Allowed::default().of_administrators();
     let secrets = secrets(&vault.root);
     for (path, version) in [("secret", "v2"), ("old", "v1")] {
-        let spec = json!({"vault": {"server": vault.address, "path": path, "version": version, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
+        let mut spec = vault.by_token();
+        (spec["vault"]["path"], spec["vault"]["version"]) = (path.into(), version.into());
         let spec: StoreSpec = serde_json::from_value(spec).unwrap();
         let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
         let store = spec.open(opening).await.unwrap();
@@ -39,8 +40,7 @@ async fn keeps_what_a_store_must_keep() {
     // What was deleted is not there, and can be written again.
     vault.put("deletedone", json!({"part": "x"})).await;
     vault.call("DELETE", "secret/data/deletedone", Value::Null).await;
-    let spec = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}});
-    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
+    let spec: StoreSpec = serde_json::from_value(vault.by_token()).unwrap();
     let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
     let store = spec.open(opening).await.unwrap();
     store_contract::run(store.as_ref(), "deleted").await;

@@ -15,33 +15,13 @@ use self::{
     principal::{Identity, Principal, Session},
     sign::{CONTENT_TYPE, Signed, date, hash},
 };
-use crate::clients::egress::{body, chain};
+use crate::clients::{
+    egress::{body, chain},
+    error::ClientError,
+};
 
 /// No answer is longer: a secret has 25 KiB, a page of a list a hundred entries.
 const MOST: usize = 4 * 1024 * 1024;
-
-/// How Oracle Cloud may fail. The message says what was tried and what it said.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OciError {
-    /// 404: it is not there, or not for us; Oracle does not say which.
-    #[error("{0}")]
-    NotFoundOrDenied(String),
-    /// 401, 403.
-    #[error("{0}")]
-    Denied(String),
-    /// 400, a key that cannot be used, an answer that is none.
-    #[error("{0}")]
-    Invalid(String),
-    /// 409 and 412: it is another by now, or exists already.
-    #[error("{0}")]
-    Conflict(String),
-    /// 429
-    #[error("{0}")]
-    Throttled(String, Option<Duration>),
-    /// 5xx, no connection, or something that is still under way.
-    #[error("{0}")]
-    Unavailable(String),
-}
 
 /// Requests, signed.
 pub struct Oci {
@@ -75,7 +55,7 @@ impl Oci {
         Self { http, principal, session: Mutex::default() }
     }
 
-    async fn identity(&self) -> Result<Identity, OciError> {
+    async fn identity(&self) -> Result<Identity, ClientError> {
         if let Principal::User(identity) = &self.principal {
             return Ok(identity.clone());
         }
@@ -84,12 +64,12 @@ impl Oci {
             return Ok(session.identity.clone());
         }
         let session = self.principal.session(&self.http).await?;
-        let session = session.ok_or_else(|| OciError::Invalid("there is nobody to ask as".into()))?;
+        let session = session.ok_or_else(|| ClientError::Invalid("there is nobody to ask as".into()))?;
         Ok(held.insert(session).identity.clone())
     }
 
     /// Sends a request.
-    pub async fn request(&self, method: Method, url: Url, asked: Request<'_>) -> Result<Answer, OciError> {
+    pub async fn request(&self, method: Method, url: Url, asked: Request<'_>) -> Result<Answer, ClientError> {
         let identity = self.identity().await?;
         let host = match url.port() {
             Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
@@ -99,7 +79,7 @@ impl Oci {
         let date = date(Timestamp::now());
         let signed = Signed { method: method.as_str(), target: &target, host: Some(&host), date: &date, body: asked.body.as_deref() };
         let authorization = signed.authorization(&identity.key_id, &identity.key);
-        let authorization = authorization.ok_or_else(|| OciError::Invalid("the key cannot sign".into()))?;
+        let authorization = authorization.ok_or_else(|| ClientError::Invalid("the key cannot sign".into()))?;
         let mut request = self.http.request(method, url).header("Date", &date).header("Authorization", authorization);
         for (name, value) in asked.headers {
             request = request.header(*name, *value);
@@ -108,10 +88,11 @@ impl Oci {
             request = request.header("Content-Type", CONTENT_TYPE).header("X-Content-SHA256", hash(&body));
             request = request.header("Content-Length", body.len()).body(body);
         }
-        let sent = request.send().await.map_err(|error| OciError::Unavailable(format!("{host} cannot be reached: {}", chain(&error))))?;
+        let sent =
+            request.send().await.map_err(|error| ClientError::Unavailable(format!("{host} cannot be reached: {}", chain(&error))))?;
         let answered = answer(sent, &host).await;
         // A token may have been revoked, or the clock been set.
-        if matches!(&answered, Err(OciError::Denied(why)) if why.contains("NotAuthenticated")) {
+        if matches!(&answered, Err(ClientError::Denied(why)) if why.contains("NotAuthenticated")) {
             self.session.lock().await.take();
         }
         answered
@@ -127,12 +108,12 @@ struct Said {
 }
 
 /// Reads an answer of `named`.
-async fn answer(response: Response, named: &str) -> Result<Answer, OciError> {
+async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> {
     let status = response.status();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     let (etag, next) = (header("etag"), header("opc-next-page").filter(|next| !next.is_empty()));
     let after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-    let body = body(response, MOST).await.map_err(|why| OciError::Unavailable(format!("{named}: {why}")))?;
+    let body = body(response, MOST).await.map_err(|why| ClientError::Unavailable(format!("{named}: {why}")))?;
     if status.is_success() {
         return Ok(Answer { body, etag, next });
     }
@@ -140,15 +121,15 @@ async fn answer(response: Response, named: &str) -> Result<Answer, OciError> {
     let message: String = said.message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
     let text = format!("{named} answered {} {}: {message}", status.as_u16(), said.code);
     Err(match status {
-        StatusCode::NOT_FOUND if said.code.is_empty() => OciError::Unavailable(format!("{text}that is not Oracle's answer")),
-        StatusCode::NOT_FOUND => OciError::NotFoundOrDenied(text),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => OciError::Denied(text),
+        StatusCode::NOT_FOUND if said.code.is_empty() => ClientError::Unavailable(format!("{text}that is not Oracle's answer")),
+        StatusCode::NOT_FOUND => ClientError::NotFoundOrDenied(text),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied(text),
         StatusCode::CONFLICT if ["IncorrectState", "LockConflict", "ExternalServerIncorrectState"].contains(&said.code.as_str()) => {
-            OciError::Unavailable(text)
+            ClientError::Unavailable(text)
         }
-        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => OciError::Conflict(text),
-        StatusCode::TOO_MANY_REQUESTS => OciError::Throttled(text, after),
-        status if status.is_server_error() => OciError::Unavailable(text),
-        _ => OciError::Invalid(text),
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => ClientError::Conflict(text),
+        StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),
+        status if status.is_server_error() => ClientError::Unavailable(text),
+        _ => ClientError::Invalid(text),
     })
 }

@@ -25,13 +25,18 @@ use x509_parser::{pem::Pem, prelude::FromDer};
 use zeroize::Zeroizing;
 
 use super::{
-    OciError, answer,
+    answer,
     sign::{CONTENT_TYPE, Signed, date, hash},
 };
-use crate::{clients::egress::chain, keys::Key};
+use crate::{
+    clients::{egress::chain, error::ClientError},
+    keys::Key,
+};
 
 /// A token is not used any more when it ends so soon.
 const EARLY: Duration = Duration::from_mins(5);
+/// No token is used for longer, whatever it says.
+const LONGEST: Duration = Duration::from_hours(24);
 /// Of a token that does not say when it ends.
 const SHORT: Duration = Duration::from_mins(10);
 
@@ -76,8 +81,8 @@ pub struct Session {
 
 impl Identity {
     /// A user's: `TENANCY/USER/FINGERPRINT`, and an RSA key in PEM.
-    pub fn of_user(key_id: String, pem: &[u8]) -> Result<Self, OciError> {
-        let invalid = |why: String| OciError::Invalid(format!("the API key: {why}"));
+    pub fn of_user(key_id: String, pem: &[u8]) -> Result<Self, ClientError> {
+        let invalid = |why: String| ClientError::Invalid(format!("the API key: {why}"));
         let pkcs8 = Key::from_pem(pem).and_then(|key| key.pkcs8()).map_err(|error| invalid(error.to_string()))?;
         let key = RsaKeyPair::from_pkcs8(&pkcs8).map_err(|_| invalid("it is no RSA key of 2048 bits or more".into()))?;
         Ok(Self { key_id: key_id.into(), key: Arc::new(key) })
@@ -92,24 +97,25 @@ struct Token {
 
 impl Principal {
     /// Another identity of those that end. None: a user's does not.
-    pub async fn session(&self, http: &Client) -> Result<Option<Session>, OciError> {
-        let work = || RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| OciError::Unavailable("no session key could be made".into()));
+    pub async fn session(&self, http: &Client) -> Result<Option<Session>, ClientError> {
+        let work = || RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| ClientError::Unavailable("no session key could be made".into()));
         let make = || async {
-            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(OciError::Unavailable("no session key could be made".into())))
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ClientError::Unavailable("no session key could be made".into())))
         };
         Ok(match self {
             Self::User(_) => None,
             Self::Instance { metadata, federation } => Some(of_instance(http, metadata, federation, make().await?).await?),
             Self::Workload { proxy, http, token } => {
-                let token = token().await.map_err(OciError::Denied)?;
+                let token = token().await.map_err(ClientError::Denied)?;
                 Some(of_workload(http, proxy, &token, make().await?).await?)
             }
         })
     }
 }
 
-fn public(key: &RsaKeyPair) -> Result<String, OciError> {
-    let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| OciError::Unavailable("no session key could be made".into()))?;
+fn public(key: &RsaKeyPair) -> Result<String, ClientError> {
+    let der: PublicKeyX509Der<'_> =
+        key.public_key().as_der().map_err(|_| ClientError::Unavailable("no session key could be made".into()))?;
     Ok(STANDARD.encode(der.as_ref()))
 }
 
@@ -127,24 +133,24 @@ fn left(token: &str, now: Timestamp) -> Option<Duration> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
     let left = u64::try_from(claims.exp.checked_sub(now.as_second())?).ok()?;
-    Some(Duration::from_secs(left).saturating_sub(EARLY))
+    Some(Duration::from_secs(left).saturating_sub(EARLY).min(LONGEST))
 }
 
 /// By the certificate that the metadata service gives the machine.
-async fn of_instance(http: &Client, metadata: &Url, federation: &Url, session_key: RsaKeyPair) -> Result<Session, OciError> {
-    let get = async |path: &str| -> Result<Zeroizing<Vec<u8>>, OciError> {
-        let url = metadata.join(path).map_err(|error| OciError::Invalid(error.to_string()))?;
+async fn of_instance(http: &Client, metadata: &Url, federation: &Url, session_key: RsaKeyPair) -> Result<Session, ClientError> {
+    let get = async |path: &str| -> Result<Zeroizing<Vec<u8>>, ClientError> {
+        let url = metadata.join(path).map_err(|error| ClientError::Invalid(error.to_string()))?;
         let sent = http.get(url).header("Authorization", "Bearer Oracle").send().await;
-        let sent = sent.map_err(|error| OciError::Unavailable(format!("the metadata service cannot be reached: {}", chain(&error))))?;
+        let sent = sent.map_err(|error| ClientError::Unavailable(format!("the metadata service cannot be reached: {}", chain(&error))))?;
         Ok(answer(sent, "the metadata service").await?.body)
     };
     let (certificate, key, between) =
         (get("identity/cert.pem").await?, get("identity/key.pem").await?, get("identity/intermediate.pem").await?);
-    let unreadable = |what: &str| OciError::Invalid(format!("the metadata service gave no {what} in PEM"));
+    let unreadable = |what: &str| ClientError::Invalid(format!("the metadata service gave no {what} in PEM"));
     let der = |pem: &[u8]| Pem::iter_from_buffer(pem).next().and_then(Result::ok).map(|pem| pem.contents);
     let (leaf, between) =
         (der(&certificate).ok_or_else(|| unreadable("certificate"))?, der(&between).ok_or_else(|| unreadable("certificate"))?);
-    let tenancy = tenancy(&leaf).ok_or_else(|| OciError::Invalid("the machine's certificate names no tenancy".into()))?;
+    let tenancy = tenancy(&leaf).ok_or_else(|| ClientError::Invalid("the machine's certificate names no tenancy".into()))?;
     let fingerprint: Vec<String> = digest::digest(&digest::SHA256, &leaf).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let identity = Identity::of_user(format!("{tenancy}/fed-x509-sha256/{}", fingerprint.join(":")), &key)?;
     let body = json!({
@@ -163,9 +169,9 @@ async fn of_instance(http: &Client, metadata: &Url, federation: &Url, session_ke
         .header("Authorization", authorization)
         .body(body);
     let sent = request.send().await;
-    let sent = sent.map_err(|error| OciError::Unavailable(format!("the federation service cannot be reached: {}", chain(&error))))?;
+    let sent = sent.map_err(|error| ClientError::Unavailable(format!("the federation service cannot be reached: {}", chain(&error))))?;
     let given = answer(sent, "the federation service").await?.body;
-    let token: Token = serde_json::from_slice(&given).map_err(|_| OciError::Invalid("the federation service gave no token".into()))?;
+    let token: Token = serde_json::from_slice(&given).map_err(|_| ClientError::Invalid("the federation service gave no token".into()))?;
     Ok(session(session_key, &token.token))
 }
 
@@ -177,13 +183,14 @@ fn tenancy(der: &[u8]) -> Option<String> {
 }
 
 /// By a token of a ServiceAccount, which the cluster's proxy changes into one of Oracle's.
-async fn of_workload(http: &Client, proxy: &Url, token: &str, session_key: RsaKeyPair) -> Result<Session, OciError> {
+async fn of_workload(http: &Client, proxy: &Url, token: &str, session_key: RsaKeyPair) -> Result<Session, ClientError> {
     let body = json!({"podKey": public(&session_key)?}).to_string();
     let request = http.post(proxy.clone()).bearer_auth(token).header("Content-Type", CONTENT_TYPE).body(body);
     let sent = request.send().await;
-    let sent = sent.map_err(|error| OciError::Unavailable(format!("the workload identity proxy cannot be reached: {}", chain(&error))))?;
+    let sent =
+        sent.map_err(|error| ClientError::Unavailable(format!("the workload identity proxy cannot be reached: {}", chain(&error))))?;
     let given = answer(sent, "the workload identity proxy").await.map_err(|error| match error {
-        OciError::Denied(why) => OciError::Denied(format!("{why} (the cluster has to be an enhanced one)")),
+        ClientError::Denied(why) => ClientError::Denied(format!("{why} (the cluster has to be an enhanced one)")),
         error => error,
     })?;
     let read = || -> Option<Zeroizing<String>> {
@@ -191,7 +198,7 @@ async fn of_workload(http: &Client, proxy: &Url, token: &str, session_key: RsaKe
         let json = Zeroizing::new(STANDARD.decode(text.as_bytes()).ok()?);
         Some(serde_json::from_slice::<Token>(&json).ok()?.token)
     };
-    let token = read().ok_or_else(|| OciError::Invalid("the workload identity proxy gave no token".into()))?;
+    let token = read().ok_or_else(|| ClientError::Invalid("the workload identity proxy gave no token".into()))?;
     Ok(session(session_key, token.trim_start_matches("ST$")))
 }
 
@@ -199,6 +206,12 @@ async fn of_workload(http: &Client, proxy: &Url, token: &str, session_key: RsaKe
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_says_that_it_never_ends_is_used_for_a_day() {
+        let token = format!("e30.{}.x", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp": {}}}"#, i64::MAX)));
+        assert_eq!(left(&token, Timestamp::from_second(0).unwrap()), Some(LONGEST));
+    }
 
     #[test]
     fn a_token_is_given_up_before_it_ends() {

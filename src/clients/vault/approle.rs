@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Vault, VaultError};
+use super::Vault;
+use crate::clients::error::ClientError;
 
 /// So many are looked through.
 const MOST: usize = 100;
@@ -48,52 +49,52 @@ struct Listed {
 
 impl Vault {
     /// The name of the AppRole that we are logged in as.
-    pub async fn role_name(&self) -> Result<String, VaultError> {
+    pub async fn role_name(&self) -> Result<String, ClientError> {
         let answer = self.request(&Method::GET, &["auth", "token", "lookup-self"], &[], None).await?;
         let token: Token = read(&answer, "lookup-self")?;
         let name = token.meta.as_ref().and_then(|meta| meta["role_name"].as_str());
-        name.map(ToOwned::to_owned).ok_or_else(|| VaultError::Invalid("the token that Vault gave us is not of an AppRole".into()))
+        name.map(ToOwned::to_owned).ok_or_else(|| ClientError::Invalid("the token that Vault gave us is not of an AppRole".into()))
     }
 
     /// Makes another secret id, marked with `mark`.
-    pub async fn new_secret_id(&self, role: Role<'_>, mark: &str) -> Result<Zeroizing<String>, VaultError> {
+    pub async fn new_secret_id(&self, role: Role<'_>, mark: &str) -> Result<Zeroizing<String>, ClientError> {
         let metadata = json!({MARK: mark}).to_string();
         let made = self.at(role, &Method::POST, &["secret-id"], &[], Some(&json!({"metadata": metadata}))).await?;
         Ok(read::<Made>(&made, "secret-id")?.secret_id)
     }
 
     /// The accessor of a secret id.
-    pub async fn accessor_of(&self, role: Role<'_>, secret_id: &str) -> Result<String, VaultError> {
+    pub async fn accessor_of(&self, role: Role<'_>, secret_id: &str) -> Result<String, ClientError> {
         let found = self.at(role, &Method::POST, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await?;
         let found: Described = if found.is_empty() { Described::default() } else { read(&found, "secret-id/lookup")? };
         if found.secret_id_accessor.is_empty() {
-            return Err(VaultError::NotFound("Vault does not know the secret id".into()));
+            return Err(ClientError::NotFound("Vault does not know the secret id".into()));
         }
         Ok(found.secret_id_accessor)
     }
 
     /// Destroys the secret id of an accessor; one that is gone already is no error.
-    pub async fn destroy_secret_id(&self, role: Role<'_>, accessor: &str) -> Result<(), VaultError> {
+    pub async fn destroy_secret_id(&self, role: Role<'_>, accessor: &str) -> Result<(), ClientError> {
         let sent = json!({"secret_id_accessor": accessor});
         match self.at(role, &Method::POST, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await {
-            Err(VaultError::NotFound(_)) => Ok(()),
+            Err(ClientError::NotFound(_)) => Ok(()),
             // Vault says the same with other codes: there is no such accessor, or nothing behind it.
-            Err(VaultError::Invalid(why) | VaultError::Unavailable(why)) if why.contains("failed to find accessor entry") => Ok(()),
-            Err(VaultError::Denied(why)) if why.contains("invalid secret id accessor") => Ok(()),
+            Err(ClientError::Invalid(why) | ClientError::Unavailable(why)) if why.contains("failed to find accessor entry") => Ok(()),
+            Err(ClientError::Denied(why)) if why.contains("invalid secret id accessor") => Ok(()),
             done => done.map(|_| ()),
         }
     }
 
     /// Destroys the secret ids that were made with `mark`, but that of the accessor `keep`: those that nobody knows any more. Looks at a hundred at most.
-    pub async fn destroy_lost_secret_ids(&self, role: Role<'_>, keep: &str, mark: &str) -> Result<(), VaultError> {
+    pub async fn destroy_lost_secret_ids(&self, role: Role<'_>, keep: &str, mark: &str) -> Result<(), ClientError> {
         let listed = match self.at(role, &Method::GET, &["secret-id"], &[("list", "true")], None).await {
-            Err(VaultError::NotFound(_)) => return Ok(()),
+            Err(ClientError::NotFound(_)) => return Ok(()),
             listed => read::<Listed>(&listed?, "secret-id")?,
         };
         for accessor in listed.keys.iter().filter(|accessor| *accessor != keep).take(MOST) {
             let sent = json!({"secret_id_accessor": accessor});
             let found = match self.at(role, &Method::POST, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
-                Err(VaultError::NotFound(_) | VaultError::Invalid(_)) => continue, // it has expired meanwhile
+                Err(ClientError::NotFound(_) | ClientError::Invalid(_)) => continue, // it has expired meanwhile
                 found => found?,
             };
             let found: Described = read(&found, "secret-id-accessor/lookup")?;
@@ -111,7 +112,7 @@ impl Vault {
         path: &[&str],
         query: &[(&str, &str)],
         sent: Option<&Value>,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let path: Vec<&str> =
             ["auth"].into_iter().chain(role.mount.split('/')).chain(["role", role.name]).chain(path.iter().copied()).collect();
         let sent = sent.map(|sent| Zeroizing::new(sent.to_string().into_bytes()));
@@ -119,6 +120,6 @@ impl Vault {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(answer: &'a [u8], what: &str) -> Result<T, VaultError> {
-    serde_json::from_slice(answer).map_err(|_| VaultError::Invalid(format!("the answer to {what} is not Vault's")))
+fn read<'a, T: Deserialize<'a>>(answer: &'a [u8], what: &str) -> Result<T, ClientError> {
+    serde_json::from_slice(answer).map_err(|_| ClientError::Invalid(format!("the answer to {what} is not Vault's")))
 }

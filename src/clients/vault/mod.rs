@@ -17,35 +17,15 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::clients::egress::{Egress, body, chain};
+use crate::clients::{
+    egress::{Egress, body, chain},
+    error::ClientError,
+};
 
 /// Between two logins because of a refusal that may be another.
 const AGAIN: Duration = Duration::from_secs(30);
 /// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
 const MOST: usize = 4 * 1024 * 1024;
-
-/// How Vault may fail. The message says what was tried and what Vault said, which never holds a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VaultError {
-    /// 404: there is nothing.
-    #[error("{0}")]
-    NotFound(String),
-    /// 403, or a login that is refused.
-    #[error("{0}")]
-    Denied(String),
-    /// 400 and 405, an address that cannot be used, an answer that is not Vault's.
-    #[error("{0}")]
-    Invalid(String),
-    /// 400 of a write that rests on another version.
-    #[error("{0}")]
-    Conflict(String),
-    /// 429
-    #[error("{0}")]
-    Throttled(String, Option<Duration>),
-    /// 5xx, sealed, standby, no connection.
-    #[error("{0}")]
-    Unavailable(String),
-}
 
 /// Where Vault is.
 #[derive(Clone, Debug)]
@@ -67,7 +47,7 @@ pub enum Login {
         /// Where the method is mounted.
         path: String,
         /// Makes the body.
-        body: Box<dyn Fn() -> BoxFuture<'static, Result<Value, VaultError>> + Send + Sync>,
+        body: Box<dyn Fn() -> BoxFuture<'static, Result<Value, ClientError>> + Send + Sync>,
     },
 }
 
@@ -114,8 +94,8 @@ struct Answer<'a> {
 
 impl Vault {
     /// Makes ready; nothing is sent yet.
-    pub fn new(connection: Connection, login: Login, egress: &Egress) -> Result<Self, VaultError> {
-        let invalid = |why: &dyn std::fmt::Display| VaultError::Invalid(format!("vault.server {:?}: {why}", connection.server));
+    pub fn new(connection: Connection, login: Login, egress: &Egress) -> Result<Self, ClientError> {
+        let invalid = |why: &dyn std::fmt::Display| ClientError::Invalid(format!("vault.server {:?}: {why}", connection.server));
         let mut server: Url = connection.server.parse().map_err(|error| invalid(&error))?;
         if !matches!(server.scheme(), "https" | "http") || !server.username().is_empty() || server.password().is_some() {
             return Err(invalid(&"write https://HOST:PORT"));
@@ -144,11 +124,11 @@ impl Vault {
         path: &[&str],
         query: &[(&str, &str)],
         sent: Option<&[u8]>,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let token = self.token(None).await?;
         match self.send(method, path, query, sent, Some(&token)).await {
             // It may have been revoked by somebody, or Vault was restarted.
-            Err(VaultError::Denied(why)) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &why).await => {
+            Err(ClientError::Denied(why)) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &why).await => {
                 let token = self.token(Some(&token)).await?;
                 self.send(method, path, query, sent, Some(&token)).await
             }
@@ -161,7 +141,7 @@ impl Vault {
     }
 
     /// Whether Vault lets us in.
-    pub async fn check(&self) -> Result<(), VaultError> {
+    pub async fn check(&self) -> Result<(), ClientError> {
         let token = self.token(None).await?;
         self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(&token)).await.map(|_| ())
     }
@@ -198,7 +178,7 @@ impl Vault {
     }
 
     /// The token, renewed or asked for if it has to be.
-    async fn token(&self, refused: Option<&Zeroizing<String>>) -> Result<Zeroizing<String>, VaultError> {
+    async fn token(&self, refused: Option<&Zeroizing<String>>) -> Result<Zeroizing<String>, ClientError> {
         let mut held = self.token.lock().await;
         // Others may have been refused with the same one, and have asked for another already.
         held.take_if(|token| refused == Some(&token.value));
@@ -235,7 +215,7 @@ impl Vault {
         Ok(value)
     }
 
-    async fn log_in(&self) -> Result<Token, VaultError> {
+    async fn log_in(&self) -> Result<Token, ClientError> {
         let (path, body) = match &self.login {
             Login::Token(token) => return Ok(Token { value: token.clone(), lease: None, ours: false }),
             Login::At { path, body } => (path, body().await?),
@@ -243,13 +223,13 @@ impl Vault {
         let segments: Vec<&str> = std::iter::once("auth").chain(path.split('/')).chain(["login"]).collect();
         let sent = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
         let answer = self.send(&Method::POST, &segments, &[], Some(&sent), None).await.map_err(|error| match error {
-            VaultError::Denied(why) | VaultError::Invalid(why) | VaultError::NotFound(why) => {
-                VaultError::Denied(format!("the login at auth/{path} was refused: {why}"))
+            ClientError::Denied(why) | ClientError::Invalid(why) | ClientError::NotFound(why) => {
+                ClientError::Denied(format!("the login at auth/{path} was refused: {why}"))
             }
             error => error,
         })?;
         let auth = parse::<Answer<'_>>(&answer, &["login"])?.auth;
-        let auth = auth.ok_or_else(|| VaultError::Invalid(format!("the answer to the login at auth/{path} holds no token")))?;
+        let auth = auth.ok_or_else(|| ClientError::Invalid(format!("the answer to the login at auth/{path} holds no token")))?;
         let length = Duration::from_secs(auth.lease_duration);
         let lease = (!length.is_zero()).then_some(Lease { since: Instant::now(), length, renewable: auth.renewable });
         Ok(Token { value: auth.client_token, lease, ours: true })
@@ -262,14 +242,14 @@ impl Vault {
         query: &[(&str, &str)],
         sent: Option<&[u8]>,
         token: Option<&str>,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let shown = path.join("/");
         let mut url = self.server.clone();
         if path.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
-            return Err(VaultError::Invalid(format!("{shown:?} is no path: it has an empty part, or . or ..")));
+            return Err(ClientError::Invalid(format!("{shown:?} is no path: it has an empty part, or . or ..")));
         }
         url.path_segments_mut()
-            .map_err(|()| VaultError::Invalid("vault.server is no address of a server".into()))?
+            .map_err(|()| ClientError::Invalid("vault.server is no address of a server".into()))?
             .pop_if_empty()
             .push("v1")
             .extend(path);
@@ -289,9 +269,9 @@ impl Vault {
         }
         let named = format!("Vault {}", self.server.host_str().unwrap_or_default());
         let response =
-            request.send().await.map_err(|error| VaultError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
+            request.send().await.map_err(|error| ClientError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
         let (status, after) = (response.status(), retry_after(&response));
-        let answer = body(response, MOST).await.map_err(|why| VaultError::Unavailable(format!("{named}, {shown}: {why}")))?;
+        let answer = body(response, MOST).await.map_err(|why| ClientError::Unavailable(format!("{named}, {shown}: {why}")))?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -304,18 +284,18 @@ impl Vault {
         Err(match status {
             // Only Vault itself knows that there is nothing: then it says no more, or what became of it.
             StatusCode::NOT_FOUND => match serde_json::from_slice::<Nothing>(&answer) {
-                Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => VaultError::NotFound(text),
-                Ok(nothing) if nothing.errors.is_some() => VaultError::Invalid(text),
-                _ => VaultError::Unavailable(format!("{text}: that is not Vault's answer")),
+                Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => ClientError::NotFound(text),
+                Ok(nothing) if nothing.errors.is_some() => ClientError::Invalid(text),
+                _ => ClientError::Unavailable(format!("{text}: that is not Vault's answer")),
             },
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => VaultError::Denied(text),
-            StatusCode::BAD_REQUEST if said.contains("check-and-set") => VaultError::Conflict(text),
-            StatusCode::TOO_MANY_REQUESTS => VaultError::Throttled(text, after),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClientError::Denied(text),
+            StatusCode::BAD_REQUEST if said.contains("check-and-set") => ClientError::Conflict(text),
+            StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),
             StatusCode::TEMPORARY_REDIRECT => {
-                VaultError::Unavailable(format!("{text}: it is a standby; name the address of the active one"))
+                ClientError::Unavailable(format!("{text}: it is a standby; name the address of the active one"))
             }
-            status if status.is_server_error() => VaultError::Unavailable(text),
-            _ => VaultError::Invalid(text),
+            status if status.is_server_error() => ClientError::Unavailable(text),
+            _ => ClientError::Invalid(text),
         })
     }
 }
@@ -333,9 +313,9 @@ fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     response.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], path: &[&str]) -> Result<T, VaultError> {
+fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], path: &[&str]) -> Result<T, ClientError> {
     let answer = if answer.is_empty() { b"{}" } else { answer };
-    serde_json::from_slice(answer).map_err(|_| VaultError::Invalid(format!("the answer to {} is not Vault's", path.join("/"))))
+    serde_json::from_slice(answer).map_err(|_| ClientError::Invalid(format!("the answer to {} is not Vault's", path.join("/"))))
 }
 
 /// What stands under `errors` and `warnings`; at most a few hundred characters.

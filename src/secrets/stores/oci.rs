@@ -15,9 +15,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    clients::oci::{
-        Oci, OciError, Request,
-        principal::{Identity, Principal},
+    clients::{
+        error::ClientError,
+        oci::{
+            Oci, Request,
+            principal::{Identity, Principal},
+        },
     },
     cluster::token::ServiceAccountRef,
     ids,
@@ -128,18 +131,6 @@ struct Open {
     secrets: Url,
     vaults: Url,
     spec: Spec,
-}
-
-impl From<OciError> for StoreError {
-    fn from(error: OciError) -> Self {
-        match error {
-            OciError::NotFoundOrDenied(why) | OciError::Denied(why) => Self::Denied(why),
-            OciError::Invalid(why) => Self::Invalid(why),
-            OciError::Conflict(why) => Self::Conflict(why),
-            OciError::Throttled(message, after) => Self::Throttled { after, message },
-            OciError::Unavailable(why) => Self::Unavailable(why),
-        }
-    }
 }
 
 impl Store for Spec {
@@ -265,9 +256,9 @@ impl Open {
         Ok(url)
     }
 
-    async fn bundle(&self, place: &Place) -> Result<Bundle, OciError> {
+    async fn bundle(&self, place: &Place) -> Result<Bundle, ClientError> {
         let key = &place.key;
-        let invalid = |error: StoreError| OciError::Invalid(error.to_string());
+        let invalid = |error: StoreError| ClientError::Invalid(error.to_string());
         check_name(key).map_err(invalid)?;
         let selector = place.version.as_deref().map(|version| {
             let name = match version {
@@ -333,7 +324,7 @@ impl OpenStore for Open {
     fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
         async move {
             let bundle = match self.bundle(place).await {
-                Err(OciError::NotFoundOrDenied(said)) => return Err(self.explain(&place.key, said).await),
+                Err(ClientError::NotFoundOrDenied(said)) => return Err(self.explain(&place.key, said).await),
                 bundle => bundle?,
             };
             let content = STANDARD.decode(bundle.secret_bundle_content.content.as_bytes()).map_err(|_| unreadable(&place.key))?;
@@ -380,7 +371,7 @@ impl OpenStore for Open {
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
             let bundle = match self.bundle(&Place { key: key.into(), version: Some(version.into()) }).await {
-                Err(OciError::NotFoundOrDenied(_)) => return Ok(true),
+                Err(ClientError::NotFoundOrDenied(_)) => return Ok(true),
                 bundle => bundle?,
             };
             if !bundle.stages.iter().any(|stage| stage == "DEPRECATED") {
@@ -389,9 +380,9 @@ impl OpenStore for Open {
             let path = ["20180608", "secrets", &bundle.secret_id, "version", version, "actions", "scheduleDeletion"];
             let url = Self::url(&self.vaults, &path, &[])?;
             match self.oci.request(Method::POST, url, Request { body: Some(b"{}".to_vec()), headers: &[] }).await {
-                Ok(_) | Err(OciError::NotFoundOrDenied(_) | OciError::Conflict(_)) => Ok(true),
+                Ok(_) | Err(ClientError::NotFoundOrDenied(_) | ClientError::Conflict(_)) => Ok(true),
                 // That is scheduled already; it says nothing about the service.
-                Err(OciError::Unavailable(why)) if why.contains("IncorrectState") => Ok(true),
+                Err(ClientError::Unavailable(why)) if why.contains("IncorrectState") => Ok(true),
                 Err(error) => Err(error.into()),
             }
         }
@@ -402,7 +393,7 @@ impl OpenStore for Open {
         async {
             let Some(compartment) = &self.spec.compartment else {
                 return match self.bundle(&Place { key: NOBODYS.into(), version: None }).await {
-                    Ok(_) | Err(OciError::NotFoundOrDenied(_)) => Ok(()),
+                    Ok(_) | Err(ClientError::NotFoundOrDenied(_)) => Ok(()),
                     Err(error) => Err(error.into()),
                 };
             };
@@ -410,7 +401,7 @@ impl OpenStore for Open {
             let url = Self::url(&self.vaults, &["20180608", "secrets"], &query)?;
             match self.oci.request(Method::GET, url, Request::default()).await {
                 // Who may only read certain values is let in, too.
-                Ok(_) | Err(OciError::NotFoundOrDenied(_)) => Ok(()),
+                Ok(_) | Err(ClientError::NotFoundOrDenied(_)) => Ok(()),
                 Err(error) => Err(error.into()),
             }
         }
@@ -436,7 +427,7 @@ impl Open {
     async fn update(&self, key: &str, content: Value, expected: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let conflict = || StoreError::Conflict(format!("{key} was written by somebody else since it was read"));
         let id = match self.bundle(&Place { key: key.into(), version: None }).await {
-            Err(OciError::NotFoundOrDenied(_)) => return Err(conflict()),
+            Err(ClientError::NotFoundOrDenied(_)) => return Err(conflict()),
             bundle => bundle?.secret_id,
         };
         let url = Self::url(&self.vaults, &["20180608", "secrets", &id], &[])?;

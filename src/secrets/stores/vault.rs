@@ -11,8 +11,9 @@ use crate::{
     api::Duration,
     clients::{
         egress::Egress,
+        error::ClientError,
         vault::{
-            Connection, Login, Vault, VaultError,
+            Connection, Login, Vault,
             approle::Role,
             kv::{Described, History, Listed, Versioned, Written},
         },
@@ -162,19 +163,6 @@ struct Credential {
     egress: Egress,
 }
 
-impl From<VaultError> for StoreError {
-    fn from(error: VaultError) -> Self {
-        match error {
-            VaultError::NotFound(why) => Self::NotFound(why),
-            VaultError::Denied(why) => Self::Denied(why),
-            VaultError::Invalid(why) => Self::Invalid(why),
-            VaultError::Conflict(why) => Self::Conflict(why),
-            VaultError::Throttled(message, after) => Self::Throttled { after, message },
-            VaultError::Unavailable(why) => Self::Unavailable(why),
-        }
-    }
-}
-
 impl Store for Spec {
     fn validate(&self, shared: bool) -> Result<(), StoreError> {
         if !shared && matches!(&self.auth, Auth::AppRole(role) if role.rotate_secret_id.is_some()) {
@@ -247,7 +235,7 @@ impl ServiceAccountLogin {
         let body = move || {
             let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
             async move {
-                let token = account.token(&client, &namespace, "vault").await.map_err(VaultError::Denied)?;
+                let token = account.token(&client, &namespace, "vault").await.map_err(ClientError::Denied)?;
                 Ok(json!({"role": role, "jwt": *token}))
             }
             .boxed()
@@ -278,7 +266,7 @@ impl Open {
             let path: Vec<&str> = self.path(Some("metadata"), &folder).into_iter().filter(|part| !part.is_empty()).collect();
             let listed = match self.vault.request(&Method::GET, &path, &[("list", "true")], None).await {
                 Ok(listed) => listed,
-                Err(VaultError::NotFound(_)) => continue,
+                Err(ClientError::NotFound(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
             let listed: Listed = serde_json::from_slice(&listed).map_err(|_| Self::unreadable(&folder))?;
@@ -362,7 +350,7 @@ impl OpenStore for Open {
                 // There is no check-and-set: what is there is looked at just before.
                 let there = match self.vault.request(&Method::GET, &self.path(None, key), &[], None).await {
                     Ok(data) => Some(ids::hash(&data)),
-                    Err(VaultError::NotFound(_)) => None,
+                    Err(ClientError::NotFound(_)) => None,
                     Err(error) => return Err(error.into()),
                 };
                 if there.as_deref() != write.expected {
@@ -460,7 +448,7 @@ impl Open {
         let answer = match self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await {
             Ok(answer) => answer,
             // Who may not read metadata may still make what never was.
-            Err(VaultError::NotFound(_) | VaultError::Denied(_)) => return Ok(0),
+            Err(ClientError::NotFound(_) | ClientError::Denied(_)) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
         let history: History = serde_json::from_slice(&answer).unwrap_or_default();

@@ -16,7 +16,7 @@ use kube::{
 use seaworthy::api::CertificateRotation;
 use serde_json::{Value, json};
 
-use super::{Operator, eventually};
+use super::{Operator, Vault, eventually};
 
 /// The cluster that `tests/with-cluster.sh` started.
 pub struct Cluster {
@@ -26,7 +26,8 @@ pub struct Cluster {
     pub operator: Client,
     /// The same, to connect in another way.
     pub operator_config: Config,
-    token: String,
+    /// Its token.
+    pub token: String,
 }
 
 impl Cluster {
@@ -180,6 +181,12 @@ impl Namespace {
         let data: serde_json::Map<String, Value> = data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}, "type": kind, "stringData": data})).unwrap();
         self.secrets().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    /// A SecretRotation's store: this Vault, with a token from a Secret `vault` that is made here.
+    pub async fn store_in(&self, vault: &Vault) -> Value {
+        self.secret("vault", "Opaque", &[("token", &vault.root)]).await;
+        vault.by_token()
     }
 
     /// Deletes a Secret.

@@ -84,6 +84,11 @@ impl Vault {
         (id["data"]["role_id"].as_str().unwrap().into(), secret["data"]["secret_id"].as_str().unwrap().into())
     }
 
+    /// As a store, with a token from the Secret `vault`.
+    pub fn by_token(&self) -> Value {
+        json!({"vault": {"server": self.address, "auth": {"token": {"secretRef": {"name": "vault", "key": "token"}}}}})
+    }
+
     /// How many tokens there are.
     pub async fn tokens(&self) -> usize {
         let answer = self.call("LIST", "auth/token/accessors", Value::Null).await;
