@@ -10,6 +10,7 @@ mod cel;
 mod chart;
 mod cli;
 mod delivery;
+mod egress;
 mod election;
 mod examples;
 mod faults;

@@ -21,8 +21,18 @@ use aws_smithy_http_client::{
     Builder,
     tls::{self, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use aws_smithy_runtime_api::{
+    client::{
+        dns::{DnsFuture, ResolveDns, ResolveDnsError},
+        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+        orchestrator::HttpRequest,
+        runtime_components::RuntimeComponents,
+    },
+    shared::IntoShared,
+};
+use aws_smithy_types::body::SdkBody;
 use futures::{FutureExt, future::BoxFuture};
+use http_body_util::Limited;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -101,6 +111,9 @@ const PREVIOUS: &str = "AWSPREVIOUS";
 /// A label of our own: AWSPENDING belongs to a rotation by AWS.
 const PENDING: &str = "SEAWORTHYPENDING";
 
+/// No answer is longer: twenty values of 64 KiB, or a page of a list, escaped as JSON.
+const MOST: usize = 8 * 1024 * 1024;
+
 struct Open {
     client: Client,
 }
@@ -146,7 +159,10 @@ impl Spec {
         let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).operation_timeout(Duration::from_secs(20)).build();
         let region = Region::new(self.region.clone());
         let config = match &self.auth {
-            Auth::Ambient(_) => aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(timeouts).load().await,
+            Auth::Ambient(_) => {
+                let defaults = aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(timeouts);
+                defaults.http_client(http(&opening.allowed.egress)).load().await
+            }
             Auth::SecretRef(keys) => {
                 let (id, secret) =
                     (text_of(opening.secrets, &keys.access_key_id).await?, text_of(opening.secrets, &keys.secret_access_key).await?);
@@ -199,8 +215,25 @@ impl ResolveDns for Checked {
     }
 }
 
-fn http(egress: &Egress) -> aws_smithy_runtime_api::client::http::SharedHttpClient {
-    Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone()))
+fn http(egress: &Egress) -> SharedHttpClient {
+    Short(Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone()))).into_shared()
+}
+
+/// Reads no more of an answer than [`MOST`]; the SDK has no limit of its own.
+#[derive(Clone, Debug)]
+struct Short<T>(T);
+
+impl HttpClient for Short<SharedHttpClient> {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        Short(self.0.http_connector(settings, components)).into_shared()
+    }
+}
+
+impl HttpConnector for Short<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let call = self.0.call(request);
+        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(Limited::new(body, MOST)))) })
+    }
 }
 
 /// By the code, never by the HTTP status, which emulators take otherwise.

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{FutureExt, future::BoxFuture};
+use http_body_util::Limited;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Api, Client, KubeSchema, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, Client, KubeSchema, ResourceExt, api::ListParams, client::ClientBuilder, core::PartialObjectMeta};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
+use tower::util::MapResponseLayer;
 
 use crate::{
     cluster::{
@@ -84,6 +86,8 @@ pub struct ClientCertificate {
 /// Time for a connection, and for an answer.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
+/// No answer of another cluster is longer: a Secret has 1 MiB, the names of all take more.
+const MOST: usize = 32 * 1024 * 1024;
 
 impl Server {
     fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
@@ -111,7 +115,8 @@ impl Server {
                 config.auth_info.client_key_data = Some(STANDARD.encode(key.as_bytes()).into());
             }
         }
-        Client::try_from(config).map_err(|error| invalid("auth", &error))
+        let builder = ClientBuilder::try_from(config).map_err(|error| invalid("auth", &error))?;
+        Ok(builder.with_layer(&MapResponseLayer::new(|answer: http::Response<_>| answer.map(|body| Limited::new(body, MOST)))).build())
     }
 }
 

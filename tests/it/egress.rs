@@ -1,0 +1,235 @@
+//! What the server of a tenant may do to the operator: nothing but take a little of its time.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use seaworthy::{
+    cluster::references::{ReadSecrets, SecretData},
+    secrets::{
+        store::{Allowed, Opening, Place, Store, StoreError},
+        stores::StoreSpec,
+    },
+    testing::issuer_contract::Secrets,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::support::{Cluster, Rotations, command, eventually, oci::Oci, said};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Manner {
+    /// 307: the same request, with its method and body, to another place.
+    Redirects(SocketAddr),
+    NeverEnds,
+    NeverAnswers,
+    /// A byte from time to time.
+    Drips,
+}
+
+const MANNERS: usize = 4;
+
+impl Manner {
+    fn all(elsewhere: SocketAddr) -> [Self; MANNERS] {
+        [Self::Redirects(elsewhere), Self::NeverEnds, Self::NeverAnswers, Self::Drips]
+    }
+}
+
+/// What a server was asked, and how much it could say.
+#[derive(Clone, Default)]
+struct Record {
+    asked: Arc<Mutex<Vec<String>>>,
+    longest: Arc<AtomicUsize>,
+}
+
+impl Record {
+    fn all(&self) -> String {
+        self.asked.lock().unwrap().concat()
+    }
+
+    /// Answers until the other side has enough.
+    async fn answer(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner) -> std::io::Result<()> {
+        let (mut asked, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+        while !is_whole(&asked) {
+            match stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                read => asked.extend_from_slice(&buffer[..read]),
+            }
+        }
+        self.asked.lock().unwrap().push(String::from_utf8_lossy(&asked).into_owned());
+        let spaces = vec![b' '; 64 * 1024]; // what JSON may begin with
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+        match manner {
+            Manner::Redirects(to) => {
+                let head =
+                    format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{to}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await?;
+            }
+            Manner::NeverEnds => {
+                stream.write_all(head.as_bytes()).await?;
+                let mut sent = 0;
+                loop {
+                    sent += stream.write(&spaces).await?;
+                    self.longest.fetch_max(sent, Ordering::SeqCst);
+                }
+            }
+            Manner::NeverAnswers => while stream.read(&mut buffer).await? > 0 {},
+            Manner::Drips => {
+                stream.write_all(head.as_bytes()).await?;
+                let mut time = tokio::time::interval(Duration::from_millis(200));
+                loop {
+                    time.tick().await;
+                    stream.write_all(b" ").await?;
+                    stream.flush().await?;
+                }
+            }
+        }
+        stream.shutdown().await
+    }
+}
+
+/// A head, and so much of a body as it says.
+fn is_whole(asked: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(asked).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+    body.len() >= length
+}
+
+/// A server of that manner; `tls` wraps what it speaks.
+async fn serve(manner: Manner, tls: Option<tokio_rustls::TlsAcceptor>) -> (SocketAddr, Record) {
+    let (listener, record) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Record::default());
+    let (address, kept) = (listener.local_addr().unwrap(), record.clone());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (record, tls) = (record.clone(), tls.clone());
+            tokio::spawn(async move {
+                match tls {
+                    Some(tls) => record.answer(tls.accept(stream).await?, manner).await,
+                    None => record.answer(stream, manner).await,
+                }
+            });
+        }
+    });
+    (address, kept)
+}
+
+/// Counts who comes.
+async fn elsewhere() -> (SocketAddr, Record) {
+    serve(Manner::NeverAnswers, None).await
+}
+
+/// The stores that a tenant may write an address of, and the part of the tenant's credential that is seen on the way.
+fn of_tenants(address: SocketAddr) -> [(&'static str, &'static str, Value); 4] {
+    let (url, key) = (format!("http://{address}"), json!({"name": "own", "key": "k"}));
+    let fingerprint = "20:3b:97:13:55:1c:5b:0d:d3:37:d8:50:4e:c5:3a:34";
+    [
+        ("vault", "x-vault-token: of-the-tenant", json!({"vault": {"server": url, "auth": {"token": {"secretRef": key}}}})),
+        (
+            "vault-account",
+            r#""role":"of-the-tenant""#,
+            json!({"vault": {"server": url, "auth": {"kubernetes": {"role": "of-the-tenant", "serviceAccountRef": {"name": "own"}}}}}),
+        ),
+        (
+            "aws",
+            "Credential=of-the-tenant/",
+            json!({"aws": {"region": "us-east-1", "endpoint": url, "auth": {"secretRef": {"accessKeyID": key, "secretAccessKey": key}}}}),
+        ),
+        (
+            "oci",
+            r#"keyId="of-the-tenant/"#,
+            json!({"oci": {"region": "eu-frankfurt-1", "vault": "v", "endpoints": {"secrets": url, "vaults": url}, "auth": {"apiKey":
+                {"tenancy": "of-the-tenant", "user": "u", "fingerprint": fingerprint, "privateKeySecretRef": {"name": "own", "key": "pem"}}}}}),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_means_ill_gets_nothing_and_holds_up_nobody() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("egress").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let pem = Oci::start().await.private.clone();
+    namespace.secret("own", "Opaque", &[("k", "of-the-tenant"), ("pem", &pem)]).await;
+    let account = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "own"}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own"},
+            "rules": [{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["own"], "verbs": ["create"]}]},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "own"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "own"},
+            "subjects": [{"kind": "ServiceAccount", "name": "seaworthy", "namespace": "seaworthy"}]},
+    ]});
+    let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap();
+    command("kubectl", &["--kubeconfig", &kubeconfig, "-n", &namespace.name, "apply", "-f", "-"], account.to_string().as_bytes());
+
+    let (target, visits) = elsewhere().await;
+    let mut servers = Vec::new();
+    for (number, manner) in Manner::all(target).into_iter().enumerate() {
+        // Each store has a server of its own, so that none is spared because another one has failed.
+        for place in 0..of_tenants(target).len() {
+            let (address, record) = serve(manner, None).await;
+            let [store] = of_tenants(address).into_iter().skip(place).take(1).collect::<Vec<_>>().try_into().unwrap();
+            let (name, credential, store) = store;
+            let name = format!("{name}-{number}");
+            let data = json!([{"secretKey": "x", "remoteRef": {"key": "app"}}]);
+            rotations.create(&name, json!({"target": {"name": name}, "store": store, "data": data})).await;
+            servers.push((name, credential, manner, record));
+        }
+    }
+    let one_more = json!({"target": {"name": "other"}, "store": {"memory": {"data": {"a": "v"}}}, "data": [{"secretKey": "x", "remoteRef": {"key": "a"}}]});
+    rotations.create("other", one_more).await;
+    rotations.ready("other", 1).await;
+
+    for (name, credential, manner, record) in &servers {
+        let object = rotations
+            .until(name, "a verdict", |object| said(object, "Ready").is_some_and(|(_, reason, _)| reason.starts_with("Store")))
+            .await;
+        let (status, reason, message) = said(&object, "Ready").unwrap();
+        assert_eq!(status, "False", "{name}, which {manner:?}: {reason}: {message}");
+        let asked = record.all();
+        assert!(asked.contains(credential), "{name} was asked as the tenant: {asked}");
+        assert!(!asked.contains(&cluster.token), "{name} was given the operator's own token");
+        let sent = record.longest.load(Ordering::SeqCst);
+        // What the sockets hold comes on top of the limits.
+        assert!(sent < 24 * 1024 * 1024, "{name} could send {sent} bytes");
+        assert!(*manner != Manner::NeverEnds || sent > 4 * 1024 * 1024, "{name} sent {sent} bytes");
+    }
+    assert_eq!(visits.all(), "", "nobody followed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_that_means_ill() {
+    seaworthy::install_crypto_provider();
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let (target, visits) = elsewhere().await;
+    let data: SecretData = [("k".to_owned(), b"of-the-tenant".to_vec().into())].into();
+    let (secrets, allowed) = (Secrets::default().with("own", data), Allowed::default().of_administrators());
+    let ask = async |manner: Manner| {
+        let (address, record) = serve(manner, Some(tls.clone())).await;
+        let server = json!({"url": format!("https://{address}"), "caBundle": certified.cert.pem(), "auth": {"token": {"secretRef": {"name": "own", "key": "k"}}}});
+        let spec: StoreSpec = serde_json::from_value(json!({"kubernetes": {"namespace": "n", "server": server}})).unwrap();
+        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+        let open = spec.open(opening).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(30), open.read(&Place { key: "app".into(), version: None })).await;
+        assert!(record.all().to_lowercase().contains("authorization: bearer of-the-tenant"), "{manner:?}");
+        (read, record.longest.load(Ordering::SeqCst))
+    };
+    for manner in [Manner::Redirects(target), Manner::NeverEnds, Manner::NeverAnswers] {
+        let (read, sent) = ask(manner).await;
+        assert!(matches!(read, Ok(Err(StoreError::Unavailable(_)))), "{manner:?}: {read:?}");
+        assert!(sent < 64 * 1024 * 1024, "it could send {sent} bytes");
+    }
+    assert!(ask(Manner::Drips).await.0.is_err(), "this is ended by who asks: no read lasts longer than 30 s");
+    eventually("nobody followed", || async { if visits.all().is_empty() { Ok(()) } else { Err(visits.all()) } }).await;
+}
