@@ -10,7 +10,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Moto, Rotations, said};
+use crate::support::{Cluster, Moto, Rotations, Workload, said};
 
 fn spec(moto: &Moto) -> Value {
     let auth = json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
@@ -112,30 +112,40 @@ async fn the_standard_application() {
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);
     namespace.secret("aws", "Opaque", &[("id", "AKIAEXAMPLE"), ("secret", "s\n")]).await;
-    let value = json!({"jwt_secret": "first", "database_password": "d/1", "redis_password": "r", "settings_encryption_key": "k", "oauth_client_id": "c"});
+    let value = json!({"jwt_secret": "first", "database_password": "d/1", "redis_password": "r", "settings_encryption_key": "k", "oauth_client_id": "x", "oauth_client_secret": "y"});
     moto.call("CreateSecret", json!({"Name": "tmi/production", "SecretString": value.to_string()})).await;
-    moto.call("CreateSecret", json!({"Name": "tmi/oauth", "SecretString": r#"{"oauth-client": "x", "oauth-secret": "y"}"#})).await;
-    let of = |key: &str, property: &str| json!({"secretKey": key, "remoteRef": {"key": "tmi/production", "property": property}});
-    let object = json!({
-        "target": {"name": "tmi-secrets"}, "store": spec(&moto),
-        "data": [of("jwt-secret", "jwt_secret"), of("redis-password", "redis_password"), of("database-password", "database_password")],
-        "dataFrom": [{"extract": {"key": "tmi/oauth"}}],
-        "template": {"mergePolicy": "Merge", "data": {"database-url": "postgres://tmi:{{ database_password | urlencode }}@db:5432/tmi?sslmode=require"}},
-        "rotation": {"schedule": "0 3 1 */3 *", "generate": [{"secretKey": "jwt-secret", "base64": {"bytes": 32}}],
-            "push": [{"secretKey": "jwt-secret", "remoteRef": {"key": "tmi/production", "property": "jwt_secret"}}]},
-    });
-    rotations.create("tmi", object).await;
+    // As it stands in the docs, but for where AWS is.
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/secret-rotation.md")).unwrap();
+    let (_, section) = page.split_once("## The usual application\n").unwrap();
+    let manifest = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut object: Value = serde_saphyr::from_str(manifest).unwrap();
+    object["spec"]["store"]["aws"]["endpoint"] = moto.address.clone().into();
+    rotations.create("tmi", object["spec"].take()).await;
     rotations.ready("tmi", 1).await;
     let data = rotations.data("tmi-secrets").await;
     assert_eq!((data["jwt-secret"].as_str(), data["database-url"].as_str()), ("first", "postgres://tmi:d%2F1@db:5432/tmi?sslmode=require"));
-    assert_eq!(data["oauth-secret"], "y");
+    assert_eq!((data["redis-password"].as_str(), data["oauth-client-secret"].as_str()), ("r", "y"));
+    let workload = Workload::start(&namespace, "tmi", "tmi-secrets").await;
+
+    // Somebody changes a value in AWS: who uses the Secret is restarted.
+    let mut value = moto.get("tmi/production").await;
+    value["redis_password"] = "r2".into();
+    moto.call("PutSecretValue", json!({"SecretId": "tmi/production", "SecretString": value.to_string()})).await;
+    rotations.ask("tmi", "refresh", "0").await;
+    rotations.ready("tmi", 2).await;
+    assert_eq!(rotations.data("tmi-secrets").await["redis-password"], "r2");
+    workload.restarted(1).await;
+
+    // A quarter later there is another JWT secret, in the Secret and in AWS; the one before stays for a day.
     operator.clock.advance(jiff::SignedDuration::from_hours(24 * 100));
     rotations.ask("tmi", "look", "1").await;
-    rotations.ready("tmi", 2).await;
+    rotations.ready("tmi", 3).await;
     let (data, there) = (rotations.data("tmi-secrets").await, moto.get("tmi/production").await);
     assert_eq!(there["jwt_secret"], data["jwt-secret"]);
     assert_ne!(data["jwt-secret"], "first");
-    assert_eq!(there["settings_encryption_key"], "k");
+    assert_eq!((data["jwt-secret-previous"].as_str(), &there["settings_encryption_key"]), ("first", &json!("k")));
+    workload.restarted(2).await;
+
     // The credentials go: that is said, and nothing else happens. Back, it goes on by itself.
     namespace.delete_secret("aws").await;
     rotations.ask("tmi", "refresh", "1").await;
@@ -147,8 +157,7 @@ async fn the_standard_application() {
     rotations.change("tmi", json!({"store": {"aws": {"endpoint": "http://169.254.169.254"}}})).await;
     let message = rotations.says("tmi", "Stalled", "True", "StoreInvalid").await;
     assert!(message.contains("link-local"), "{message}");
-    let ambient =
-        json!({"target": {"name": "x"}, "store": {"aws": {"region": "us-east-1", "auth": {"ambient": {}}}}, "data": [of("a", "b")]});
+    let ambient = json!({"target": {"name": "x"}, "store": {"aws": {"region": "us-east-1", "auth": {"ambient": {}}}}, "data": [{"secretKey": "a", "remoteRef": {"key": "b"}}]});
     let refused = rotations.try_create("ambient", ambient).await.unwrap_err().to_string();
     assert!(refused.contains("that needs a SecretStore"), "{refused}");
 }

@@ -22,7 +22,7 @@ pub use operator::Operator;
 pub use postgres::Postgres;
 pub use secrets::{Rotations, said};
 pub use vault::Vault;
-pub use workloads::{World, deployment, next_second};
+pub use workloads::{Workload, World, deployment, next_second};
 
 /// Long enough for a loaded machine; what takes longer has not happened.
 pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -70,6 +70,39 @@ fn revision(deployment: &Deployment) -> i64 {
     deployment.annotations().get("deployment.kubernetes.io/revision").and_then(|revision| revision.parse().ok()).unwrap_or(1)
 }
 
+/// A Deployment of one Pod, which has the values of a Secret in its environment.
+pub struct Workload {
+    deployments: Api<Deployment>,
+    name: String,
+    _kubelet: Kubelet,
+}
+
+impl Workload {
+    /// Available, and known to be.
+    pub async fn start(namespace: &Namespace, name: &str, secret: &str) -> Self {
+        let kubelet = Kubelet::start(namespace, "");
+        let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        let labels = json!({"app": name});
+        let object = json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "none.example/c:1", "envFrom": [{"secretRef": {"name": secret}}]}]}}}});
+        deployments.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+        let known = |object: &seaworthy::api::SecretRotation| {
+            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == "1/1")
+        };
+        Rotations(namespace).until(name, "its consumer is known", known).await;
+        Self { deployments, name: name.into(), _kubelet: kubelet }
+    }
+
+    /// Waits until its template was changed so often.
+    pub async fn restarted(&self, times: i64) {
+        eventually(&format!("{} is restarted", self.name), || async {
+            let found = revision(&self.deployments.get(&self.name).await.map_err(|error| error.to_string())?) - 1;
+            if found == times { Ok(()) } else { Err(format!("{found} times")) }
+        })
+        .await;
+    }
+}
+
 /// A namespace with a certificate `web`, and Deployments that use it.
 pub struct World {
     pub namespace: Namespace,
