@@ -11,11 +11,8 @@ mod support;
 mod vault;
 
 use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,7 +24,10 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
-use seaworthy::api::{SecretRotation, SecretStore};
+use seaworthy::{
+    api::{SecretRotation, SecretStore},
+    secrets::decide::next_refresh,
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -71,7 +71,7 @@ async fn main() {
     let (operator, started) = (Operator::start(LISTEN, &[]), Instant::now());
     ready(RESOURCES).await;
     println!("\nall {RESOURCES} synced after            {:6.1} s from the operator's start", started.elapsed().as_secs_f64());
-    println!("values read in Vault               {:6}", reads.taken());
+    reads.tell();
     println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
     println!("processor time of the operator     {:6.1} s", operator.processor_time());
     drop(operator);
@@ -79,7 +79,7 @@ async fn main() {
     // All are due at once: they were read an hour ago.
     let before = Timestamp::now() - SignedDuration::from_hours(1);
     stream::iter(0..RESOURCES).for_each_concurrent(PARALLEL, |number| read_at(&client, number, before)).await;
-    reads.taken();
+    reads.forget();
     let operator = Operator::start("127.0.0.1:0", &[]);
     let (begun, first) = oneshot::channel();
     let all = tokio::spawn({
@@ -105,7 +105,7 @@ async fn main() {
     all.await.unwrap();
     println!("\nall {RESOURCES} refreshed within        {:6.1} s", started.elapsed().as_secs_f64());
     println!("a new one meanwhile, creation to Ready, the slowest of {NEW}   {:.2} s", slowest.as_secs_f64());
-    println!("values read in Vault               {:6} for {} distinct values", reads.taken(), KEYS + NEW);
+    reads.tell();
     println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
     println!("processor time of the operator     {:6.1} s", operator.processor_time());
 }
@@ -129,14 +129,16 @@ async fn store(client: &Client, vault: &Vault, address: &str) {
     Api::all(client.clone()).create(&PostParams::default(), &store).await.unwrap();
 }
 
-async fn create(client: &Client, home: String, name: String, key: String) {
+/// Of two properties of one value.
+fn rotation(name: &str, key: &str) -> SecretRotation {
     let data = ["a", "b"].map(|property| json!({"secretKey": property, "remoteRef": {"key": key, "property": property}}));
     let spec = json!({"target": {"name": name}, "storeRef": {"name": "vault"}, "refreshInterval": "15m", "data": data});
-    let object: SecretRotation = serde_json::from_value(
-        json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": name}, "spec": spec}),
-    )
-    .unwrap();
-    Api::namespaced(client.clone(), &home).create(&PostParams::default(), &object).await.unwrap();
+    let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": name}, "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+async fn create(client: &Client, home: String, name: String, key: String) {
+    Api::namespaced(client.clone(), &home).create(&PostParams::default(), &rotation(&name, &key)).await.unwrap();
 }
 
 /// As if it had been read at `time`.
@@ -178,43 +180,60 @@ async fn synced(client: &Client, wanted: usize, since: Timestamp, begun: oneshot
     }
 }
 
-/// Counts the reads that go to a Vault through it.
+/// What is read in a Vault through it, and when.
 struct Reads {
     address: String,
-    count: Arc<AtomicUsize>,
+    read: Arc<Mutex<Vec<(String, Timestamp)>>>,
 }
 
 impl Reads {
     async fn before(vault: &Vault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (count, server) = (Arc::new(AtomicUsize::new(0)), vault.address.trim_start_matches("http://").to_owned());
-        let counted = count.clone();
+        let (read, server) = (Arc::default(), vault.address.trim_start_matches("http://").to_owned());
+        let reads = Self { address, read: Arc::clone(&read) };
         tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
-                tokio::spawn(forward(from, server.clone(), counted.clone()));
+                tokio::spawn(forward(from, server.clone(), read.clone()));
             }
         });
-        Self { address, count }
+        reads
     }
 
-    /// So far since it was asked last.
-    fn taken(&self) -> usize {
-        self.count.swap(0, Ordering::SeqCst)
+    fn forget(&self) {
+        self.read.lock().unwrap().clear();
+    }
+
+    /// Says what was read since it was asked last, and whether any value was read twice in one round of its interval.
+    fn tell(&self) {
+        let read = std::mem::take(&mut *self.read.lock().unwrap());
+        let (all, mut of_key) = (read.len(), BTreeMap::<String, Vec<Timestamp>>::new());
+        for (key, time) in read {
+            of_key.entry(key).or_default().push(time);
+        }
+        let in_one_round =
+            |key: &str, pair: &[Timestamp]| next_refresh(&rotation("r", key).spec, key, Some(pair[0])).is_none_or(|next| pair[1] < next);
+        let twice: usize = of_key.iter().map(|(key, times)| times.windows(2).filter(|pair| in_one_round(key, pair)).count()).sum();
+        println!("values read in Vault               {all:6} of {} distinct ones; a second time in the same round: {twice}", of_key.len());
     }
 }
 
 /// Each read of a value has one such line, wherever it is cut.
-async fn forward(from: TcpStream, server: String, count: Arc<AtomicUsize>) {
-    const MARK: &[u8] = b"GET /v1/secret/data/";
+async fn forward(from: TcpStream, server: String, read: Arc<Mutex<Vec<(String, Timestamp)>>>) {
+    const MARK: &str = "GET /v1/secret/data/";
     let to = TcpStream::connect(server).await.unwrap();
     let ((mut asks, mut answered), (mut answers, mut asked)) = (from.into_split(), to.into_split());
     let back = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut answered).await });
-    let (mut buffer, mut tail) = (vec![0; 16 * 1024], Vec::new());
+    let (mut buffer, mut tail) = (vec![0; 16 * 1024], String::new());
     while let Ok(length @ 1..) = asks.read(&mut buffer).await {
-        tail.extend_from_slice(&buffer[..length]);
-        count.fetch_add(tail.windows(MARK.len()).filter(|window| *window == MARK).count(), Ordering::SeqCst);
-        tail.drain(..tail.len().saturating_sub(MARK.len() - 1));
+        tail.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        while let Some((key, rest)) = tail.split_once(MARK).and_then(|(_, rest)| rest.split_once(' ')) {
+            read.lock().unwrap().push((key.into(), Timestamp::now()));
+            tail = rest.into();
+        }
+        if !tail.contains(MARK) {
+            tail.drain(..tail.floor_char_boundary(tail.len().saturating_sub(MARK.len())));
+        }
         if asked.write_all(&buffer[..length]).await.is_err() {
             break;
         }
