@@ -219,7 +219,7 @@ where
             let mut looks = Looks::<K> {
                 most: concurrency.max(1).into(),
                 metrics,
-                lanes: Lanes::default(),
+                lanes: Lanes::new(concurrency.max(1).into(), |object| object.namespace.as_deref()),
                 timers: Timers::default(),
                 running: JoinSet::new(),
                 store,

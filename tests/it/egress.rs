@@ -23,7 +23,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Cluster, Rotations, command, eventually, oci::Oci, said};
+use crate::support::{Cluster, ControlPlane, Operator, Rotations, command, eventually, oci::Oci, said};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
@@ -203,6 +203,36 @@ async fn a_server_that_means_ill_gets_nothing_and_holds_up_nobody() {
         assert!(*manner != Manner::NeverEnds || sent > 4 * 1024 * 1024, "{name} sent {sent} bytes");
     }
     assert_eq!(visits.all(), "", "nobody followed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_never_answer_hold_up_only_their_tenant() {
+    const SERVERS: usize = 30; // more than are looked at at a time
+    let (_own, cluster) = ControlPlane::start().await;
+    let (tenant, other) = (cluster.namespace("tenant").await, cluster.namespace("other").await);
+    tenant.secret("own", "Opaque", &[("k", "of-the-tenant")]).await;
+    let rotations = Rotations(&tenant);
+    let mut servers = Vec::new();
+    for number in 0..SERVERS {
+        let (address, record) = serve(Manner::NeverAnswers, None).await;
+        let [(_, _, store), ..] = of_tenants(address);
+        let data = json!([{"secretKey": "x", "remoteRef": {"key": "app"}}]);
+        rotations.create(&format!("r{number}"), json!({"target": {"name": format!("r{number}")}, "store": store, "data": data})).await;
+        servers.push(record);
+    }
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    eventually("some were asked", || async {
+        let asked = servers.iter().filter(|record| !record.all().is_empty()).count();
+        if asked >= 3 { Ok(()) } else { Err(asked.to_string()) }
+    })
+    .await;
+    let store = json!({"memory": {"data": {"a": "v"}}});
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "a"}}]);
+    Rotations(&other).create("other", json!({"target": {"name": "other"}, "store": store, "data": data})).await;
+    Rotations(&other).ready("other", 1).await;
+    let told = rotations.api().list(&kube::api::ListParams::default()).await.unwrap();
+    let told = told.iter().filter(|object| said(object, "Ready").is_some()).count();
+    assert_eq!(told, 0, "while the first of the tenant's were still being waited for");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
