@@ -1,7 +1,8 @@
 //! Texts made out of values: Jinja, cut down to what cannot grow without bounds and reaches nothing outside. Pure.
 //!
-//! What is in a tag is looked at before the template engine sees it: no `*`, `+` or `~`, which build texts out of texts, and no statement but `if`
-//! and `for`. Each filter's result has a bound, the output has one, and fuel bounds the steps.
+//! What is in a tag is looked at before the template engine sees it: no `*`, `+`, `~` or slices, which build texts out of texts, no maps, no statement
+//! but `if` and `for`, and no tag so long that what is nested in it would be deep. Each filter's result has a bound, the output has one, and fuel
+//! bounds the steps of all templates together.
 
 use std::{
     collections::BTreeMap,
@@ -13,13 +14,19 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig, value::ValueKind};
 use zeroize::Zeroizing;
 
 use super::store::{MAX_VALUE, SecretData};
 
-/// Steps of the template engine: some hundred lines' worth of filters, milliseconds.
+/// Steps of the template engine for all templates of one Secret: some hundred lines' worth of filters, milliseconds.
 const FUEL: u64 = 20_000;
+/// The engine reads and drops what is nested by recursion.
+const LONGEST_TAG: usize = 1024;
+/// Statements in one template, for the same reason: each `elif` is nested in the one before.
+const MOST_STATEMENTS: usize = 500;
+/// What an element of a list takes in memory, about.
+const ELEMENT: usize = 64;
 /// Bytes that all filters of all templates of one Secret take in and give out together.
 const BYTES: usize = 16 * 1024 * 1024;
 /// Each takes some fifty milliseconds of a core.
@@ -54,17 +61,18 @@ pub fn render(
     salt: &dyn Fn(&[u8]) -> [u8; 16],
 ) -> Result<SecretData, TemplateError> {
     let variables = variables(values)?;
-    let (mut rendered, mut hashes, meter) = (SecretData::new(), Hashes::new(), Meter::default());
+    let (mut rendered, mut hashes, meter, mut fuel) = (SecretData::new(), Hashes::new(), Meter::default(), FUEL);
     for (key, text) in templates {
         let wrong = |line: usize, why: String| TemplateError::Wrong { key: key.clone(), line, why };
         allowed(&text).map_err(|(line, why)| wrong(line, why))?;
         hash_all(&text, values, salt, &mut hashes).map_err(|why| wrong(1, why))?;
-        let environment = environment(&hashes, &meter);
+        let environment = environment(&hashes, &meter, fuel);
         let mut output = Output(Zeroizing::new(Vec::new()));
         let template = environment.template_from_str(&text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
-        template
+        let done = template
             .render_captured_to(Value::from(variables.clone()), &mut output)
             .map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
+        fuel = done.state().fuel_levels().map_or(0, |(_, left)| left);
         rendered.insert(key, output.0);
     }
     Ok(rendered)
@@ -95,12 +103,14 @@ fn variables(values: &SecretData) -> Result<BTreeMap<String, Value>, TemplateErr
 /// Refuses what could build texts without bounds.
 fn allowed(text: &str) -> Result<(), (usize, String)> {
     let line = |place: usize| text.get(..place).unwrap_or_default().matches('\n').count() + 1;
-    let mut place = 0;
+    let (mut place, mut statements) = (0, 0);
     while let Some(begin) = text.get(place..).and_then(|rest| rest.find('{')).map(|found| place + found) {
         let rest = text.get(begin..).unwrap_or_default();
+        let inner = rest.get(2..).unwrap_or_default();
         let end = match rest.get(1..2) {
             Some("#") => {
-                place = begin + rest.find("#}").ok_or_else(|| (line(begin), "a comment {# has no end #}".to_owned()))?;
+                let length = inner.find("#}").ok_or_else(|| (line(begin), "a comment {# has no end #}".to_owned()))?;
+                place = begin + 2 + length + 2;
                 continue;
             }
             Some("{") => "}}",
@@ -110,13 +120,20 @@ fn allowed(text: &str) -> Result<(), (usize, String)> {
                 continue;
             }
         };
-        let tag = rest.get(2..).unwrap_or_default();
-        let length = tag_length(tag, end).map_err(|(at, why)| (line(begin + 2 + at), why))?;
+        let length = tag_length(inner, end).map_err(|(at, why)| (line(begin + 2 + at), why))?;
         if end == "%}" {
-            let word =
-                tag.trim_start_matches(['-', '+']).trim_start().split(|sign: char| !sign.is_ascii_alphabetic()).next().unwrap_or_default();
+            let word = inner
+                .trim_start_matches(['-', '+'])
+                .trim_start()
+                .split(|sign: char| !sign.is_ascii_alphabetic())
+                .next()
+                .unwrap_or_default();
             if !STATEMENTS.contains(&word) {
                 return Err((line(begin), format!("{{% {word} %}} cannot be used; there are {{% if %}} and {{% for %}}")));
+            }
+            statements += 1;
+            if statements > MOST_STATEMENTS {
+                return Err((line(begin), format!("it has more than {MOST_STATEMENTS} statements")));
             }
         }
         place = begin + 2 + length + 2;
@@ -124,21 +141,27 @@ fn allowed(text: &str) -> Result<(), (usize, String)> {
     Ok(())
 }
 
-/// Where the tag ends. Strings are passed over.
+/// Where the tag ends, as the engine sees it: strings are passed over, and nothing ends within parentheses.
 fn tag_length(tag: &str, end: &str) -> Result<usize, (usize, String)> {
-    let mut quote = None;
-    let mut escaped = false;
+    let (mut quote, mut escaped, mut deep) = (None, false, 0usize);
     for (place, sign) in tag.char_indices() {
+        if place > LONGEST_TAG {
+            return Err((0, format!("a tag is longer than {LONGEST_TAG} bytes")));
+        }
+        let ends = |place: usize| tag.get(place..).is_some_and(|rest| rest.starts_with(end));
         match quote {
             Some(_) if escaped => escaped = false,
             Some(_) if sign == '\\' => escaped = true,
             Some(open) if sign == open => quote = None,
             Some(_) => {}
-            None if tag.get(place..).is_some_and(|rest| rest.starts_with(end)) => return Ok(place),
+            None if deep == 0 && ends(place) => return Ok(place),
             None => match sign {
                 '"' | '\'' => quote = Some(sign),
+                '(' | '[' => deep += 1,
+                ')' | ']' => deep = deep.checked_sub(1).ok_or_else(|| (place, format!("there is a {sign} too many")))?,
+                '{' | '}' | ':' => return Err((place, format!("{sign} cannot be used: there are no maps and no slices"))),
                 // `+%}` and `{%+` are about white space.
-                '+' if place == 0 || tag.get(place + 1..).is_some_and(|rest| rest.starts_with(end)) => {}
+                '+' if place == 0 || ends(place + 1) => {}
                 '*' | '+' | '~' => return Err((place, format!("the operator {sign} cannot be used; write texts side by side"))),
                 _ => {}
             },
@@ -180,8 +203,12 @@ impl io::Write for Output {
     }
 }
 
-/// bcrypt of a value, by the value.
+/// bcrypt of a value, by the digest of the value.
 type Hashes = BTreeMap<Vec<u8>, String>;
+
+fn digest(value: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, value).as_ref().to_vec()
+}
 
 /// bcrypt is slow: only values are hashed, each once, and before anything is rendered, so that a loop cannot ask for a thousand.
 fn hash_all(text: &str, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16], hashes: &mut Hashes) -> Result<(), String> {
@@ -198,13 +225,13 @@ fn hash_all(text: &str, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16], h
                 .strip_prefix('|')
                 .is_some_and(|filter| filter.trim_start().starts_with("bcrypt") || filter.trim_start().starts_with("htpasswd"))
         });
-        if asks && !hashes.contains_key(value.as_slice()) {
+        if asks && !hashes.contains_key(&digest(value)) {
             if hashes.len() == MAX_BCRYPT {
                 return Err(format!("at most {MAX_BCRYPT} values can be hashed with bcrypt"));
             }
             let parts = bcrypt::non_truncating_hash_with_salt(&**value, BCRYPT_COST, salt(value))
                 .map_err(|_| "bcrypt takes at most 71 bytes".to_owned())?;
-            hashes.insert(value.to_vec(), parts.format_for_version(bcrypt::Version::TwoY));
+            hashes.insert(digest(value), parts.format_for_version(bcrypt::Version::TwoY));
         }
     }
     Ok(())
@@ -217,11 +244,7 @@ struct Meter(Arc<AtomicUsize>);
 impl Meter {
     fn take(&self, bytes: usize) -> Result<(), Error> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        if bytes > MAX_VALUE || before.saturating_add(bytes) > BYTES {
-            Err(wrong("the values of its filters are too long"))
-        } else {
-            Ok(())
-        }
+        if before.saturating_add(bytes) > BYTES { Err(wrong("the values of its filters are too long")) } else { Ok(()) }
     }
 
     fn bytes(&self, value: &Value) -> Result<Vec<u8>, Error> {
@@ -232,13 +255,20 @@ impl Meter {
     fn text(&self, text: String) -> Result<String, Error> {
         self.take(text.len()).map(|()| text)
     }
+
+    /// What `write` writes, which stops where a Secret has no room for more.
+    fn written(&self, write: impl FnOnce(&mut Output) -> Result<(), Error>) -> Result<String, Error> {
+        let mut output = Output(Zeroizing::new(Vec::new()));
+        write(&mut output)?;
+        self.text(String::from_utf8_lossy(&output.0).into_owned())
+    }
 }
 
-fn environment(hashes: &Hashes, meter: &Meter) -> Environment<'static> {
+fn environment(hashes: &Hashes, meter: &Meter, fuel: u64) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(fuel));
     environment.set_recursion_limit(50);
     if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
         environment.set_syntax(syntax);
@@ -250,11 +280,12 @@ fn environment(hashes: &Hashes, meter: &Meter) -> Environment<'static> {
     texts(&mut environment, meter);
     let (known, hashes) = (hashes.clone(), hashes.clone());
     environment.add_filter("bcrypt", move |value: Value| {
-        known.get(&bytes(&value)?).cloned().ok_or_else(|| wrong("bcrypt takes a variable as it is: {{ password | bcrypt }}"))
+        known.get(&digest(&bytes(&value)?)).cloned().ok_or_else(|| wrong("bcrypt takes a variable as it is: {{ password | bcrypt }}"))
     });
     environment.add_filter("htpasswd", move |value: Value, user: &str| {
-        let hash =
-            hashes.get(&bytes(&value)?).ok_or_else(|| wrong("htpasswd takes a variable as it is: {{ password | htpasswd('admin') }}"))?;
+        let hash = hashes
+            .get(&digest(&bytes(&value)?))
+            .ok_or_else(|| wrong("htpasswd takes a variable as it is: {{ password | htpasswd('admin') }}"))?;
         if user.contains(':') { Err(wrong("htpasswd: a user's name has no colon")) } else { Ok(format!("{user}:{hash}")) }
     });
     environment
@@ -270,7 +301,7 @@ fn encodings(environment: &mut Environment<'_>, meter: &Meter) {
     encoding(environment, meter, "urlencode", urlencode);
     encoding(environment, meter, "b64encode", |bytes| STANDARD.encode(bytes));
     encoding(environment, meter, "hex", hex);
-    encoding(environment, meter, "sha256", |bytes| hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref()));
+    encoding(environment, meter, "sha256", |bytes| hex(&digest(bytes)));
     let own = meter.clone();
     environment.add_filter("b64decode", move |value: Value| {
         let decoded = STANDARD.decode(own.bytes(&value)?.trim_ascii()).map_err(|_| wrong("b64decode: it is no base64"))?;
@@ -278,15 +309,18 @@ fn encodings(environment: &mut Environment<'_>, meter: &Meter) {
         Ok::<_, Error>(String::from_utf8(decoded).map_or_else(|error| Value::from_bytes(error.into_bytes()), Value::from))
     });
     let own = meter.clone();
-    environment
-        .add_filter("json", move |value: Value| own.text(serde_json::to_string(&value).map_err(|_| wrong("json: it cannot be written"))?));
+    environment.add_filter("json", move |value: Value| {
+        own.written(|output| serde_json::to_writer(output, &value).map_err(|_| wrong("json: it cannot be written, or is too long")))
+    });
     let own = meter.clone();
     environment.add_filter("fromjson", move |value: Value| {
-        serde_json::from_slice::<Value>(&own.bytes(&value)?).map_err(|_| wrong("fromjson: it is no JSON"))
+        let text = own.bytes(&value)?;
+        own.take(text.iter().filter(|byte| b",[{".contains(byte)).count().saturating_mul(ELEMENT))?;
+        serde_json::from_slice::<Value>(&text).map_err(|_| wrong("fromjson: it is no JSON"))
     });
     let own = meter.clone();
     environment.add_filter("yaml", move |value: Value| {
-        own.text(serde_saphyr::to_string(&value).map_err(|_| wrong("yaml: it cannot be written"))?)
+        own.written(|output| serde_saphyr::to_io_writer(output, &value).map_err(|_| wrong("yaml: it cannot be written, or is too long")))
     });
 }
 
@@ -307,7 +341,7 @@ fn texts(environment: &mut Environment<'_>, meter: &Meter) {
     environment.add_filter("pem", move |value: &str, label: &str, number: Option<usize>| own.text(pem(value, label, number)?));
     let own = meter.clone();
     environment.add_filter("split", move |value: &str, by: &str| {
-        own.take(value.len())?;
+        own.take(value.matches(by).count().saturating_add(1).saturating_mul(ELEMENT).saturating_add(value.len()))?;
         if by.is_empty() {
             Err(wrong("split: it cannot be split at nothing"))
         } else {
@@ -329,10 +363,11 @@ fn bytes(value: &Value) -> Result<Vec<u8>, Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
-    Ok(match (value.as_str(), value.as_bytes()) {
-        (Some(text), _) => text.as_bytes().to_vec(),
-        (None, Some(bytes)) => bytes.to_vec(),
-        (None, None) => value.to_string().into_bytes(),
+    Ok(match (value.as_str(), value.as_bytes(), value.kind()) {
+        (Some(text), ..) => text.as_bytes().to_vec(),
+        (None, Some(bytes), _) => bytes.to_vec(),
+        (None, None, ValueKind::Number | ValueKind::Bool) => value.to_string().into_bytes(),
+        _ => return Err(wrong("it takes a text; a list has join and json")),
     })
 }
 
@@ -471,6 +506,12 @@ mod tests {
                 "steps",
             ),
             ("{{ (p | upper) | bcrypt }}", "as it is"),
+            ("{#}{{ ' #}{{ p * 3 }}{# ' }} #}", "operator *"),
+            ("{{ [{'a':{}}, 'x' * 100000000] | length }}", "{ cannot be used"),
+            ("{{ p[1:] }}", ": cannot be used"),
+            ("{{ (p }} * p", "} cannot be used"),
+            ("{{ p) }}", ") too many"),
+            ("{{ [p, p] | hex }}", "takes a text"),
         ] {
             let said = one(template, values).unwrap_err();
             assert!(said.contains(wanted), "{template}: {said}");
@@ -479,10 +520,39 @@ mod tests {
         let said = one("{{ a_b }}", &[("a-b", b"1"), ("a.b", b"2")]).unwrap_err();
         assert!(said.contains("both the variable"), "{said}");
         let long = "a".repeat(MAX_VALUE);
-        let many = format!("{{{{ [{}] | length }}}}", "p | upper, ".repeat(100));
+        let many = format!("{{{{ [{}] | length }}}}", "p | upper, ".repeat(50));
         assert!(one(&many, &[("p", long.as_bytes())]).unwrap_err().contains("too long"));
         assert!(one("{{ p }}{{ p }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
         assert!(one("{{ p | replace('a', p) }}", &[("p", long.as_bytes())]).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn what_is_nested_or_long_ends_nothing() {
+        let long = "a,".repeat(MAX_VALUE / 2);
+        let values: &[(&str, &[u8])] = &[("p", long.as_bytes())];
+        for (template, wanted) in [
+            (format!("{{{{ {}1 }}}}", "-".repeat(60_000)), "longer than"),
+            (format!("{{{{ {}p }}}}", "not ".repeat(15_000)), "longer than"),
+            (format!("{{{{ p{} }}}}", " | trim".repeat(9_000)), "longer than"),
+            (format!("{{% if p %}}{}{{% endif %}}", "{%elif p%}".repeat(6_000)), "statements"),
+            (format!("{{{{ [{}] | json }}}}", "p,".repeat(400)), "too long"),
+            (format!("{{{{ [{}] | yaml }}}}", "p,".repeat(400)), "too long"),
+            (format!("{{{{ [{}] | length }}}}", "p|split(','),".repeat(70)), "too long"),
+            (format!("{{{{ [{}] }}}}", "p,".repeat(400)), "longer than"),
+        ] {
+            let said = one(&template, values).unwrap_err();
+            assert!(said.contains(wanted), "{}: {said}", template.chars().take(60).collect::<String>());
+        }
+        let deepest = [format!("{{{{ {}1 }}}}", "-".repeat(1_000)), format!("{{{{ {}p }}}}", "not ".repeat(250))];
+        for template in deepest {
+            let _ = one(&template, values); // whatever it says
+        }
+        // All templates share their steps.
+        let lines =
+            "{% for a in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}{% for b in 'x,x,x,x,x,x,x,x,x,x'|split(',') %}x{% endfor %}{% endfor %}";
+        let many = (0..100).map(|number| (format!("t{number}"), lines.to_owned()));
+        let said = render(many, &SecretData::new(), &|_| [7; 16]).unwrap_err().to_string();
+        assert!(said.contains("steps"), "{said}");
     }
 
     #[test]
