@@ -78,6 +78,12 @@ struct Which {
     /// Where the Secrets with its credentials lie: the operator's namespace.
     #[arg(long, env = "SEAWORTHY_NAMESPACE", default_value = "seaworthy")]
     operator_namespace: String,
+    /// For the kinds env and file: the variables of this process that may be given out. Run it where the operator runs to see what it sees.
+    #[arg(long, env = "SEAWORTHY_STORE_ENV", value_delimiter = ',')]
+    store_env: Vec<String>,
+    /// The same for folders.
+    #[arg(long, env = "SEAWORTHY_STORE_FOLDERS", value_delimiter = ',')]
+    store_folders: Vec<PathBuf>,
 }
 
 /// A value, as `-o json` shows it.
@@ -138,7 +144,8 @@ impl Which {
         let named = self.name.clone().map_or_else(|| "the store of the file".to_owned(), |name| format!("SecretStore {name}"));
         spec.store.validate(true).map_err(|error| failed(&named, &error))?;
         let secrets = NamespaceSecrets::new(client.clone(), &self.operator_namespace);
-        let allowed = Allowed::default().of_administrators();
+        let allowed =
+            Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() }.of_administrators();
         let opening =
             Opening { secrets: &secrets, namespace: &self.operator_namespace, cluster: Some(&client), writer: None, allowed: &allowed };
         let store = spec.store.open(opening).await.map_err(|error| failed(&named, &error))?;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     controller, count,
     fetch::Stores,
-    index::{entry, places},
+    index::{entry, spread},
     resolve::ClusterStores,
     store::{Allowed, Store as _},
     store_controller,
@@ -58,7 +58,7 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let mut rotations = Kind::<SecretRotation>::new(api, leadership.clone());
     // One read serves all who want the same value, and it does not lie about until the last of them comes.
-    rotations.together = Some(|rotation| places(&rotation.spec).first().map(|place| place.key.clone()).unwrap_or_default());
+    rotations.together = Some(|rotation| spread(&rotation.spec));
     let shared = namespace.is_none().then(|| Kind::<SecretStore>::new(Api::all(client), leadership));
     let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
     parts.readiness.wait_for(&format!("SecretRotations{place}"), rotations.filled());

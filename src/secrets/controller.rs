@@ -9,7 +9,7 @@ use super::{
     decide::{self, Observed, Plan, Target, Times, decide},
     deliver::{self, Delivered, consumed, deliver, fingerprint},
     fetch::Stores,
-    index::places,
+    index::spread,
     make,
     memory::Memory,
     push,
@@ -223,7 +223,8 @@ pub(super) struct Facts {
     pub request: String,
     pub target: Target,
     pub pending: Option<Pending>,
-    pub resolved: Option<Resolved>,
+    /// Which store is meant, or why none can be.
+    pub resolved: Result<Option<Resolved>, Problem>,
 }
 
 /// Decides about what was read, and does it.
@@ -242,7 +243,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     view.plan = Some(facts.plan);
     view.reads = facts.plan.read.is_some();
     if facts.plan.rest || decide::only_pushes(&rotation.spec) {
-        return Ok(());
+        return facts.resolved.map(|_| ()).map_err(Into::into);
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
     // A text may hold a value before: it is made anew when that goes.
@@ -252,15 +253,14 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let dressed = target::is_dressed(rotation, &held);
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
-    let source = match facts.resolved {
-        Some(ref resolved) if asks => Some(sync::source(context, rotation, resolved.clone()).await).transpose(),
-        _ => Ok(None),
+    let source = match facts.resolved.clone() {
+        Ok(Some(resolved)) if asks => sync::source(context, rotation, resolved).await.map(Some),
+        resolved => resolved.map(|_| None),
     };
     let source = match source {
         Ok(source) => source,
-        // A store that is away is no reason to leave half of the consumers with the values before.
         Err(problem) => {
-            Box::pin(carry_on(context, rotation, held, &facts.times, view)).await?;
+            Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
             return Err(problem.into());
         }
     };
@@ -280,11 +280,26 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         }
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
-            Box::pin(carry_on(context, rotation, held, &facts.times, view)).await?;
+            Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
             Err(problem.into())
         }
         Err(superseded) => Err(superseded),
     }
+}
+
+/// A store that is away, or has not what is wanted, is no reason to keep the values before for ever, nor to leave half of the consumers with them.
+async fn without_store(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, dressed): (Held, bool),
+    facts: &Facts,
+    view: &mut View,
+) -> Result<(), Halt> {
+    if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
+        let made = make::retired(rotation, &held, facts.plan)?;
+        return put(context, rotation, (&held, dressed), made, (None, facts), view).await;
+    }
+    carry_on(context, rotation, held, &facts.times, view).await
 }
 
 fn pushes(rotation: &SecretRotation) -> bool {
@@ -307,11 +322,17 @@ async fn carry_on(context: &Context, rotation: &SecretRotation, held: Held, time
 
 async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times: Times, view: &mut View) -> Result<Facts, Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
-    let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation)?;
-    view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
+    let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation);
+    if let Ok(resolved) = &resolved {
+        view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
+    }
+    let status = rotation.status.as_ref();
+    let mut memory = held.memory.clone();
+    if decide::only_pushes(spec) {
+        memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
+    }
     let key = context.roller.restarter.key().await?;
     let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
-    let places = places(spec);
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec,
@@ -320,10 +341,10 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
         rotate: annotation(rotation, ROTATE_ANNOTATION),
         refresh: annotation(rotation, REFRESH_ANNOTATION),
         target: &target,
-        memory: &held.memory,
+        memory: &memory,
         pending: pending.is_some(),
-        last_sync: rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0),
-        spread: places.first().map_or(spec.target.name.as_str(), |place| place.key.as_str()),
+        last_sync: status.and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0),
+        spread: &spread(spec),
         live: spec.store.as_ref().is_some_and(Store::is_own_namespace),
         stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
     };
@@ -400,7 +421,6 @@ async fn put(
 
 /// The plan as it is after what it asked for was done.
 fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
-    let places = places(&rotation.spec);
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec: &rotation.spec,
@@ -412,7 +432,7 @@ fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
         memory: &view.memory,
         pending: false,
         last_sync: view.synced.or_else(|| rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)),
-        spread: places.first().map_or(rotation.spec.target.name.as_str(), |place| place.key.as_str()),
+        spread: &spread(&rotation.spec),
         live: false,
         stale: None,
     };

@@ -196,7 +196,8 @@ fn of_the_store(observed: &Observed<'_>, due: Option<Timestamp>, now: Timestamp)
     if asked && !observed.refresh.is_empty() {
         return Some(Reason::RefreshRequested);
     }
-    (observed.live || due.is_some_and(|due| due <= now)).then_some(Reason::RefreshDue)
+    let live = observed.live && observed.spec.refresh_policy == RefreshPolicy::Periodic;
+    (live || due.is_some_and(|due| due <= now)).then_some(Reason::RefreshDue)
 }
 
 fn once(observed: &Observed<'_>) -> bool {

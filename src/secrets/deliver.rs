@@ -15,7 +15,7 @@ use super::{
     compose::public_keys,
     controller::{Context, is_current},
     decide::Times,
-    memory::{Memory, hash, hashes},
+    memory::{Memory, Superseded, hash, hashes},
     push,
     reason::Reason,
     status::{Halt, View},
@@ -180,7 +180,7 @@ async fn roll_back(
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
         let known = hashes(&key, &delivered.data);
-        push::generated(context, rotation, source, &previous.data, (&known, &token), &mut superseded).await?;
+        push::generated(context, rotation, source, &previous.data, (&known, &token), (&Superseded::new(), &mut superseded)).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }

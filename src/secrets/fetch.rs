@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,12 +26,12 @@ use tokio::sync::oneshot;
 
 use super::{
     index::Key,
-    store::{OpenStore, Place, StoreError, Stored},
+    store::{Find, OpenStore, Place, StoreError, Stored},
 };
 use crate::{clock::Clock, cluster::backoff::retry_after};
 
-/// What a read gives, for all who wait for it.
-pub type Answer = Arc<Result<Stored, StoreError>>;
+/// What a call gives, for all who wait for it.
+pub type Answer<T = Stored> = Arc<Result<T, StoreError>>;
 
 /// A value waits so long for those who want it.
 const HOLD: Duration = Duration::from_mins(1);
@@ -60,7 +61,8 @@ pub struct Door {
     clock: Clock,
     wake: Wake,
     open: tokio::sync::Mutex<Option<Arc<dyn OpenStore>>>,
-    reads: Mutex<HashMap<Place, Read>>,
+    reads: Reads<Place, Stored>,
+    finds: Reads<Find, Vec<String>>,
     health: Mutex<Health>,
     used: Mutex<Instant>,
     /// Who waits for the next call that reads several values.
@@ -72,13 +74,52 @@ pub struct Door {
 /// A key, and who waits for its value.
 type Asked = (String, oneshot::Sender<Result<Stored, StoreError>>);
 
-struct Read {
+/// Calls whose answer is for several.
+struct Reads<K, T>(Mutex<HashMap<K, Read<T>>>);
+
+struct Read<T> {
     /// When it was begun.
     since: Timestamp,
     begun: Instant,
     /// Who has taken it.
     takers: BTreeSet<Key>,
-    answer: Shared<BoxFuture<'static, Answer>>,
+    answer: Shared<BoxFuture<'static, Answer<T>>>,
+}
+
+impl<K: Clone + Eq + Hash, T> Reads<K, T> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// What was asked since `fresh` for somebody else, or else what `ask` begins `now`. It is kept until `wanted` have it.
+    fn share(
+        &self,
+        key: &K,
+        who: &Key,
+        (now, fresh, wanted): (Timestamp, Timestamp, usize),
+        ask: impl FnOnce() -> BoxFuture<'static, Answer<T>>,
+    ) -> Shared<BoxFuture<'static, Answer<T>>> {
+        let mut reads = lock(&self.0);
+        let known = reads.get(key).filter(|read| read.since >= fresh && read.begun.elapsed() < HOLD).map(|read| read.answer.clone());
+        let answer = known.unwrap_or_else(|| {
+            let answer = ask().shared();
+            let read = Read { since: now, begun: Instant::now(), takers: BTreeSet::new(), answer: answer.clone() };
+            reads.insert(key.clone(), read);
+            answer
+        });
+        if let Some(read) = reads.get_mut(key) {
+            read.takers.insert(who.clone());
+            if read.takers.len() >= wanted {
+                reads.remove(key);
+            }
+        }
+        answer
+    }
+
+    /// Forgets what nobody has come for.
+    fn sweep(&self) {
+        lock(&self.0).retain(|_, read| read.begun.elapsed() < HOLD);
+    }
 }
 
 /// What the store as a whole said.
@@ -115,7 +156,8 @@ impl Stores {
                 clock: self.clock.clone(),
                 wake: self.wake.clone(),
                 open: tokio::sync::Mutex::default(),
-                reads: Mutex::default(),
+                reads: Reads::new(),
+                finds: Reads::new(),
                 health: Mutex::default(),
                 used: Mutex::new(Instant::now()),
                 batch: Mutex::default(),
@@ -129,7 +171,8 @@ impl Stores {
     /// Forgets values that nobody has come for.
     pub fn sweep(&self) {
         for door in lock(&self.doors).values() {
-            lock(&door.reads).retain(|_, read| read.begun.elapsed() < HOLD);
+            door.reads.sweep();
+            door.finds.sweep();
         }
     }
 
@@ -166,31 +209,36 @@ impl Door {
         who: &Key,
         (fresh, wanted): (Timestamp, usize),
     ) -> Answer {
-        let answer = {
-            let mut reads = lock(&self.reads);
-            let known = reads.get(place).filter(|read| read.since >= fresh && read.begun.elapsed() < HOLD).map(|read| read.answer.clone());
-            let answer = known.unwrap_or_else(|| {
-                let (door, store, asked) = (self.clone(), store.clone(), place.clone());
-                let answer = async move {
-                    let answer = door.ask(&store, &asked).await;
-                    door.heard(&answer);
-                    Arc::new(answer)
-                }
-                .boxed()
-                .shared();
-                let read = Read { since: self.clock.now(), begun: Instant::now(), takers: BTreeSet::new(), answer: answer.clone() };
-                reads.insert(place.clone(), read);
-                answer
-            });
-            if let Some(read) = reads.get_mut(place) {
-                read.takers.insert(who.clone());
-                if read.takers.len() >= wanted {
-                    reads.remove(place);
-                }
-            }
-            answer
+        let ask = || {
+            let (door, store, asked) = (self.clone(), store.clone(), place.clone());
+            let answer = async move {
+                let answer = door.ask(&store, &asked).await;
+                door.heard(&answer);
+                Arc::new(answer)
+            };
+            answer.boxed()
         };
-        answer.await
+        self.reads.share(place, who, (self.clock.now(), fresh, wanted), ask).await
+    }
+
+    /// The same for the names that can be found.
+    pub async fn find(
+        self: &Arc<Self>,
+        store: &Arc<dyn OpenStore>,
+        find: &Find,
+        who: &Key,
+        (fresh, wanted): (Timestamp, usize),
+    ) -> Answer<Vec<String>> {
+        let ask = || {
+            let (door, store, asked) = (self.clone(), store.clone(), find.clone());
+            let answer = async move {
+                let answer = door.call(store.find(&asked)).await;
+                door.heard(&answer);
+                Arc::new(answer)
+            };
+            answer.boxed()
+        };
+        self.finds.share(find, who, (self.clock.now(), fresh, wanted), ask).await
     }
 
     /// Reads one value: alone, or with others that are asked for in the same moment.
@@ -247,7 +295,7 @@ impl Door {
         }
     }
 
-    /// Does a call, bounded in time, unless the store is to be left alone.
+    /// Does a call, bounded in time.
     pub async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         tokio::time::timeout(MOST, call)
             .await
@@ -265,6 +313,16 @@ impl Door {
         Ok(())
     }
 
+    /// What it said, if it is to be left alone now: who is in the middle of asking asks no more.
+    pub fn left_alone(&self) -> Option<StoreError> {
+        lock(&self.health).down.as_ref().filter(|(until, _)| *until > self.clock.now()).map(|(_, error)| error.clone())
+    }
+
+    /// Whether it is being asked again for the first time: one call tells.
+    pub fn is_probed(&self) -> bool {
+        lock(&self.health).down.is_some()
+    }
+
     /// `who` is told when it is back. Returns when it may be asked again; None: it is back already.
     pub fn waits(&self, who: &Key) -> Option<Timestamp> {
         let mut health = lock(&self.health);
@@ -275,7 +333,7 @@ impl Door {
 
     /// What was read of `place` is not so any more.
     pub fn forget(&self, key: &str) {
-        lock(&self.reads).retain(|place, _| place.key != key);
+        lock(&self.reads.0).retain(|place, _| place.key != key);
     }
 
     /// Takes note of what a call gave.

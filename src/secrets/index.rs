@@ -7,7 +7,10 @@ use kube::ResourceExt;
 use super::store::{Place, Store};
 pub use crate::cluster::index::Key;
 use crate::{
-    api::{SecretRotation, secret_rotation::SecretRotationSpec},
+    api::{
+        SecretRotation,
+        secret_rotation::{Find, SecretRotationSpec},
+    },
     cluster::index::Entry,
     ids,
 };
@@ -33,7 +36,7 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
         writes,
         reads: spec.store.iter().flat_map(Store::secrets).chain(read).chain(reads_target).collect(),
         names: spec.store_ref.as_ref().map(|reference| reference.name.clone()),
-        wants: places.iter().map(|place| want(&scope, place)).collect(),
+        wants: places.iter().map(|place| want(&scope, place)).chain(finds(spec).map(|find| want_found(&scope, find))).collect(),
     }
 }
 
@@ -52,6 +55,23 @@ pub fn scope(rotation: &SecretRotation) -> String {
 /// The word for a value of a store.
 pub fn want(scope: &str, place: &Place) -> String {
     format!("{scope} {} {}", place.key, place.version.as_deref().unwrap_or_default())
+}
+
+/// The word for what can be found in a store.
+pub fn want_found(scope: &str, find: &Find) -> String {
+    format!("{scope} find {}", serde_json::to_string(find).unwrap_or_default())
+}
+
+/// What a spec looks for.
+pub fn finds(spec: &SecretRotationSpec) -> impl Iterator<Item = &Find> {
+    spec.data_from.iter().filter_map(|from| from.find.as_ref())
+}
+
+/// What is read at the same times by all who read it: the first key, or what is looked for. Else nothing is shared.
+pub fn spread(spec: &SecretRotationSpec) -> String {
+    let first = places(spec).pop_first().map(|place| place.key);
+    let found = || finds(spec).next().map(|find| want_found("", find));
+    first.or_else(found).unwrap_or_else(|| spec.target.name.clone())
 }
 
 /// The values that a spec names, each once; not what `find` finds.

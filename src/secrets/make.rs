@@ -14,6 +14,7 @@ use super::{
     memory::{Memory, Superseded, hash},
     push,
     reason::Reason,
+    retire,
     rotate::{self, Pending},
     status::{Halt, Problem, View},
     store::{SecretData, Store},
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
     cluster::{apply::WriteError, error::message},
+    rollout::stage::Stage,
 };
 
 /// The same values, without those that are not kept any longer.
@@ -64,13 +66,15 @@ pub(super) async fn make(
         && plan.next_sync.is_some_and(|due| due > now)
         && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
     view.synced = source.map(|_| now).filter(|_| !in_between).or(view.synced);
-    let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key)).await?;
+    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote)).unwrap_or_default();
+    let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key), current).await?;
     let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
         target::may_add(context, rotation, held, &pending.data).await?;
         let known = (&held.memory.values, token);
-        kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, &mut superseded)).await?;
+        let versions = (&pending.memory.superseded, &mut superseded);
+        kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, versions)).await?;
     }
     if let (None, Some(source)) = (&pending, source) {
         push_again(context, rotation, source, (&gathered, held), &mut superseded).await?;
@@ -78,11 +82,13 @@ pub(super) async fn make(
     let mut values = gathered.values;
     let mut memory = Memory { superseded, ..held.memory.clone() };
     let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
+    let rests = matches!(held.memory.stage, Stage::Open { .. }) && plan.read == Some(Reason::RefreshDue);
     for name in generated.map(|generate| &generate.secret_key) {
         let here = pending
             .as_ref()
             .and_then(|pending| pending.data.get(name))
-            .or_else(|| held.data.get(name).filter(|_| !values.contains_key(name)));
+            .or_else(|| held.data.get(name).filter(|_| rests || !values.contains_key(name)));
         if let Some(value) = here {
             values.insert(name.clone(), value.clone());
         }
@@ -133,7 +139,8 @@ async fn push_again(
     is_current(context, rotation).await?;
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
     let known = (&held.memory.values, token.as_str());
-    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, superseded)).await.map(|_| ())
+    let versions = (&Superseded::new(), superseded);
+    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, versions)).await.map(|_| ())
 }
 
 /// Templates may take a while: they hold up nobody else.
@@ -177,6 +184,7 @@ async fn values_on_their_way(
     rotation: &SecretRotation,
     held: &Held,
     (facts, gathered, key): (&Facts, &Gathered, &[u8]),
+    current: Superseded,
 ) -> Result<Option<Pending>, Halt> {
     let Some(spec) = &rotation.spec.rotation else { return Ok(None) };
     if let Some(pending) = &facts.pending {
@@ -218,7 +226,7 @@ async fn values_on_their_way(
     if held.meta.is_none() {
         really_missing(context, rotation).await?;
     }
-    let begun = rotate::begin(context, rotation, due.into_iter(), (reason, handled, facts.now));
+    let begun = rotate::begin(context, rotation, due.into_iter(), (reason, handled, facts.now), current);
     Ok(Some(context.steps.run("generate", begun).await?))
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, is_current},
+    controller::{Context, annotation, is_current},
     decide::{self, Plan},
-    index::places,
+    index::spread,
     memory::{Hashes, Superseded, hash},
     property,
     reason::Reason,
@@ -17,9 +19,12 @@ use super::{
     sync::{self, Source, away},
     target::{self, Which, described},
 };
-use crate::api::{
-    SecretRotation,
-    secret_rotation::{Push, Pushed, UpdatePolicy},
+use crate::{
+    api::{
+        REFRESH_ANNOTATION, SecretRotation,
+        secret_rotation::{Push, Pushed, UpdatePolicy},
+    },
+    ids,
 };
 
 /// So often a write that somebody else was faster than is tried again.
@@ -40,28 +45,30 @@ pub struct Pushing<'a> {
     pub remedy: &'a str,
 }
 
-/// What became of a push.
-pub enum Outcome {
-    /// The store has the value, and had it before.
-    Same,
-    /// It was written; if there was a version before, that is not the current one any more.
-    Written(Option<String>),
-    /// The store has another one, and keeps it (`IfNotExists`).
-    Kept(property::Bytes),
+/// What became of the pushes to one key.
+#[derive(Default)]
+pub struct Outcome {
+    /// What the store has and keeps (`IfNotExists`), by key of the Secret.
+    kept: SecretData,
+    /// The version that was the current one before something was written.
+    replaced: Option<String>,
 }
 
-/// Writes one value.
+/// What goes to one key of the store: all of it with one write, so that nobody reads a half of it.
+type Parts<'a> = Vec<(&'a Push, &'a [u8])>;
+
+/// Writes values, all to the remote key `to`.
 pub async fn write(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
-    (push, value): (&Push, &[u8]),
+    (to, parts): (&str, &Parts<'_>),
     pushing: &Pushing<'_>,
 ) -> Result<Outcome, Halt> {
     let key = context.roller.restarter.key().await?;
-    let place = Place { key: push.remote_ref.key.clone(), version: None };
-    let field = format!("{} {:?} to {}", pushing.field, push.secret_key, place.key);
-    let property = push.remote_ref.property.as_deref();
+    let place = Place { key: to.into(), version: None };
+    let named: Vec<String> = parts.iter().map(|(push, _)| format!("{:?}", push.secret_key)).collect();
+    let field = format!("{} {} to {to}", pushing.field, named.join(", "));
     let told = |error: StoreError| {
         let problem = away(context, rotation, &source.door, error);
         Problem { message: format!("{field}: {}", problem.message), ..problem }
@@ -74,66 +81,103 @@ pub async fn write(
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(told(error).into()),
         };
-        let before = there.as_ref().and_then(|there| property::get(&there.content, property).ok());
-        if let Some(before) = &before {
-            let known = (pushing.known)(push);
-            let ours = [before.as_slice(), &property::canonical(before)]
-                .iter()
-                .any(|before| known.contains(&hash(&key, &push.secret_key, before)));
-            match push.update_policy {
-                _ if before.as_slice() == value || property::canonical(before) == property::canonical(value) => return Ok(Outcome::Same),
-                UpdatePolicy::IfNotExists => return Ok(Outcome::Kept(before.clone())),
-                UpdatePolicy::Replace if !ours => {
+        let (mut outcome, mut other) = (Outcome::default(), Vec::new());
+        for (push, value) in parts {
+            let before = there.as_ref().and_then(|there| property::get(&there.content, push.remote_ref.property.as_deref()).ok());
+            match before.map(|before| (judge(push, &before, value, (&key, pushing)), before)) {
+                None | Some((Verdict::Replaceable, _)) => other.push((push, value)),
+                Some((Verdict::Same, _)) => {}
+                Some((Verdict::Kept, before)) => drop(outcome.kept.insert(push.secret_key.clone(), before)),
+                Some((Verdict::SomebodyElses, _)) => {
+                    let (field, key, remedy) = (pushing.field, &push.secret_key, pushing.remedy);
                     let message =
-                        format!("{field}: somebody else has put another value there, and it is not overwritten; {}", pushing.remedy);
+                        format!("{field} {key:?} to {to}: somebody else has put another value there, and it is not overwritten; {remedy}");
                     return Err(Problem::new(Reason::StoreConflict, message).into());
                 }
-                UpdatePolicy::Replace => {}
             }
         }
-        let content = there.as_ref().map_or_else(|| source.store.blank(), |there| there.content.clone());
-        let content =
-            property::set(&content, property, value).map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
+        if other.is_empty() {
+            return Ok(outcome);
+        }
+        let mut content = there.as_ref().map_or_else(|| source.store.blank(), |there| there.content.clone());
+        for (push, value) in other {
+            content = property::set(&content, push.remote_ref.property.as_deref(), value)
+                .map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
+        }
         let expected = there.as_ref().and_then(|there| there.version.as_deref());
-        let write = Write { key: &place.key, content: &content, expected, token: pushing.token };
+        let write = Write { key: to, content: &content, expected, token: pushing.token };
         let written = source.door.call(source.store.write(write)).await;
         source.door.heard(&written);
-        source.door.forget(&place.key);
+        source.door.forget(to);
         match written {
             Ok(_) => {
                 context.audit.record("push", &described(rotation), Reason::Current.as_str(), "success", None);
-                return Ok(Outcome::Written(expected.map(ToOwned::to_owned)));
+                return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), ..outcome });
             }
             Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
             Err(error) => return Err(told(error).into()),
         }
     }
-    Ok(Outcome::Same)
+    Ok(Outcome::default())
 }
 
-/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`.
+/// What is to become of a value that the store has.
+enum Verdict {
+    Same,
+    Kept,
+    Replaceable,
+    SomebodyElses,
+}
+
+fn judge(push: &Push, before: &[u8], value: &[u8], (key, pushing): (&[u8], &Pushing<'_>)) -> Verdict {
+    let canonical = property::canonical(before);
+    if before == value || canonical == property::canonical(value) {
+        return Verdict::Same;
+    }
+    if push.update_policy == UpdatePolicy::IfNotExists {
+        return Verdict::Kept;
+    }
+    let known = (pushing.known)(push);
+    let ours = [before, &canonical].iter().any(|before| known.contains(&hash(key, &push.secret_key, before)));
+    if ours { Verdict::Replaceable } else { Verdict::SomebodyElses }
+}
+
+/// By remote key.
+fn grouped<'a>(parts: impl Iterator<Item = (&'a Push, &'a [u8])>) -> BTreeMap<&'a str, Parts<'a>> {
+    let mut of = BTreeMap::<&str, Parts<'_>>::new();
+    for part in parts {
+        of.entry(&part.0.remote_ref.key).or_default().push(part);
+    }
+    of
+}
+
+/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`. `noted`: what was the
+/// current version when these values were generated.
 pub async fn generated(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
     values: &SecretData,
     (known, token): (&Hashes, &str),
-    superseded: &mut Superseded,
+    (noted, superseded): (&Superseded, &mut Superseded),
 ) -> Result<SecretData, Halt> {
     let remedy =
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
     let known = |push: &Push| known.get(&push.secret_key).cloned().into_iter().collect();
     let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy };
     let mut kept = SecretData::new();
-    for push in rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push) {
-        let Some(value) = values.get(&push.secret_key) else { continue };
-        match write(context, rotation, source, (push, value), &pushing).await? {
-            Outcome::Kept(there) => drop(kept.insert(push.secret_key.clone(), there)),
-            Outcome::Written(Some(version)) => {
-                superseded.entry(retire::place(&source.resolved, &push.remote_ref.key)).or_default().insert(version);
-            }
-            Outcome::Written(None) | Outcome::Same => {}
+    let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
+    let parts = pushes.filter_map(|push| Some((push, values.get(&push.secret_key)?.as_slice())));
+    for (to, parts) in grouped(parts) {
+        let outcome = write(context, rotation, source, (to, &parts), &pushing).await?;
+        let place = retire::place(&source.resolved, to);
+        // Who wrote it, and died then, noted before which version that was to be.
+        let before = outcome.kept.is_empty().then(|| noted.get(&place)).flatten().into_iter().flatten().cloned();
+        let replaced: BTreeSet<String> = outcome.replaced.into_iter().chain(before).collect();
+        if !replaced.is_empty() {
+            superseded.entry(place).or_default().extend(replaced);
         }
+        kept.extend(outcome.kept);
     }
     Ok(kept)
 }
@@ -168,18 +212,22 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
         pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect()
     };
-    for (push, value, now) in due {
-        let token = format!("{}-{now}", rotation.uid().unwrap_or_default());
+    for (to, parts) in grouped(due.iter().map(|(push, value, _)| (*push, value.as_slice()))) {
+        let due = || due.iter().filter(|(push, ..)| push.remote_ref.key == to);
+        let hashes: Vec<&str> = due().map(|(.., now)| now.as_str()).collect();
+        let token = format!("{}-{}", rotation.uid().unwrap_or_default(), ids::short(hashes.join(" ").as_bytes()));
         let pushing = Pushing { field: "push", known: &known, token: &token, remedy: "delete it there, or take it over into the Secret" };
-        write(context, rotation, &source, (push, value), &pushing).await?;
-        for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
-            (pushed.hash, pushed.next) = (Some(now.clone()), Vec::new());
+        write(context, rotation, &source, (to, &parts), &pushing).await?;
+        for (push, _, now) in due() {
+            for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
+                (pushed.hash, pushed.next) = (Some(now.clone()), Vec::new());
+            }
         }
     }
+    view.handled_refresh = (view.reads && decide::only_pushes(spec)).then(|| annotation(rotation, REFRESH_ANNOTATION).into());
     view.synced = view.synced.or_else(|| Some(context.clock.now()));
     // The next time is another, now that the store was asked.
-    let spread = places(spec).first().map_or_else(|| name.clone(), |place| place.key.clone());
-    view.plan = Some(Plan { next_sync: decide::next_refresh(spec, &spread, view.synced), ..plan });
+    view.plan = Some(Plan { next_sync: decide::next_refresh(spec, &spread(spec), view.synced), ..plan });
     Ok(())
 }
 

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 
 use super::{
+    compose::Remote,
     controller::{Context, is_current},
     decide,
     memory::{Memory, Superseded},
     reason::Reason,
     resolve::{Resolved, resolve},
     status::{Halt, View},
+    store::Place,
     sync::{self, Source},
     target::{self, Which, described},
 };
@@ -26,6 +28,16 @@ fn is_due(memory: &Memory) -> bool {
 pub fn place(resolved: &Resolved, key: &str) -> String {
     let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
     format!("{} {key}", ids::short(format!("{} {spec}", resolved.scope).as_bytes()))
+}
+
+/// What is the current version of what is to be pushed, as far as the store has versions.
+pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote) -> Superseded {
+    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
+    let version = |key: &String| match remote.values.get(&Place { key: key.clone(), version: None })?.as_ref() {
+        Ok(stored) => stored.version.clone(),
+        Err(_) => None,
+    };
+    pushed.filter_map(|key| Some((place(resolved, key), [version(key)?].into()))).collect()
 }
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.

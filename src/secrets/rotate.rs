@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{
     controller::Context,
     generate::generate,
-    memory::Memory,
+    memory::{Memory, Superseded},
     reason::Reason,
     status::{Halt, Problem},
     store::SecretData,
@@ -44,12 +44,13 @@ pub async fn pending(context: &Context, rotation: &SecretRotation) -> Result<Opt
     Ok(meta.map(|_| Pending { data, memory }))
 }
 
-/// Makes new values and writes them down.
+/// Makes new values and writes them down, with the versions that they are to replace in the store.
 pub async fn begin(
     context: &Context,
     rotation: &SecretRotation,
     generators: impl Iterator<Item = &Generate>,
     (reason, asked, now): (Reason, &str, Timestamp),
+    current: Superseded,
 ) -> Result<Pending, Halt> {
     let data = values(generators).await?;
     let memory = Memory {
@@ -57,6 +58,7 @@ pub async fn begin(
         reason: Some(reason.to_string()),
         started_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled_rotate: Some(asked.into()),
+        superseded: current,
         ..Memory::default()
     };
     target::keep(context, rotation, Which::Pending, &data, &memory).await?;

@@ -53,6 +53,8 @@ pub struct View {
     pub reads: bool,
     /// What `spec.push` has brought to the store. None: it did not come to that, and what was known stays.
     pub pushed: Option<Vec<Pushed>>,
+    /// The request for a refresh that `spec.push` alone has answered.
+    pub handled_refresh: Option<String>,
     /// How far the restarts are; None: nobody is to be restarted.
     pub rollout: Option<Rollout>,
     /// Who uses the Secret. None: it cannot be told, and what was known stays.
@@ -96,6 +98,7 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
+        handled_refresh: view.handled_refresh.clone().or_else(|| before.handled_refresh.clone()),
         pushed: view.pushed.clone().unwrap_or_else(|| before.pushed.clone()),
         last_failure: None,
     };

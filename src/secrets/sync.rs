@@ -1,6 +1,6 @@
 //! Reads what a resource wants from its store: each remote key once, together with all others who want it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 use jiff::SignedDuration;
@@ -11,7 +11,7 @@ use super::{
     controller::Context,
     decide::Plan,
     fetch::Door,
-    index::{places, want},
+    index::{finds, places, want, want_found},
     reason::Reason,
     resolve::Resolved,
     status::Problem,
@@ -83,11 +83,15 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
         _ => now,
     };
     let mut remote = Remote::default();
-    let mut wanted: BTreeSet<Place> = places(&rotation.spec);
-    for find in rotation.spec.data_from.iter().filter_map(|from| from.find.as_ref()) {
-        let found = source.door.call(source.store.find(find)).await;
-        source.door.heard(&found);
-        let mut found = found.map_err(|error| away(context, rotation, &source.door, error))?;
+    let (who, scope) = (noticed::key(rotation), &source.resolved.scope);
+    let count = |want: String| context.index.read(|index| index.count_of(&want)).max(1);
+    // How many want each of them.
+    let mut wanted: BTreeMap<Place, usize> =
+        places(&rotation.spec).into_iter().map(|place| (place.clone(), count(want(scope, &place)))).collect();
+    for find in finds(&rotation.spec) {
+        let sharers = count(want_found(scope, find));
+        let found = source.door.find(&source.store, find, &who, (fresh, sharers)).await;
+        let mut found = (*found).clone().map_err(|error| away(context, rotation, &source.door, error))?;
         // What we write ourselves is no source of it.
         if source.resolved.spec.is_own_namespace() {
             let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
@@ -97,19 +101,22 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
             let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
             return Err(Problem::new(Reason::ValueInvalid, message));
         }
-        wanted.extend(found.iter().map(|key| Place { key: key.clone(), version: None }));
+        for key in &found {
+            *wanted.entry(Place { key: key.clone(), version: None }).or_default() += sharers;
+        }
         remote.found.insert(find.clone(), found);
     }
-    let who = noticed::key(rotation);
-    let reads = wanted.into_iter().map(|place| {
-        let (who, scope) = (&who, &source.resolved.scope);
-        async move {
-            let count = context.index.read(|index| index.count_of(&want(scope, &place))).max(1);
-            let answer = source.door.read(&source.store, &place, who, (fresh, count)).await;
-            (place, answer)
-        }
+    let who = &who;
+    let reads = wanted.into_iter().map(|(place, wanted)| async move {
+        // Another call has just told that it is away.
+        let answer = match source.door.left_alone() {
+            Some(error) => Arc::new(Err(error)),
+            None => source.door.read(&source.store, &place, who, (fresh, wanted)).await,
+        };
+        (place, answer)
     });
-    let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(AT_ONCE));
+    let at_once = if source.door.is_probed() { 1 } else { AT_ONCE };
+    let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(at_once));
     let mut bytes = 0;
     while let Some((place, answer)) = answers.next().await {
         bytes += answer.as_ref().as_ref().map_or(0, |stored| stored.content.len());

@@ -1,6 +1,7 @@
 //! Logs on standard error: JSON for machines, text for people.
 
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -15,8 +16,6 @@ pub enum Format {
 /// Starts logging. `filter` is in the syntax of `RUST_LOG`: `info`, `seaworthy=debug,kube=warn`.
 pub fn start(format: Format, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
-    // This module of the client logs whole answers that it cannot read, and an answer can be a Secret.
-    let filter = filter.add_directive("kube_client::client=off".parse()?);
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let layer = match format {
         Format::Json => tracing_subscriber::fmt::layer()
@@ -28,6 +27,17 @@ pub fn start(format: Format, filter: &str) -> anyhow::Result<()> {
             .boxed(),
         Format::Text => tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(std::io::stderr).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(layer).try_init()?;
+    tracing_subscriber::registry().with(filter).with(filter_fn(may_be_told)).with(layer).try_init()?;
     Ok(())
+}
+
+/// Whatever the filter asks for: what libraries say of whole requests and answers is not told, as these hold values.
+fn may_be_told(of: &Metadata<'_>) -> bool {
+    match of.target() {
+        // It logs answers that it cannot read.
+        target if target.starts_with("kube_client::client") => false,
+        // The SDK logs requests.
+        target if target.starts_with("aws_") => *of.level() <= Level::INFO,
+        _ => true,
+    }
 }

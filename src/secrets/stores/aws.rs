@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig};
 use aws_sdk_secretsmanager::{
     Client,
     config::{Credentials, SharedCredentialsProvider},
@@ -158,9 +158,10 @@ impl Spec {
     async fn config(&self, opening: &Opening<'_>) -> Result<SdkConfig, StoreError> {
         let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).operation_timeout(Duration::from_secs(20)).build();
         let region = Region::new(self.region.clone());
+        let once = RetryConfig::disabled(); // a store that fails is left alone as a whole, and that is not decided here
         let config = match &self.auth {
             Auth::Ambient(_) => {
-                let defaults = aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(timeouts);
+                let defaults = aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(timeouts).retry_config(once);
                 defaults.http_client(http(&opening.allowed.egress)).load().await
             }
             Auth::SecretRef(keys) => {
@@ -176,6 +177,7 @@ impl Spec {
                     .behavior_version(BehaviorVersion::latest())
                     .region(region)
                     .timeout_config(timeouts)
+                    .retry_config(once)
                     .credentials_provider(SharedCredentialsProvider::new(credentials))
                     .http_client(http(&opening.allowed.egress))
                     .time_source(SystemTimeSource::new())
@@ -413,10 +415,15 @@ impl OpenStore for Open {
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
-            // Who may only read certain values is let in, too: it is said by whom it is that we are.
-            match self.client.list_secrets().max_results(1).send().await.map_err(|error| explain("ListSecrets", &error)) {
-                Err(StoreError::Denied(said)) if said.contains("AccessDenied") => Ok(()),
-                answer => answer.map(|_| ()),
+            match self.client.list_secrets().max_results(1).send().await {
+                Ok(_) => Ok(()),
+                // Who may only read certain values is let in, too: the service knows who we are.
+                Err(error)
+                    if error.as_service_error().and_then(|said| said.code()).is_some_and(|code| code.starts_with("AccessDenied")) =>
+                {
+                    Ok(())
+                }
+                Err(error) => Err(explain("ListSecrets", &error)),
             }
         }
         .boxed()

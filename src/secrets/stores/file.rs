@@ -99,7 +99,11 @@ impl Open {
                 // `..data` and the like are how Kubernetes and CSI drivers swap contents.
                 let Some(name) = entry.file_name().into_string().ok().filter(|name| !name.starts_with("..")) else { continue };
                 let key = if below.is_empty() { name } else { format!("{below}/{name}") };
-                match std::fs::metadata(self.folder.join(&key)) {
+                let path = self.folder.join(&key);
+                if self.real(&path).is_err() {
+                    continue; // a link that leads out
+                }
+                match std::fs::metadata(path) {
                     Ok(of) if of.is_dir() && depth < DEEP => folders.push((key, depth + 1)),
                     Ok(of) if of.is_file() && matches(find, &key)? => found.push(key),
                     _ => {}
@@ -194,6 +198,10 @@ mod tests {
         }
         let find: Find = serde_json::from_value(serde_json::json!({"name": {"regexp": "^pass"}})).unwrap();
         assert_eq!(good.list(&find).unwrap(), ["password"]);
+        let all = Find { path: None, name: None, tags: std::collections::BTreeMap::new() };
+        let mut found = good.list(&all).unwrap();
+        found.sort();
+        assert_eq!(found, ["large", "password"], "no link is followed out of the folder");
         for refused in [open(&other, &[&mounted]), open(&mounted, &[])] {
             assert!(matches!(refused.file("hidden"), Err(StoreError::Denied(_))));
             assert!(matches!(refused.list(&find), Err(StoreError::Denied(_))));
