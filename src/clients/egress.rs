@@ -15,6 +15,8 @@ use reqwest::{
 };
 use zeroize::Zeroizing;
 
+use super::error::ClientError;
+
 /// Time for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time for all of a call.
@@ -100,8 +102,10 @@ fn is_special(address: IpAddr) -> bool {
                 || address.is_unspecified()
                 || address.is_multicast()
                 || address.is_unicast_link_local()
-                // AWS: fd00:ec2::/32. Google: fd20:ce::/32.
-                || [[0xfd00, 0x0ec2], [0xfd20, 0x00ce]].contains(&[address.segments()[0], address.segments()[1]])
+                // AWS: fd00:ec2::/32. Google: fd20:ce::/32. Scaleway: fd00:42::/32.
+                || [[0xfd00, 0x0ec2], [0xfd20, 0x00ce], [0xfd00, 0x0042]].contains(&[address.segments()[0], address.segments()[1]])
+                // Where in it the IPv4 address stands is up to who uses it (RFC 8215).
+                || address.segments().starts_with(&[0x64, 0xff9b, 1])
                 || embedded(address).is_some_and(|address| is_special(IpAddr::V4(address)))
         }
     }
@@ -112,7 +116,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let bytes = address.octets();
     let at = |place: usize| <[u8; 4]>::try_from(bytes.get(place..place + 4)?).ok().map(Ipv4Addr::from);
     match address.segments() {
-        [0x64, 0xff9b, ..] | [0, 0, 0, 0, 0, 0, ..] => at(12),
+        [0x64, 0xff9b, ..] | [0, 0, 0, 0, 0 | 0xffff, 0, ..] => at(12),
         [0x2002, ..] => at(2),
         _ => None,
     }
@@ -131,12 +135,13 @@ impl Resolve for Checked {
     }
 }
 
-/// Reads at most `most` bytes of an answer.
-pub async fn body(mut response: Response, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+/// Reads at most `most` bytes of an answer. A longer one says nothing about whether `named` is well.
+pub async fn body(mut response: Response, named: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, ClientError> {
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+    let broken = |error| ClientError::Unavailable(format!("{named}: {}", chain(&error)));
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
-            return Err(format!("the answer is longer than {most} bytes"));
+            return Err(ClientError::Invalid(format!("{named}: the answer is longer than {most} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
@@ -182,6 +187,9 @@ mod tests {
             ("2002:7f00:1::1", false),
             ("::127.0.0.1", false),
             ("fd20:ce::254", false),
+            ("fd00:42::42", false),
+            ("::ffff:0:127.0.0.1", false),
+            ("64:ff9b:1::a9fe:a9fe", false),
             ("0.0.0.0", false),
             ("::", false),
             ("224.0.0.1", false),

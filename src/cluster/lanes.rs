@@ -69,9 +69,9 @@ struct Home<T> {
 }
 
 impl<T: Clone + Eq + Hash> Lanes<T> {
-    /// For so many places, a quarter of which no namespace has for itself alone.
+    /// For so many places, of which one namespace takes at most half.
     pub fn new(places: usize, home: fn(&T) -> Option<&str>) -> Self {
-        let most = places - places / 4;
+        let most = places - places / 2;
         Self { most, home, homes: HashMap::new(), queues: Queues::new(), waiting: HashMap::new(), busy: HashMap::new(), turn: 0 }
     }
 
@@ -217,12 +217,12 @@ mod tests {
 
     #[test]
     fn no_namespace_takes_all_places() {
-        let mut lanes = Lanes::new(4, |object: &u32| Some(if *object < 100 { "tenant" } else { "other" }));
+        let mut lanes = Lanes::new(6, |object: &u32| Some(if *object < 100 { "tenant" } else { "other" }));
         for object in 0..10 {
             lanes.push(object, Lane::Due);
         }
         lanes.push(10, Lane::Changed);
-        assert_eq!([(); 4].map(|()| lanes.take()), [Some(10), Some(0), Some(1), None], "the last place is for others");
+        assert_eq!([(); 4].map(|()| lanes.take()), [Some(10), Some(0), Some(1), None], "half of the places is for others");
         lanes.push(100, Lane::Due);
         lanes.push(2, Lane::Changed);
         assert_eq!((lanes.take(), lanes.take(), lanes.len()), (Some(100), None, 8));

@@ -10,6 +10,8 @@ use super::{Key, KeyError, parts::Parts};
 
 /// The longest set that is read.
 const MAX_BYTES: usize = 256 * 1024;
+/// Nor holds more keys.
+const MAX_KEYS: usize = 100;
 /// The longest that is written: an RSA key of 4096 bits has some four thousand characters. With that much room from the start, no copy is left.
 const ROOM: usize = 8 * 1024;
 
@@ -102,6 +104,9 @@ pub fn public_set(sets: &[&[u8]]) -> Result<Vec<u8>, JwkError> {
             return Err(JwkError::NotASet);
         }
         let set: Set<Public> = serde_json::from_slice(set).map_err(|_| JwkError::NotASet)?;
+        if set.keys.len() > MAX_KEYS {
+            return Err(JwkError::NotASet);
+        }
         for key in set.keys {
             if !["RSA", "EC", "OKP"].contains(&key.kty.as_str()) {
                 return Err(JwkError::Symmetric);

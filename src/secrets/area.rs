@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -33,6 +34,9 @@ use crate::{
 
 /// The field manager of everything that this area writes.
 pub const MANAGER: &str = "seaworthy-secrets";
+
+/// So many looks work on values at a time, beside those that wait for others.
+const COMPUTE: usize = 4;
 
 /// How often values that nobody has come for are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -152,6 +156,7 @@ fn rotation_context(
         cluster_stores,
         stores,
         allowed,
+        compute: Semaphore::new(COMPUTE),
         failures: Failures::default(),
         races: Failures::default(),
         roller: Roller {

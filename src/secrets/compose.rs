@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use regex::Regex;
+
 use super::{
     fetch::Answer,
     generate, pattern,
@@ -44,7 +46,12 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
     for (number, from) in spec.data_from.iter().enumerate() {
         let field = format!("dataFrom[{number}]");
         match extracted(from, remote, &field)? {
-            Ok(values) => gathered.values.extend(values),
+            Ok(values) => {
+                gathered.values.extend(values);
+                if gathered.values.len() > MAX_KEYS {
+                    return Err(too_many(gathered.values.len()));
+                }
+            }
             Err(gone) => {
                 gathered.gone.insert(field, gone);
             }
@@ -70,8 +77,7 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
         }
     }
     if gathered.values.len() > MAX_KEYS {
-        let message = format!("the Secret would have {} keys; at most {MAX_KEYS} can be kept: narrow dataFrom", gathered.values.len());
-        return Err(Problem::new(Reason::ValueInvalid, message));
+        return Err(too_many(gathered.values.len()));
     }
     Ok(gathered)
 }
@@ -220,9 +226,12 @@ fn extracted(from: &DataFrom, remote: &Remote, field: &str) -> Result<Maybe<Secr
         }
         (None, None) => SecretData::new(),
     };
-    let mut renamed = SecretData::new();
+    if values.len() > MAX_KEYS {
+        return Err(too_many(values.len()));
+    }
+    let (rules, mut renamed) = (rules(&from.rewrite, field)?, SecretData::new());
     for (name, value) in values {
-        let key = key_of(&rewrite(&name, &from.rewrite, field)?);
+        let key = key_of(&rewrite(&name, &rules));
         if renamed.insert(key.clone(), value).is_some() {
             let message = format!("{field}: two names become the key {key:?}; tell them apart with rewrite");
             return Err(Problem::new(Reason::ValueInvalid, message));
@@ -231,14 +240,27 @@ fn extracted(from: &DataFrom, remote: &Remote, field: &str) -> Result<Maybe<Secr
     Ok(Ok(renamed))
 }
 
-fn rewrite(name: &str, rules: &[Rewrite], field: &str) -> Result<String, Problem> {
-    rules.iter().enumerate().try_fold(name.to_owned(), |name, (number, rule)| {
+/// A rule, its expression read.
+type Rule<'a> = (Regex, &'a str);
+
+fn rules<'a>(rewrites: &'a [Rewrite], field: &str) -> Result<Vec<Rule<'a>>, Problem> {
+    let rule = |(number, rule): (usize, &'a Rewrite)| {
         let pattern = pattern::compile(&rule.regexp.source).map_err(|why| {
             Problem::new(Reason::InvalidSpec, format!("spec.{field}.rewrite[{number}].regexp.source {:?}: {why}", rule.regexp.source))
         })?;
-        // No longer than a key can be, so that no rule grows out of another.
-        Ok(pattern.replace_all(&name, rule.regexp.target.as_str()).chars().take(MAX_KEY).collect())
-    })
+        Ok((pattern, rule.regexp.target.as_str()))
+    };
+    rewrites.iter().enumerate().map(rule).collect()
+}
+
+fn rewrite(name: &str, rules: &[Rule<'_>]) -> String {
+    // No longer than what a path may have, and then than a key can be, so that no rule grows out of another.
+    let name: String = name.chars().take(4 * MAX_KEY).collect();
+    rules.iter().fold(name, |name, (pattern, target)| pattern.replace_all(&name, *target).chars().take(MAX_KEY).collect())
+}
+
+fn too_many(keys: usize) -> Problem {
+    Problem::new(Reason::ValueInvalid, format!("the Secret would have {keys} keys; at most {MAX_KEYS} can be kept: narrow dataFrom"))
 }
 
 /// What a key of a Secret cannot hold becomes `_`; at most 253 characters.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use tokio::sync::Semaphore;
 
 use super::{
     decide::{self, Observed, Plan, Target, Times, decide},
@@ -81,6 +82,8 @@ pub struct Context {
     pub stores: Stores,
     /// What the operator's own settings allow stores to reach.
     pub allowed: Allowed,
+    /// Places for work on values, which takes a core.
+    pub compute: Semaphore,
     /// How often each object has failed in a row.
     pub failures: Failures,
     /// How often each object had to be decided on again in a row.

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::{
     index::Key,
-    store::{Find, OpenStore, Place, StoreError, Stored},
+    store::{Find, MAX_VALUE, OpenStore, Place, StoreError, Stored},
 };
 use crate::{clock::Clock, cluster::backoff::retry_after};
 
@@ -37,6 +37,14 @@ pub type Answer<T = Stored> = Arc<Result<T, StoreError>>;
 const HOLD: Duration = Duration::from_mins(1);
 /// A store that nobody asked for so long is forgotten, and with it what it has lent to us.
 const IDLE: Duration = Duration::from_mins(30);
+/// A namespace has no more stores open at a time.
+const MOST_DOORS: usize = 64;
+/// So many stores that nobody uses are closed at a time.
+const AT_ONCE: usize = 32;
+/// And so many wait for it.
+const MOST_LEFT: usize = 256;
+/// When the process ends, what was lent is given back so long.
+const CLOSE: Duration = Duration::from_secs(5);
 /// So long a call for several values waits for others: less than anybody notices.
 const GATHER: Duration = Duration::from_millis(10);
 /// No call to a store takes longer.
@@ -52,7 +60,15 @@ pub type Wake = Arc<dyn Fn(&Key) + Send + Sync>;
 pub struct Stores {
     clock: Clock,
     wake: Wake,
-    doors: Arc<Mutex<HashMap<String, Arc<Door>>>>,
+    doors: Arc<Mutex<Doors>>,
+}
+
+#[derive(Default)]
+struct Doors {
+    /// By whose it is, and what it is.
+    open: HashMap<(String, String), Arc<Door>>,
+    /// Those that were replaced by one with other credentials, or are too many: closed when nobody is in them any more.
+    left: Vec<Arc<Door>>,
 }
 
 /// One store, as somebody with certain credentials sees it.
@@ -133,6 +149,16 @@ struct Health {
     waiting: BTreeSet<Key>,
 }
 
+/// Refuses what no Secret has room for.
+fn small(stored: Stored, place: &Place) -> Result<Stored, StoreError> {
+    match stored.content.len() {
+        0..=MAX_VALUE => Ok(stored),
+        length => {
+            Err(StoreError::Invalid(format!("{} has {length} bytes, more than the {MAX_VALUE} that a Secret has room for", place.key)))
+        }
+    }
+}
+
 /// Opens a store.
 pub type Opener<'a> = BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>>;
 
@@ -146,44 +172,80 @@ impl Stores {
         Self { clock, wake, doors: Arc::default() }
     }
 
-    /// The store of that identity: what it is, whose it is, and the version of its credentials.
-    pub fn door(&self, identity: &str) -> Arc<Door> {
+    /// The store `spec` of `owner` (a namespace, a SecretStore), opened with `credentials`: with others it is opened anew.
+    pub fn door(&self, owner: &str, spec: &str, credentials: &str) -> Arc<Door> {
+        let identity = format!("{owner} {spec} {credentials}");
         let mut doors = lock(&self.doors);
-        doors.retain(|_, door| Arc::strong_count(door) > 1 || lock(&door.used).elapsed() < IDLE || door.leave());
-        let door = doors.entry(identity.into()).or_insert_with(|| {
-            Arc::new(Door {
-                identity: identity.into(),
-                clock: self.clock.clone(),
-                wake: self.wake.clone(),
-                open: tokio::sync::Mutex::default(),
-                reads: Reads::new(),
-                finds: Reads::new(),
-                health: Mutex::default(),
-                used: Mutex::new(Instant::now()),
-                batch: Mutex::default(),
-                single: AtomicBool::new(false),
-            })
+        let place = (owner.to_owned(), spec.to_owned());
+        if let Some(door) = doors.open.get(&place).filter(|door| door.identity == identity) {
+            *lock(&door.used) = Instant::now();
+            return door.clone();
+        }
+        let mut others: Vec<(Instant, String)> = doors
+            .open
+            .iter()
+            .filter(|((whose, _), _)| *whose == owner)
+            .map(|((_, spec), door)| (*lock(&door.used), spec.clone()))
+            .collect();
+        others.sort();
+        let too_many = others.len().saturating_sub(MOST_DOORS - 1);
+        for (_, spec) in others.into_iter().take(too_many) {
+            let door = doors.open.remove(&(owner.to_owned(), spec));
+            doors.left.extend(door);
+        }
+        let door = Arc::new(Door {
+            identity,
+            clock: self.clock.clone(),
+            wake: self.wake.clone(),
+            open: tokio::sync::Mutex::default(),
+            reads: Reads::new(),
+            finds: Reads::new(),
+            health: Mutex::default(),
+            used: Mutex::new(Instant::now()),
+            batch: Mutex::default(),
+            single: AtomicBool::new(false),
         });
-        *lock(&door.used) = Instant::now();
-        door.clone()
+        let before = doors.open.insert(place, door.clone());
+        doors.left.extend(before);
+        door
     }
 
-    /// Forgets values that nobody has come for.
+    /// Forgets values that nobody has come for, and stores that nobody uses.
     pub fn sweep(&self) {
-        for door in lock(&self.doors).values() {
+        let mut doors = lock(&self.doors);
+        for door in doors.open.values() {
             door.reads.sweep();
             door.finds.sweep();
+        }
+        let idle: Vec<_> =
+            doors.open.iter().filter(|(_, door)| lock(&door.used).elapsed() > IDLE).map(|(place, _)| place.clone()).collect();
+        for place in idle {
+            let door = doors.open.remove(&place);
+            doors.left.extend(door);
+        }
+        let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
+        doors.left = busy;
+        // What has to wait is closed with a later round; if it is very much, what was lent ends by itself.
+        doors.left.extend(free.split_off(free.len().min(AT_ONCE)).into_iter().take(MOST_LEFT));
+        for door in free {
+            door.leave();
         }
     }
 
     /// Gives back what stores have lent to us.
     pub async fn close(&self) {
-        let doors: Vec<_> = lock(&self.doors).drain().map(|(_, door)| door).collect();
-        for door in doors {
+        let doors: Vec<_> = {
+            let mut doors = lock(&self.doors);
+            let left = std::mem::take(&mut doors.left);
+            doors.open.drain().map(|(_, door)| door).chain(left).collect()
+        };
+        // One that does not answer is no reason to keep what others have lent.
+        let close = |door: Arc<Door>| async move {
             if let Some(store) = door.open.lock().await.take() {
                 store.close().await;
             }
-        }
+        };
+        join_all(doors.into_iter().map(|door| tokio::time::timeout(CLOSE, close(door)))).await;
     }
 }
 
@@ -212,7 +274,7 @@ impl Door {
         let ask = || {
             let (door, store, asked) = (self.clone(), store.clone(), place.clone());
             let answer = async move {
-                let answer = door.ask(&store, &asked).await;
+                let answer = door.ask(&store, &asked).await.and_then(|stored| small(stored, &asked));
                 door.heard(&answer);
                 Arc::new(answer)
             };
@@ -232,7 +294,9 @@ impl Door {
         let ask = || {
             let (door, store, asked) = (self.clone(), store.clone(), find.clone());
             let answer = async move {
-                let answer = door.call(store.find(&asked)).await;
+                let late = |_| Err(StoreError::Invalid(format!("find did not come to an end within {MOST:?}; narrow it")));
+                // That there is much to look through says nothing about the store.
+                let answer = tokio::time::timeout(MOST, store.find(&asked)).await.unwrap_or_else(late);
                 door.heard(&answer);
                 Arc::new(answer)
             };
@@ -372,13 +436,215 @@ impl Door {
     }
 
     /// Forgotten; what was lent is given back beside.
-    fn leave(&self) -> bool {
+    fn leave(&self) {
         if let Ok(mut open) = self.open.try_lock()
             && let Some(store) = open.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move { store.close().await });
         }
-        false
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::secrets::store::{Content, Write};
+
+    /// Counts what it is asked.
+    #[derive(Default)]
+    struct Counted {
+        batch: usize,
+        reads: AtomicUsize,
+        batches: AtomicUsize,
+        finds: AtomicUsize,
+        fails: Mutex<Option<StoreError>>,
+        length: usize,
+    }
+
+    impl Counted {
+        fn counts(&self) -> [usize; 3] {
+            [&self.reads, &self.batches, &self.finds].map(|count| count.swap(0, Ordering::SeqCst))
+        }
+
+        fn fail(&self, error: Option<StoreError>) {
+            *lock(&self.fails) = error;
+        }
+
+        fn answer(&self) -> Result<Stored, StoreError> {
+            match lock(&self.fails).clone() {
+                Some(error) => Err(error),
+                None => Ok(Stored { content: Content::Bytes(vec![b'x'; self.length].into()), version: None }),
+            }
+        }
+    }
+
+    impl OpenStore for Counted {
+        fn read<'a>(&'a self, _: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+            async {
+                self.reads.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                self.answer()
+            }
+            .boxed()
+        }
+
+        fn batch(&self) -> usize {
+            self.batch.max(1)
+        }
+
+        fn read_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
+            async {
+                self.batches.fetch_add(1, Ordering::SeqCst);
+                let failure = lock(&self.fails).take();
+                match failure {
+                    Some(error) => Err(error),
+                    None => Ok(keys.iter().map(|_| self.answer()).collect()),
+                }
+            }
+            .boxed()
+        }
+
+        fn find<'a>(&'a self, _: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+            async {
+                self.finds.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Ok(vec!["a".into()])
+            }
+            .boxed()
+        }
+
+        fn write<'a>(&'a self, _: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+            async { Ok(None) }.boxed()
+        }
+
+        fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            async { Ok(()) }.boxed()
+        }
+    }
+
+    fn who(number: usize) -> Key {
+        ("n".into(), format!("r{number}"))
+    }
+
+    fn place(key: &str) -> Place {
+        Place { key: key.into(), version: None }
+    }
+
+    struct World {
+        stores: Stores,
+        clock: Clock,
+        woken: Arc<Mutex<Vec<Key>>>,
+        counted: Arc<Counted>,
+        store: Arc<dyn OpenStore>,
+    }
+
+    impl World {
+        fn new(counted: Counted) -> Self {
+            let (clock, woken, counted) = (Clock::default(), Arc::new(Mutex::new(Vec::new())), Arc::new(counted));
+            let wake = woken.clone();
+            let stores = Stores::new(clock.clone(), Arc::new(move |key: &Key| lock(&wake).push(key.clone())));
+            Self { stores, clock, woken, store: counted.clone(), counted }
+        }
+
+        fn door(&self) -> Arc<Door> {
+            self.stores.door("n", "spec", "1")
+        }
+
+        /// So many want each of `keys` at the same time.
+        async fn read(&self, keys: &[String], each: usize) -> Vec<Answer> {
+            let (door, fresh) = (&self.door(), self.clock.now());
+            let reads = keys.iter().flat_map(|key| (0..each).map(move |number| (key, number)));
+            join_all(reads.map(|(key, number)| async move { door.read(&self.store, &place(key), &who(number), (fresh, each)).await })).await
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_serves_all_who_want_the_same() {
+        let world = World::new(Counted::default());
+        let keys: Vec<String> = (0..20).map(|number| format!("k{number}")).collect();
+        assert!(world.read(&keys, 50).await.iter().all(|answer| answer.is_ok()));
+        assert_eq!(world.counted.counts(), [20, 0, 0]);
+        assert!(lock(&world.door().reads.0).is_empty(), "no value is kept when all have it");
+        world.read(&keys, 1).await;
+        assert_eq!(world.counted.counts(), [20, 0, 0], "and the next round asks again");
+        let (door, fresh, find) = (world.door(), world.clock.now(), Find { path: None, name: None, tags: BTreeMap::new() });
+        let (door, find, store) = (&door, &find, &world.store);
+        join_all((0..50).map(|number| async move { door.find(store, find, &who(number), (fresh, 50)).await })).await;
+        assert_eq!(world.counted.counts(), [0, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn several_values_are_read_with_one_call_where_the_store_has_one() {
+        let world = World::new(Counted { batch: 20, ..Counted::default() });
+        let keys: Vec<String> = (0..50).map(|number| format!("k{number}")).collect();
+        assert!(world.read(&keys, 3).await.iter().all(|answer| answer.is_ok()));
+        assert_eq!(world.counted.counts(), [0, 3, 0]);
+        world.counted.fail(Some(StoreError::Denied("no".into())));
+        assert!(world.read(&keys, 1).await.iter().all(|answer| answer.is_ok()), "who may not do that reads one by one");
+        assert_eq!(world.counted.counts(), [20, 3, 0], "of the three calls the first was refused");
+        world.read(&keys, 1).await;
+        assert_eq!(world.counted.counts(), [50, 0, 0], "and that is remembered");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_is_left_alone_and_asked_again_once() {
+        let world = World::new(Counted::default());
+        world.counted.fail(Some(StoreError::Unavailable("away".into())));
+        world.read(&["a".into()], 1).await;
+        let door = world.door();
+        assert!(door.may().is_err() && door.left_alone().is_some());
+        for number in 0..100 {
+            door.waits(&who(number)).unwrap();
+        }
+        world.clock.advance(SignedDuration::from_mins(6));
+        assert!(door.left_alone().is_none() && door.is_probed());
+        assert!(door.may().is_ok(), "the first asks");
+        assert!(door.may().is_err(), "the others wait for what it hears");
+        world.read(&["a".into()], 1).await;
+        assert!(door.may().is_err(), "it is still away");
+        world.clock.advance(SignedDuration::from_mins(6));
+        world.counted.fail(None);
+        assert!(door.may().is_ok());
+        world.read(&["a".into()], 1).await;
+        assert_eq!(lock(&world.woken).len(), 100, "who waited is told");
+        assert!(door.may().is_ok() && door.may().is_ok() && !door.is_probed());
+        // What is about one value says nothing about the store.
+        for error in [StoreError::Denied("d".into()), StoreError::NotFound("n".into()), StoreError::Invalid("i".into())] {
+            world.counted.fail(Some(error));
+            world.read(&["a".into()], 1).await;
+            assert!(door.may().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_secret_has_room_for_is_not_kept() {
+        let world = World::new(Counted { length: MAX_VALUE + 1, ..Counted::default() });
+        let answers = world.read(&["a".into()], 1).await;
+        assert!(matches!(answers[0].as_ref(), Err(StoreError::Invalid(why)) if why.contains("more than")));
+        assert!(world.door().may().is_ok());
+    }
+
+    #[tokio::test]
+    async fn stores_of_one_namespace_do_not_pile_up() {
+        let world = World::new(Counted::default());
+        let other = world.stores.door("other", "spec", "1");
+        for number in 0..3 * MOST_DOORS {
+            world.stores.door("n", "spec", &format!("credentials {number}"));
+            world.stores.door("n", &format!("spec {number}"), "1");
+        }
+        assert_eq!(lock(&world.stores.doors).open.len(), MOST_DOORS + 1);
+        assert!(Arc::ptr_eq(&other, &world.stores.door("other", "spec", "1")), "that of others stays");
+        for _ in 0..20 {
+            world.stores.sweep();
+        }
+        assert!(lock(&world.stores.doors).left.is_empty());
+        assert!(
+            !Arc::ptr_eq(&world.stores.door("n", "spec", "1"), &world.stores.door("n", "spec", "2")),
+            "other credentials, another login"
+        );
     }
 }

@@ -36,7 +36,13 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
         writes,
         reads: spec.store.iter().flat_map(Store::secrets).chain(read).chain(reads_target).collect(),
         names: spec.store_ref.as_ref().map(|reference| reference.name.clone()),
-        wants: places.iter().map(|place| want(&scope, place)).chain(finds(spec).map(|find| want_found(&scope, find))).collect(),
+        // What is suspended takes nothing; others are not to wait for it.
+        wants: places
+            .iter()
+            .map(|place| want(&scope, place))
+            .chain(finds(spec).map(|find| want_found(&scope, find)))
+            .filter(|_| !spec.suspend)
+            .collect(),
     }
 }
 

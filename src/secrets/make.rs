@@ -4,7 +4,6 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
-use zeroize::Zeroizing;
 
 use super::{
     compose::{self, Gathered, Gone, Remote},
@@ -55,8 +54,14 @@ pub(super) async fn make(
         Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan)).await?,
         None => Remote::default(),
     };
-    let gathered = compose::gather(spec, &remote)?;
-    match compose::judge(spec, &gathered)? {
+    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote)).unwrap_or_default();
+    let (gathered, gone) = apart(context, spec, move |spec| {
+        let gathered = compose::gather(spec, &remote)?;
+        let gone = compose::judge(spec, &gathered)?;
+        Ok((gathered, gone))
+    })
+    .await?;
+    match gone {
         Gone::Everything => return everything_is_gone(context, rotation, held, view).await,
         Gone::Nothing | Gone::Keys => {}
     }
@@ -66,7 +71,6 @@ pub(super) async fn make(
         && plan.next_sync.is_some_and(|due| due > now)
         && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
     view.synced = source.map(|_| now).filter(|_| !in_between).or(view.synced);
-    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote)).unwrap_or_default();
     let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key), current).await?;
     let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
@@ -95,8 +99,12 @@ pub(super) async fn make(
     }
     values.extend(kept);
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
-    compose::publish(spec, &mut values)?;
-    let data = render(spec.clone(), values, key.clone()).await?;
+    let salt = key.clone();
+    let data = apart(context, spec, move |spec| {
+        compose::publish(spec, &mut values)?;
+        compose::render(spec, values, &|value| salted(&salt, value))
+    })
+    .await?;
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
@@ -143,22 +151,26 @@ async fn push_again(
     context.steps.run("push", push::generated(context, rotation, source, &lacking, known, versions)).await.map(|_| ())
 }
 
-/// Templates may take a while: they hold up nobody else.
-async fn render(spec: SecretRotationSpec, values: SecretData, key: Zeroizing<Vec<u8>>) -> Result<SecretData, Problem> {
-    if spec.template.as_ref().is_none_or(|template| template.data.is_empty()) {
-        return compose::render(&spec, values, &|_| [0; 16]); // there is no text that could ask for the salt
-    }
-    let work = move || {
-        let salt = |value: &[u8]| {
-            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &[b"bcrypt\0", value].concat());
-            let mut salt = [0; 16];
-            salt.iter_mut().zip(tag.as_ref()).for_each(|(salt, byte)| *salt = *byte);
-            salt
-        };
-        compose::render(&spec, values, &salt)
-    };
-    let stopped = |_| Err(Problem::new(Reason::TemplateInvalid, "the template could not be rendered"));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(stopped)
+/// Work on what strangers have written, which may take a while: where it holds up nobody else, and not much of it at a time.
+async fn apart<T: Send + 'static>(
+    context: &Context,
+    spec: &SecretRotationSpec,
+    work: impl FnOnce(&SecretRotationSpec) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let _place = context.compute.acquire().await;
+    let spec = spec.clone();
+    let stopped = |_| Err(Problem::new(Reason::ValueInvalid, "the values could not be put together"));
+    tokio::task::spawn_blocking(move || work(&spec)).await.unwrap_or_else(stopped)
+}
+
+/// The salt of bcrypt for a value: the same for the same value.
+fn salted(key: &[u8], value: &[u8]) -> [u8; 16] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    context.update(b"bcrypt\0");
+    context.update(value);
+    let mut salt = [0; 16];
+    salt.iter_mut().zip(context.sign().as_ref()).for_each(|(salt, byte)| *salt = *byte);
+    salt
 }
 
 /// `deletionPolicy: Delete`, and the store has none of the values any more.

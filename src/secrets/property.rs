@@ -28,6 +28,11 @@ pub enum PropertyError {
     Shape(&'static str),
 }
 
+/// Of an object that is taken apart, as many are made keys.
+const MOST_MEMBERS: usize = 1000;
+/// A path has no more steps: each reads what is left of the value.
+const MOST_STEPS: usize = 16;
+
 /// The value of one part.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
@@ -45,6 +50,9 @@ pub fn get(content: &Content, property: Option<&str>) -> Result<Bytes, PropertyE
 pub fn members(content: &Content, property: Option<&str>) -> Result<SecretData, PropertyError> {
     let object = |bytes: &[u8]| -> Result<SecretData, PropertyError> {
         let members = serde_json::from_slice::<Members<'_>>(bytes).map_err(|_| PropertyError::Shape("it is no JSON object"))?;
+        if members.0.len() > MOST_MEMBERS {
+            return Err(PropertyError::Shape("it has more members than a Secret can have keys"));
+        }
         let values = members.0.into_iter().filter(|(_, value)| value.get() != "null");
         values.map(|(name, value)| Ok((name.to_string(), plain(value, &name)?))).collect()
     };
@@ -212,6 +220,9 @@ fn path(property: &str) -> Result<Vec<Step>, PropertyError> {
             let (index, rest) = indices.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(wrong)?;
             steps.push(Step::Index(index.parse().map_err(|_| wrong())?));
             indices = rest;
+        }
+        if steps.len() > MOST_STEPS {
+            return Err(wrong());
         }
     }
     Ok(steps)

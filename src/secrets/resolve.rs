@@ -115,12 +115,13 @@ fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<
 /// The door of a store: another spec, or other credentials, is another door.
 pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
     let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
-    let mut identity = format!("{} {}", resolved.scope, ids::hash(spec.as_bytes()));
+    let mut credentials = String::new();
     for name in resolved.spec.secrets() {
         let version = context.roller.inventory.secrets.get(&resolved.namespace, &name).map(|fact| fact.resource_version);
-        identity = format!("{identity} {name}@{}", version.as_deref().unwrap_or("-"));
+        credentials = format!("{credentials} {name}@{}", version.as_deref().unwrap_or("-"));
     }
-    context.stores.door(&identity)
+    let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
+    context.stores.door(owner, &ids::hash(spec.as_bytes()), &credentials)
 }
 
 /// Opens a store, once for all who use it.

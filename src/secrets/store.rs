@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -288,11 +289,24 @@ pub async fn authority(
     })
 }
 
-/// Whether `name` is what `find` looks for, tags aside.
-pub fn matches(find: &Find, name: &str) -> Result<bool, StoreError> {
-    let below = find.path.as_deref().is_none_or(|path| name.starts_with(path));
-    let Some(pattern) = &find.name else { return Ok(below) };
-    let pattern = super::pattern::compile(&pattern.regexp)
-        .map_err(|error| StoreError::Invalid(format!("find.name.regexp {:?} cannot be used: {error}", pattern.regexp)))?;
-    Ok(below && pattern.is_match(name))
+/// What `find` looks for, tags aside; its expression read once.
+pub struct Matcher<'a> {
+    path: Option<&'a str>,
+    name: Option<Regex>,
+}
+
+impl<'a> Matcher<'a> {
+    /// Of `find`.
+    pub fn of(find: &'a Find) -> Result<Self, StoreError> {
+        let compiled = |pattern: &str| {
+            super::pattern::compile(pattern)
+                .map_err(|error| StoreError::Invalid(format!("find.name.regexp {pattern:?} cannot be used: {error}")))
+        };
+        Ok(Self { path: find.path.as_deref(), name: find.name.as_ref().map(|name| compiled(&name.regexp)).transpose()? })
+    }
+
+    /// Whether `name` is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        self.path.is_none_or(|path| name.starts_with(path)) && self.name.as_ref().is_none_or(|pattern| pattern.is_match(name))
+    }
 }

@@ -1,6 +1,6 @@
 //! Reads what a resource wants from its store: each remote key once, together with all others who want it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::SignedDuration;
@@ -28,13 +28,16 @@ use crate::{
 };
 
 /// So many values of one resource are read at a time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 /// What was read so shortly ago for somebody else is new enough for who asks for the first time.
 const JUST_NOW: SignedDuration = SignedDuration::from_secs(60);
 /// All values of one resource are no longer than this together: a Secret has room for 1 MiB, and parts may be taken out of more.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// `find` may find no more.
 const MOST_FOUND: usize = 1000;
+
+/// All values of one resource take no longer, so that a slow store does not hold a place for long.
+const WHOLE: Duration = Duration::from_secs(45);
 
 /// A store that can be asked.
 pub struct Source {
@@ -74,6 +77,14 @@ fn is_periodic(spec: &SecretRotationSpec) -> bool {
 
 /// Reads all that the spec names and finds. An error of a single value is part of the answer; one of the store is the problem.
 pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
+    let late = |_| {
+        let message = format!("the store did not give all values within {WHOLE:?}; name fewer of them, or look why it is slow");
+        Err(Problem::new(Reason::StoreUnavailable, message))
+    };
+    tokio::time::timeout(WHOLE, all(context, rotation, source, plan)).await.unwrap_or_else(late)
+}
+
+async fn all(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
     let now = context.clock.now();
     let fresh = match plan.read {
         // Who comes late in a round takes what was read for it.
@@ -86,6 +97,14 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
     let (who, scope) = (noticed::key(rotation), &source.resolved.scope);
     let count = |want: String| context.index.read(|index| index.count_of(&want)).max(1);
     // How many want each of them.
+    if source.resolved.spec.is_own_namespace() {
+        let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
+        if let Some(place) = places(&rotation.spec).iter().find(|place| own.contains(&place.key)) {
+            let message =
+                format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
+            return Err(Problem::new(Reason::InvalidSpec, message));
+        }
+    }
     let mut wanted: BTreeMap<Place, usize> =
         places(&rotation.spec).into_iter().map(|place| (place.clone(), count(want(scope, &place)))).collect();
     for find in finds(&rotation.spec) {

@@ -113,13 +113,14 @@ async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> 
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     let (etag, next) = (header("etag"), header("opc-next-page").filter(|next| !next.is_empty()));
     let after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-    let body = body(response, MOST).await.map_err(|why| ClientError::Unavailable(format!("{named}: {why}")))?;
+    let body = body(response, named, MOST).await?;
     if status.is_success() {
         return Ok(Answer { body, etag, next });
     }
     let said: Said = serde_json::from_slice(&body).unwrap_or_default();
     let message: String = said.message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
-    let text = format!("{named} answered {} {}: {message}", status.as_u16(), said.code);
+    let code: String = said.code.chars().take(100).collect();
+    let text = format!("{named} answered {} {code}: {message}", status.as_u16());
     Err(match status {
         StatusCode::NOT_FOUND if said.code.is_empty() => ClientError::Unavailable(format!("{text}that is not Oracle's answer")),
         StatusCode::NOT_FOUND => ClientError::NotFoundOrDenied(text),

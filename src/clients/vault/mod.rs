@@ -245,8 +245,9 @@ impl Vault {
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let shown = path.join("/");
         let mut url = self.server.clone();
-        if path.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
-            return Err(ClientError::Invalid(format!("{shown:?} is no path: it has an empty part, or . or ..")));
+        // Control characters are dropped from addresses, so that what is left is another path.
+        if path.iter().any(|segment| matches!(*segment, "" | "." | "..") || segment.contains(char::is_control)) {
+            return Err(ClientError::Invalid(format!("{shown:?} is no path: it has an empty part, . or .., or a control character")));
         }
         url.path_segments_mut()
             .map_err(|()| ClientError::Invalid("vault.server is no address of a server".into()))?
@@ -271,7 +272,7 @@ impl Vault {
         let response =
             request.send().await.map_err(|error| ClientError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
         let (status, after) = (response.status(), retry_after(&response));
-        let answer = body(response, MOST).await.map_err(|why| ClientError::Unavailable(format!("{named}, {shown}: {why}")))?;
+        let answer = body(response, &format!("{named}, {shown}"), MOST).await?;
         if status.is_success() {
             return Ok(answer);
         }

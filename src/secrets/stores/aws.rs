@@ -31,8 +31,10 @@ use aws_smithy_runtime_api::{
     shared::IntoShared,
 };
 use aws_smithy_types::body::SdkBody;
-use futures::{FutureExt, future::BoxFuture};
-use http_body_util::Limited;
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use http_body::Frame;
+use http_body_util::{BodyDataStream, Limited, StreamBody};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -40,7 +42,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::{
     clients::egress::Egress,
     ids,
-    secrets::store::{Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, matches, text_of},
+    secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, text_of},
 };
 
 /// Where, and as whom.
@@ -113,6 +115,8 @@ const PENDING: &str = "SEAWORTHYPENDING";
 
 /// No answer is longer: twenty values of 64 KiB, or a page of a list, escaped as JSON.
 const MOST: usize = 8 * 1024 * 1024;
+/// And holds no more: a page of a list has a hundred entries, each with fifty tags at most.
+const MOST_OBJECTS: usize = 20_000;
 
 struct Open {
     client: Client,
@@ -231,10 +235,20 @@ impl HttpClient for Short<SharedHttpClient> {
     }
 }
 
+/// As much of an answer, and as many objects in it: each takes hundreds of times its room in memory.
+fn bounded(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + Sync + 'static {
+    let mut objects = 0;
+    BodyDataStream::new(Limited::new(body, MOST)).map(move |chunk| {
+        let chunk = chunk?;
+        objects += chunk.split(|byte| *byte == b'{').skip(1).count();
+        if objects > MOST_OBJECTS { Err("the answer holds too many objects".into()) } else { Ok(Frame::data(chunk)) }
+    })
+}
+
 impl HttpConnector for Short<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let call = self.0.call(request);
-        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(Limited::new(body, MOST)))) })
+        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(StreamBody::new(bounded(body))))) })
     }
 }
 
@@ -268,7 +282,8 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn by_code(key: &str, code: &str, said: &str) -> StoreError {
-    let text = format!("AWS Secrets Manager, {key}: {code}: {said}");
+    let short = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect::<String>();
+    let text = format!("AWS Secrets Manager, {key}: {}: {}", short(code), short(said));
     match code {
         "ResourceNotFoundException" => StoreError::NotFound(text),
         "ResourceExistsException" => StoreError::Conflict(text),
@@ -350,7 +365,7 @@ impl OpenStore for Open {
                 filters.push(filter(FilterNameStringType::TagKey, name));
                 filters.push(filter(FilterNameStringType::TagValue, value));
             }
-            let (mut found, mut next) = (Vec::new(), None);
+            let (matcher, mut found, mut next) = (Matcher::of(find)?, Vec::new(), None);
             for _ in 0..PAGES {
                 let request = self.client.list_secrets().set_filters((!filters.is_empty()).then(|| filters.clone())).set_next_token(next);
                 let page = request.max_results(100).send().await.map_err(|error| explain("ListSecrets", &error))?;
@@ -361,7 +376,7 @@ impl OpenStore for Open {
                     let tagged = |(name, value): (&String, &String)| {
                         tags.iter().any(|tag| tag.key.as_ref() == Some(name) && tag.value.as_ref() == Some(value))
                     };
-                    if matches(find, &name)? && find.tags.iter().all(tagged) {
+                    if matcher.matches(&name) && find.tags.iter().all(tagged) {
                         found.push(name);
                     }
                 }

@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::secrets::store::{Content, Find, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches};
+use crate::secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
 /// Has no fields: which variables may be given out is said by `--store-env`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -65,7 +65,8 @@ impl OpenStore for Open {
                 return Err(StoreError::Invalid("find.tags: the store env has no tags".into()));
             }
             let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| self.allows(name));
-            names.filter_map(|name| matches(find, &name).map(|matches| matches.then_some(name)).transpose()).collect()
+            let matcher = Matcher::of(find)?;
+            Ok(names.filter(|name| matcher.matches(name)).collect())
         }
         .boxed()
     }

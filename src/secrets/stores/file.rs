@@ -10,7 +10,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::secrets::store::{Content, Find, MAX_VALUE, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches};
+use crate::secrets::store::{Content, Find, MAX_VALUE, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
 /// Which folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -89,7 +89,7 @@ impl Open {
     }
 
     fn list(&self, find: &Find) -> Result<Vec<String>, StoreError> {
-        let (mut folders, mut found) = (vec![(String::new(), 0)], Vec::new());
+        let (matcher, mut folders, mut found) = (Matcher::of(find)?, vec![(String::new(), 0)], Vec::new());
         self.real(&self.folder)?;
         while let Some((below, depth)) = folders.pop() {
             let entries = std::fs::read_dir(self.folder.join(&below));
@@ -105,7 +105,7 @@ impl Open {
                 }
                 match std::fs::metadata(path) {
                     Ok(of) if of.is_dir() && depth < DEEP => folders.push((key, depth + 1)),
-                    Ok(of) if of.is_file() && matches(find, &key)? => found.push(key),
+                    Ok(of) if of.is_file() && matcher.matches(&key) => found.push(key),
                     _ => {}
                 }
                 if found.len() > FILES || folders.len() > FILES {

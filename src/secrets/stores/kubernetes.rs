@@ -19,7 +19,7 @@ use crate::{
         references::{self, ReadSecrets, SecretData},
     },
     secrets::store::{
-        Content, Find, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority, matches, text_of,
+        Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority, text_of,
     },
 };
 
@@ -88,6 +88,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// No answer of another cluster is longer: a Secret has 1 MiB, the names of all take more.
 const MOST: usize = 32 * 1024 * 1024;
+/// So many Secrets are listed at a time: each may have 256 KiB of annotations.
+const PAGE: u32 = 50;
+/// `find` finds no more.
+const FOUND: usize = 10_000;
 
 impl Server {
     fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
@@ -211,10 +215,18 @@ impl OpenStore for Open {
     fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         async move {
             let labels: Vec<String> = find.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let params = ListParams::default().labels(&labels.join(","));
-            let found = self.api().list_metadata(&params).await.map_err(|error| self.explain("*", &error))?;
-            let names = found.items.into_iter().map(|secret: PartialObjectMeta<Secret>| secret.name_any());
-            names.filter_map(|name| matches(find, &name).map(|matches| matches.then_some(name)).transpose()).collect()
+            let (matcher, mut found) = (Matcher::of(find)?, Vec::new());
+            let mut params = ListParams::default().labels(&labels.join(",")).limit(PAGE);
+            loop {
+                let page = self.api().list_metadata(&params).await.map_err(|error| self.explain("*", &error))?;
+                let names = page.items.iter().map(|secret: &PartialObjectMeta<Secret>| secret.name_any());
+                found.extend(names.filter(|name| matcher.matches(name)));
+                if found.len() > FOUND {
+                    return Err(StoreError::Invalid(format!("find finds more than {FOUND} Secrets; narrow it")));
+                }
+                let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else { return Ok(found) };
+                params = params.continue_token(&next);
+            }
         }
         .boxed()
     }

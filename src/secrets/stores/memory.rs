@@ -10,7 +10,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::secrets::store::{Content, Find, OpenStore, Opening, Place, Store, StoreError, Stored, Write, matches};
+use crate::secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
 /// Values by key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -52,7 +52,8 @@ impl OpenStore for Open {
                 return Err(StoreError::Invalid("find.tags: the store memory has no tags".into()));
             }
             let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            values.keys().filter_map(|key| matches(find, key).map(|matches| matches.then(|| key.clone())).transpose()).collect()
+            let matcher = Matcher::of(find)?;
+            Ok(values.keys().filter(|key| matcher.matches(key)).cloned().collect())
         }
         .boxed()
     }

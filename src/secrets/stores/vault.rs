@@ -21,7 +21,7 @@ use crate::{
     cluster::token::ServiceAccountRef,
     ids,
     secrets::store::{
-        Content, Find, Made, OpenStore, Opening, OwnCredential, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority, matches,
+        Content, Find, Made, Matcher, OpenStore, Opening, OwnCredential, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority,
         text_of,
     },
 };
@@ -272,7 +272,7 @@ impl Open {
             let listed: Listed = serde_json::from_slice(&listed).map_err(|_| Self::unreadable(&folder))?;
             for name in listed.keys {
                 let whole = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-                if found.len() > FOUND {
+                if found.len() + folders.len() > FOUND {
                     return Err(StoreError::Invalid(format!("find looks through more than {FOUND} values; narrow find.path")));
                 }
                 match whole.strip_suffix('/') {
@@ -326,9 +326,10 @@ impl OpenStore for Open {
 
     fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         async move {
-            let mut found = Vec::new();
+            let (below, mut found) = (Find { path: None, ..find.clone() }, Vec::new());
+            let matcher = Matcher::of(&below)?;
             for key in self.list(find).await? {
-                if matches(&Find { path: None, ..find.clone() }, &key)? && self.has_tags(&key, find).await? {
+                if matcher.matches(&key) && self.has_tags(&key, find).await? {
                     found.push(key);
                 }
             }
