@@ -11,6 +11,8 @@ use crate::ids;
 pub const OWNER: &str = "seaworthy.dev/owner";
 /// A hash of the same, to select by.
 pub const OWNER_HASH: &str = "seaworthy.dev/owner-hash";
+/// On a Secret of somebody else, followed by a hash of the resource of ours that keeps keys in it: what is remembered with them.
+pub const MERGED: &str = "seaworthy.dev/merged-";
 /// Types of Secret that Kubernetes itself fills; never written to.
 pub const RESERVED_TYPES: &[&str] = &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 

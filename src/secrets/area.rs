@@ -15,6 +15,7 @@ use super::{
     resolve::ClusterStores,
     store::{Allowed, Store as _},
     store_controller,
+    withdraw::Withdrawal,
 };
 use crate::{
     api::{SecretRotation, SecretStore},
@@ -38,7 +39,7 @@ pub const MANAGER: &str = "seaworthy-secrets";
 /// So many looks work on values at a time, beside those that wait for others.
 const COMPUTE: usize = 4;
 
-/// How often values that nobody has come for are forgotten.
+/// How often values that nobody has come for are forgotten, and keys of resources that are gone withdrawn.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// The caches of one scope, for who counts and shows.
@@ -98,6 +99,14 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
         let noticed = noticed::of_named_kind(index.clone(), waker.clone());
         loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
     }
+    let withdrawal = Withdrawal {
+        rotations: rotations.store.clone(),
+        secrets: inventory.secrets.clone(),
+        client: parts.client.clone(),
+        writer: context.writer.clone(),
+        audit: parts.audit.clone(),
+    };
+    let filled = (rotations.filled(), inventory.clone());
     // Who uses a Secret cannot be told before the inventory is filled; whether a store allows a namespace, not before they are listed, too.
     let first = async move {
         inventory.filled().await;
@@ -115,9 +124,19 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
                 stores.sweep();
             }
         };
+        let withdraw = async {
+            filled.0.await;
+            filled.1.filled().await;
+            let mut round = tokio::time::interval(SWEEP);
+            loop {
+                round.tick().await;
+                withdrawal.round().await;
+            }
+        };
         tokio::select! {
             () = area::until_all_ended(loops, stop, "secrets") => {}
             () = sweep => {}
+            () = withdraw => {}
         }
         // What stores have lent to us is given back.
         stores.close().await;

@@ -45,3 +45,4 @@ pub mod sync;
 pub mod target;
 pub mod template;
 pub mod vault_policy;
+pub mod withdraw;

@@ -144,12 +144,17 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
 
 /// The annotation of somebody else's Secret that holds what is remembered with the keys of this resource, and of no other.
 fn note(rotation: &SecretRotation) -> String {
-    format!("seaworthy.dev/merged-{}", short(rotation))
+    format!("{}{}", owner::MERGED, short(&owned_by(rotation)))
 }
 
 /// Tells resources apart that write to one Secret.
-fn short(rotation: &SecretRotation) -> String {
-    ids::short(owned_by(rotation).as_bytes())
+pub fn short(owned_by: &str) -> String {
+    ids::short(owned_by.as_bytes())
+}
+
+/// The field manager of what the resource of that hash keeps in Secrets of others.
+pub fn manager(short: &str) -> String {
+    format!("{MANAGER}-{short}")
 }
 
 fn noted(text: &str) -> Option<BTreeMap<String, String>> {
@@ -159,7 +164,7 @@ fn noted(text: &str) -> Option<BTreeMap<String, String>> {
 /// For writes to the target: as itself, or to somebody else's Secret as this resource alone, taking nothing over.
 pub fn writer(context: &Context, rotation: &SecretRotation) -> Writer {
     if Which::Target.is_somebody_elses(rotation) {
-        context.writer.managed(&format!("{MANAGER}-{}", short(rotation))).without_force()
+        context.writer.managed(&manager(&short(&owned_by(rotation)))).without_force()
     } else {
         context.writer.clone()
     }

@@ -11,7 +11,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Rotations, Vault, eventually, said};
+use crate::support::{ControlPlane, Moto, Rotations, Vault, eventually, said};
 
 /// No other text looks like it.
 const CANARY: &str = "c4n4ry";
@@ -69,7 +69,7 @@ fn search(what: &str, text: &str, values: &[String]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::too_many_lines, reason = "one world, and all that it says")]
 async fn nothing_prints_a_value() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let ((_own, cluster), vault, moto) = (ControlPlane::start().await, Vault::start().await, Moto::start().await);
     let namespace = cluster.namespace("canary").await;
     let rotations = Rotations(&namespace);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -96,7 +96,17 @@ async fn nothing_prints_a_value() {
     let push = |key: &str| json!([{"secretKey": "plain", "remoteRef": {"key": key, "property": "id"}}]);
     let api_key = json!({"tenancy": "t", "user": "u", "fingerprint": "20:3b:97:13:55:1c:5b:0d:d3:37:d8:50:4e:c5:3a:34", "privateKeySecretRef": {"name": "approle", "key": "wrong"}});
     let oci = json!({"oci": {"region": "eu-frankfurt-1", "vault": "v", "auth": {"apiKey": api_key}}});
+    let secret_ref = json!({"accessKeyID": {"name": "approle", "key": "wrong"}, "secretAccessKey": {"name": "approle", "key": "wrong"}});
+    let aws = json!({"aws": {"region": "us-east-1", "endpoint": moto.address, "auth": {"secretRef": secret_ref}}});
+    moto.call("CreateSecret", json!({"Name": "app", "SecretString": json!({"password": value("aws")}).to_string()})).await;
     let cases = [
+        ("aws", json!({"store": aws, "data": data("app", "password")}), "True"),
+        (
+            "aws-pushed",
+            json!({"store": aws, "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "generated", "property": "k"}}]}}),
+            "True",
+        ),
+        ("aws-brought", json!({"target": {"name": "source", "creationPolicy": "Merge"}, "store": aws, "push": push("new")}), "True"),
         (
             "fine",
             json!({"store": own, "data": data("source", "plain"), "template": template("{{ x | b64encode }}{{ x | sha256 }}")}),
@@ -146,6 +156,7 @@ async fn nothing_prints_a_value() {
     }
     let mut values: Vec<String> = vec![CANARY.to_owned(), secret_id.clone()];
     values.push(rotations.data("rotated").await["k"].clone());
+    values.push(rotations.data("aws-pushed").await["k"].clone());
     let keys = rotations.data("keys").await;
     let set: Value = serde_json::from_str(&keys["set"]).unwrap();
     values.push(set["keys"][0]["d"].as_str().unwrap().to_owned());

@@ -12,7 +12,7 @@ use std::{
 use seaworthy::{
     cluster::references::{ReadSecrets, SecretData},
     secrets::{
-        store::{Allowed, Opening, Place, Store, StoreError},
+        store::{Allowed, Find, OpenStore, Opening, Place, Store, StoreError},
         stores::StoreSpec,
     },
     testing::issuer_contract::Secrets,
@@ -23,7 +23,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Cluster, ControlPlane, Operator, Rotations, command, eventually, oci::Oci, said};
+use crate::support::{Cluster, ControlPlane, Operator, Rotations, Vault, command, eventually, oci::Oci, said};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
@@ -33,6 +33,10 @@ enum Manner {
     NeverAnswers,
     /// A byte from time to time.
     Drips,
+    /// This, with this status.
+    Says(u16, &'static str),
+    /// This, so often, between these two.
+    Floods([&'static str; 3], usize),
 }
 
 const MANNERS: usize = 4;
@@ -81,6 +85,15 @@ impl Record {
                     self.longest.fetch_max(sent, Ordering::SeqCst);
                 }
             }
+            Manner::Says(status, body) => {
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await?;
+            }
+            Manner::Floods([begin, each, end], times) => {
+                let body = [begin, &each.repeat(times), end].concat();
+                stream.write_all(format!("{head}{body}").as_bytes()).await?;
+            }
             Manner::NeverAnswers => while stream.read(&mut buffer).await? > 0 {},
             Manner::Drips => {
                 stream.write_all(head.as_bytes()).await?;
@@ -120,6 +133,24 @@ async fn serve(manner: Manner, tls: Option<tokio_rustls::TlsAcceptor>) -> (Socke
         }
     });
     (address, kept)
+}
+
+/// For a server at 127.0.0.1, and the certificate to trust in PEM.
+fn tls() -> (tokio_rustls::TlsAcceptor, String) {
+    seaworthy::install_crypto_provider();
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
+    (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), certified.cert.pem())
+}
+
+/// The store `spec`, with the Secret `own`.
+async fn open(spec: Value, own: &[(&str, &str)]) -> Result<Box<dyn OpenStore>, StoreError> {
+    seaworthy::install_crypto_provider();
+    let data: SecretData = own.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect();
+    let (secrets, allowed) = (Secrets::default().with("own", data), Allowed::default().of_administrators());
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    serde_json::from_value::<StoreSpec>(spec).unwrap().open(opening).await
 }
 
 /// Counts who comes.
@@ -237,20 +268,13 @@ async fn servers_that_never_answer_hold_up_only_their_tenant() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_cluster_that_means_ill() {
-    seaworthy::install_crypto_provider();
-    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
-    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let (tls, ca) = tls();
     let (target, visits) = elsewhere().await;
-    let data: SecretData = [("k".to_owned(), b"of-the-tenant".to_vec().into())].into();
-    let (secrets, allowed) = (Secrets::default().with("own", data), Allowed::default().of_administrators());
     let ask = async |manner: Manner| {
         let (address, record) = serve(manner, Some(tls.clone())).await;
-        let server = json!({"url": format!("https://{address}"), "caBundle": certified.cert.pem(), "auth": {"token": {"secretRef": {"name": "own", "key": "k"}}}});
-        let spec: StoreSpec = serde_json::from_value(json!({"kubernetes": {"namespace": "n", "server": server}})).unwrap();
-        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-        let open = spec.open(opening).await.unwrap();
+        let server =
+            json!({"url": format!("https://{address}"), "caBundle": ca, "auth": {"token": {"secretRef": {"name": "own", "key": "k"}}}});
+        let open = open(json!({"kubernetes": {"namespace": "n", "server": server}}), &[("k", "of-the-tenant")]).await.unwrap();
         let read = tokio::time::timeout(Duration::from_secs(30), open.read(&Place { key: "app".into(), version: None })).await;
         assert!(record.all().to_lowercase().contains("authorization: bearer of-the-tenant"), "{manner:?}");
         (read, record.longest.load(Ordering::SeqCst))
@@ -262,4 +286,84 @@ async fn another_cluster_that_means_ill() {
     }
     assert!(ask(Manner::Drips).await.0.is_err(), "this is ended by who asks: no read lasts longer than 30 s");
     eventually("nobody followed", || async { if visits.all().is_empty() { Ok(()) } else { Err(visits.all()) } }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_without_end_are_not_taken_in() {
+    let pem = Oci::start().await.private.clone();
+    let find: Find = serde_json::from_value(json!({"name": {"regexp": "^app"}})).unwrap();
+    for (name, flood, times) in [
+        ("aws", [r#"{"SecretList":["#, "{},", "{}]}"], 1_000_000),
+        ("vault", [r#"{"data":{"keys":["#, r#""a/","#, r#""a"]}}"#], 500_000),
+        ("oci", ["[", "{},", "{}]"], 1_000_000),
+    ] {
+        let (address, _) = serve(Manner::Floods(flood, times), None).await;
+        let (.., mut spec) = of_tenants(address).into_iter().find(|(kind, ..)| *kind == name).unwrap();
+        if name == "oci" {
+            spec["oci"]["compartment"] = "c".into();
+        }
+        let open = open(spec, &[("k", "of-the-tenant"), ("pem", &pem)]).await.unwrap();
+        let found = tokio::time::timeout(Duration::from_secs(30), open.find(&find)).await;
+        assert!(matches!(found, Ok(Err(_))), "{name}: {:?}", found.map(|found| found.map(|found| found.len())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vault_by_tls_in_a_namespace_and_as_a_standby() {
+    let (vault, (tls, ca)) = (Vault::start().await, tls());
+    vault.put("app", json!({"a": "b"})).await;
+    // A real Vault behind TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (front, behind) = (listener.local_addr().unwrap(), vault.address.trim_start_matches("http://").to_owned());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tls, behind) = (tls.clone(), behind.clone());
+            tokio::spawn(async move {
+                let (mut from, mut to) = (tls.accept(stream).await?, tokio::net::TcpStream::connect(behind).await?);
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+    let own = [("k", vault.root.as_str()), ("ca", &ca)];
+    let spec = |address: &str, more: Value| {
+        let mut spec = json!({"server": address, "auth": {"token": {"secretRef": {"name": "own", "key": "k"}}}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "vault": spec })
+    };
+    let (address, place) = (format!("https://{front}"), Place { key: "app".into(), version: None });
+    for trusted in [json!({"caBundle": ca}), json!({"caSecretRef": {"name": "own", "key": "ca"}})] {
+        let store = open(spec(&address, trusted), &own).await.unwrap();
+        assert!(store.read(&place).await.is_ok());
+    }
+    let untrusted = open(spec(&address, json!({})), &own).await.unwrap().read(&place).await;
+    assert!(matches!(&untrusted, Err(StoreError::Unavailable(why)) if why.contains("certificate")), "{untrusted:?}");
+
+    let (standby, record) = serve(Manner::Redirects(front), None).await;
+    let answer = open(spec(&format!("http://{standby}"), json!({"namespace": "team/a"})), &own).await.unwrap().read(&place).await;
+    assert!(matches!(&answer, Err(StoreError::Unavailable(why)) if why.contains("standby")), "{answer:?}");
+    assert!(record.all().to_lowercase().contains("x-vault-namespace: team/a"), "{}", record.all());
+    // Control characters would be dropped from the address, and what is left would be another path.
+    let odd = open(spec(&vault.address, json!({})), &own).await.unwrap();
+    for key in [".\t./auth/token/lookup-self", "a\nb", "../../sys/health"] {
+        let answer = odd.read(&Place { key: key.into(), version: None }).await;
+        assert!(matches!(&answer, Err(StoreError::Invalid(why)) if why.contains("is no path")), "{key:?}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
+    const REFUSED: &str = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>AccessDenied</Code>\
+        <Message>not authorized to perform: sts:AssumeRole</Message></Error><RequestId>r</RequestId></ErrorResponse>";
+    let (address, record) = serve(Manner::Says(403, REFUSED), None).await;
+    let (.., mut spec) = of_tenants(address).into_iter().find(|(kind, ..)| *kind == "aws").unwrap();
+    spec["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "of-tmi"});
+    let checked = open(spec.clone(), &[("k", "of-the-tenant")]).await.unwrap().check().await;
+    assert!(matches!(&checked, Err(StoreError::Denied(why)) if why.contains("AssumeRole")), "{checked:?}");
+    let asked = record.all();
+    assert!(asked.contains("Action=AssumeRole") && asked.contains("ExternalId=of-tmi") && asked.contains("role%2Freader"), "{asked}");
+    // Who is known and may only read certain values is let in.
+    let (address, _) = serve(Manner::Says(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#), None).await;
+    spec["aws"]["endpoint"] = format!("http://{address}").into();
+    spec["aws"]["role"] = Value::Null;
+    open(spec, &[("k", "of-the-tenant")]).await.unwrap().check().await.unwrap();
 }

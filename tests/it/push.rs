@@ -25,10 +25,10 @@ async fn keys_are_added_to_a_secret_of_somebody_else_and_nothing_of_theirs_is_to
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("merged").await;
     let rotations = Rotations(&namespace);
-    let _operator = cluster.operator(&namespace);
+    let operator = cluster.operator(&namespace);
     namespace.secret("source", "Opaque", &[("p", "1")]).await;
     let data = json!([{"secretKey": "b", "remoteRef": {"key": "source", "property": "p"}}]);
-    let spec = json!({"target": {"name": "theirs", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "data": data});
+    let spec = json!({"target": {"name": "theirs", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "data": data.clone()});
     rotations.create("m", spec).await;
     let message = rotations.says("m", "Ready", "False", "Missing").await;
     assert!(message.contains("somebody else makes it"), "{message}");
@@ -51,11 +51,22 @@ async fn keys_are_added_to_a_secret_of_somebody_else_and_nothing_of_theirs_is_to
     let message = rotations.says("m", "Stalled", "True", "NotOurs").await;
     assert!(message.contains(".data.password") && message.contains("name another secretKey"), "{message}");
     holds(&namespace, "theirs", &[("b", "2"), ("password", "y"), ("username", "u")]).await;
-    // A key that is not meant any more goes; the rest stays, also when the resource goes.
+    // A key that is not meant any more goes, and with the resource all that it added; the rest stays.
     rotations.change("m", json!({"data": [{"secretKey": "c", "remoteRef": {"key": "source", "property": "p"}}]})).await;
     holds(&namespace, "theirs", &[("c", "2"), ("password", "y"), ("username", "u")]).await;
     rotations.api().delete("m", &kube::api::DeleteParams::default()).await.unwrap();
-    holds(&namespace, "theirs", &[("c", "2"), ("password", "y"), ("username", "u")]).await;
+    holds(&namespace, "theirs", &[("password", "y"), ("username", "u")]).await;
+    let left = namespace.secrets().get("theirs").await.unwrap().metadata.annotations.unwrap_or_default();
+    assert!(left.keys().all(|key| !key.contains("seaworthy")), "{left:?}");
+    // Also when it goes while nobody looks.
+    rotations
+        .create("m", json!({"target": {"name": "theirs", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "data": data}))
+        .await;
+    holds(&namespace, "theirs", &[("b", "2"), ("password", "y"), ("username", "u")]).await;
+    operator.shut_down().await;
+    rotations.api().delete("m", &kube::api::DeleteParams::default()).await.unwrap();
+    let _operator = cluster.operator(&namespace);
+    holds(&namespace, "theirs", &[("password", "y"), ("username", "u")]).await;
 }
 
 fn push(key: &str, property: &str, policy: &str) -> Value {
@@ -194,4 +205,49 @@ async fn what_two_resources_do_with_one_secret_does_not_touch_each_other() {
     rotations.says("e", "Stalled", "True", "NotOurs").await;
     assert!(namespace.secrets().get_opt("never").await.unwrap().is_none());
     assert_eq!(rotations.data("theirs").await["x"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_to_one_key_is_written_at_once() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("at-once").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let store = namespace.store_in(&vault).await;
+    let remote = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "app", "property": key}});
+    let generate = ["a", "b", "c"].map(|key| json!({"secretKey": key, "hex": {}}));
+    let push = ["a", "b", "c"].map(remote);
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "rotation": {"generate": generate, "push": push}})).await;
+    rotations.ready("app", 1).await;
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    let (there, version) = vault.get("app").await;
+    let here = rotations.data("app").await;
+    assert!(["a", "b", "c"].iter().all(|key| there[key] == here[*key]));
+    assert_eq!(version, 2, "nobody could read a half of it");
+    // A push alone: both keys with one write; `refresh` has it compared now, not when the interval is over.
+    namespace.secret("made", "Opaque", &[("x", "1"), ("y", "2")]).await;
+    let push = ["x", "y"].map(|key| json!({"secretKey": key, "remoteRef": {"key": "copy", "property": key}}));
+    rotations
+        .create("p", json!({"target": {"name": "made", "creationPolicy": "Merge"}, "store": store, "refreshInterval": "24h", "push": push}))
+        .await;
+    eventually("it is there", || async {
+        let (status, there) = vault.try_call("GET", "secret/data/copy", Value::Null).await;
+        if there["data"]["data"] == json!({"x": "1", "y": "2"}) { Ok(()) } else { Err(format!("{status} {there}")) }
+    })
+    .await;
+    assert_eq!(vault.get("copy").await.1, 1);
+    vault.call("DELETE", "secret/metadata/copy", Value::Null).await;
+    rotations.ask("p", "refresh", "1").await;
+    eventually("it is brought there again", || async {
+        let (status, there) = vault.try_call("GET", "secret/data/copy", Value::Null).await;
+        if there["data"]["data"] == json!({"x": "1", "y": "2"}) { Ok(()) } else { Err(format!("{status} {there}")) }
+    })
+    .await;
+    // What somebody puts there meanwhile is seen without waiting for the interval, and what was asked for once is not done for ever.
+    let object = rotations
+        .until("p", "it is answered", |object| object.status.as_ref().is_some_and(|status| status.handled_refresh.as_deref() == Some("1")))
+        .await;
+    assert!(said(&object, "Ready").is_some());
+    operator.shut_down().await;
 }

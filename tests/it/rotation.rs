@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use seaworthy::secrets::rotate::STEPS;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, PATIENCE, Rotations, eventually, said};
+use crate::support::{Cluster, Namespace, PATIENCE, Rotations, Vault, eventually, said};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -376,4 +376,41 @@ async fn keys_come_with_what_is_public_of_them_and_a_set_keeps_the_one_before() 
         if data["ssh.pub"] == second["ssh.pub"] { Ok(()) } else { Err(data["ssh.pub"].clone()) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_the_store_is_away() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("away").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let remote = json!({"key": "app", "property": "key"});
+    rotations
+        .create(
+            "jwt",
+            json!({
+                "target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "refreshInterval": "10s",
+                "rotation": {
+                    "generate": [{"secretKey": "key", "hex": {}}],
+                    "previous": {"keepFor": "1h", "maxKeep": "2h"},
+                    "push": [{"secretKey": "key", "remoteRef": remote}],
+                },
+            }),
+        )
+        .await;
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+    vault.seal().await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let data = rotations.data("jwt").await;
+        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
 }

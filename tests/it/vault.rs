@@ -311,3 +311,42 @@ async fn as_a_service_account() {
     rotations.ready("jwt", 1).await;
     assert_eq!(rotations.data("jwt").await["x"], "p1");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_renewed_before_it_ends() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("renewed").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let store = by_role(&vault, &namespace).await;
+    vault.call("POST", "auth/approle/role/app", json!({"token_policies": ["app"], "token_ttl": "6s", "token_max_ttl": "1h"})).await;
+    vault.put("app/db", json!({"password": "p1"})).await;
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
+    let accessors = async || {
+        let answer = vault.call("LIST", "auth/token/accessors", Value::Null).await;
+        answer["data"]["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key.as_str().unwrap().to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = accessors().await;
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
+    rotations.ready("app", 1).await;
+    let ours: Vec<_> = accessors().await.difference(&before).cloned().collect();
+    assert_eq!(ours.len(), 1);
+    // Twice as long as it would live.
+    let mut time = tokio::time::interval(std::time::Duration::from_secs(1));
+    for turn in 0..13 {
+        time.tick().await;
+        vault.put("app/db", json!({"password": format!("turn {turn}")})).await;
+        rotations.ask("app", "refresh", &turn.to_string()).await;
+        eventually("it is read", || async {
+            let data = rotations.data("app").await;
+            if data["x"] == format!("turn {turn}") { Ok(()) } else { Err(format!("{data:?}")) }
+        })
+        .await;
+    }
+    assert_eq!(accessors().await.difference(&before).cloned().collect::<Vec<_>>(), ours, "it is the same token still");
+}

@@ -1,0 +1,86 @@
+//! Keys that were added to a Secret of somebody else (`creationPolicy: Merge`) go when the resource goes, or adds them elsewhere. No finalizer: nobody
+//! has to wait for us to delete a resource, and what went while nobody ran is found by what is noted on the Secret.
+
+use std::collections::HashSet;
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::Store};
+
+use super::target::{manager, short};
+use crate::{
+    api::{SecretRotation, secret_rotation::TargetPolicy},
+    cluster::{
+        apply::{WriteError, Writer},
+        owner::{self, MERGED},
+        run::Guarded,
+    },
+    inventory::{Facts, secrets::SecretFact},
+    telemetry::audit::Audit,
+};
+
+/// What a round works with.
+pub struct Withdrawal {
+    /// The resources.
+    pub rotations: Store<Guarded<SecretRotation>>,
+    /// The Secrets.
+    pub secrets: Facts<SecretFact>,
+    /// For reads.
+    pub client: Client,
+    /// For writes.
+    pub writer: Writer,
+    /// Every act on a credential.
+    pub audit: Audit,
+}
+
+impl Withdrawal {
+    /// Withdraws what no resource keeps any more. Both caches have to be filled.
+    pub async fn round(&self) {
+        let mut noted = Vec::new();
+        self.secrets.for_each(|(namespace, name), fact| {
+            noted.extend(fact.merged.iter().flatten().map(|whose| (namespace.to_string(), name.to_string(), whose.to_string())));
+        });
+        if noted.is_empty() || self.writer.check().is_err() {
+            return;
+        }
+        let (mut kept, mut unreadable) = (HashSet::new(), HashSet::new());
+        for object in self.rotations.state() {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let whose = short(&owner::owner(&SecretRotation::kind(&()), &name));
+            match &object.0 {
+                Ok(rotation) if rotation.spec.target.creation_policy == TargetPolicy::Merge => {
+                    kept.insert((namespace, rotation.spec.target.name.clone(), whose));
+                }
+                Ok(_) => {}
+                Err(_) => drop(unreadable.insert((namespace, whose))), // nobody knows what it means
+            }
+        }
+        for (namespace, name, whose) in noted {
+            let place = (namespace, name, whose);
+            if kept.contains(&place) || unreadable.contains(&(place.0.clone(), place.2.clone())) {
+                continue;
+            }
+            let (namespace, name, whose) = place;
+            match self.withdraw(&namespace, &name, &whose).await {
+                Ok(()) => {
+                    tracing::info!(namespace, secret = name, "keys of a resource that is gone were withdrawn");
+                    self.audit.record("withdraw", &format!("Secret/{namespace}/{name}"), "Deleted", "success", None);
+                }
+                Err(error) => tracing::warn!(%error, namespace, secret = name, "keys of a resource that is gone cannot be withdrawn"),
+            }
+        }
+    }
+
+    /// What is applied holds nothing, so that nothing is left of what was applied before.
+    async fn withdraw(&self, namespace: &str, name: &str, whose: &str) -> Result<(), WriteError> {
+        let object = || format!("Secret {namespace}/{name}");
+        let read = Api::<Secret>::namespaced(self.client.clone(), namespace).get_metadata_opt(name).await;
+        let read = read.map_err(|error| WriteError::Unavailable { object: object(), message: error.to_string() })?;
+        let noted = |meta: &ObjectMeta| meta.annotations.iter().flatten().any(|(key, _)| key.strip_prefix(MERGED) == Some(whose));
+        let Some(read) = read.map(|read| read.metadata).filter(noted) else { return Ok(()) };
+        let nothing = Secret {
+            metadata: ObjectMeta { name: Some(name.into()), namespace: Some(namespace.into()), ..ObjectMeta::default() },
+            ..Secret::default()
+        };
+        self.writer.managed(&manager(whose)).without_force().apply(nothing, &read).await.map(|_| ())
+    }
+}
