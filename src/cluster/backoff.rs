@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +12,17 @@ use crate::schedule::jitter;
 
 /// Counts failures in a row, by uid. Another cause, or another spec, begins anew.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, (Cause, u32)>>);
+pub struct Failures(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    of: HashMap<String, (Cause, u32, Instant)>,
+    /// When so many are there, those of objects that are gone are looked for.
+    room: usize,
+}
+
+/// Nothing that is there is tried again more seldom.
+const FORGOTTEN: Duration = Duration::from_hours(24);
 
 /// What failed: the word for it, and the generation that it was about.
 pub type Cause = (&'static str, Option<i64>);
@@ -19,21 +30,29 @@ pub type Cause = (&'static str, Option<i64>);
 impl Failures {
     /// One more; returns how many.
     pub fn failed(&self, uid: &str, cause: Cause) -> u32 {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, count) = map.entry(uid.to_owned()).or_insert((cause, 0));
+        let (mut counts, now) = (self.counts(), Instant::now());
+        if counts.of.len() >= counts.room {
+            counts.of.retain(|_, (.., last)| now.duration_since(*last) < FORGOTTEN);
+            counts.room = (counts.of.len() * 2).max(1000);
+        }
+        let (known, count, last) = counts.of.entry(uid.to_owned()).or_insert((cause, 0, now));
         *count = if *known == cause { count.saturating_add(1) } else { 1 };
-        *known = cause;
+        (*known, *last) = (cause, now);
         *count
     }
 
     /// Whether the last attempt failed.
     pub fn has_failed(&self, uid: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
+        self.counts().of.contains_key(uid)
     }
 
     /// It works again.
     pub fn succeeded(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.counts().of.remove(uid);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -329,8 +329,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
     if let Ok(resolved) = &resolved {
         view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
     }
-    let status = rotation.status.as_ref();
-    let mut memory = held.memory.clone();
+    let (status, mut memory) = (rotation.status.as_ref(), held.memory.clone());
     if decide::only_pushes(spec) {
         memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
     }
@@ -483,6 +482,9 @@ async fn report(
     if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
+        let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
+        let verb = if action == "Sync" { "sync" } else { "restart" };
+        object.0.iter().for_each(|rotation| context.audit.record(verb, &described(rotation), because, reason, None));
         context.events.send(object, &Note { warning: true, reason, action, text: &why });
     }
     if before == after {

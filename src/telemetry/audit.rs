@@ -15,7 +15,7 @@ pub struct Act<'a> {
     pub time: Timestamp,
     /// Which replica.
     pub actor: &'a str,
-    /// What was done: `issue`, `store`, `keep-previous`, `delete-previous`.
+    /// What was done; docs/operations.md lists the words.
     pub action: &'static str,
     /// `KIND/NAMESPACE/NAME`.
     pub resource: String,

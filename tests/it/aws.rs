@@ -10,7 +10,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Moto, Rotations, Workload, said};
+use crate::support::{ControlPlane, Moto, Rotations, Workload, said};
 
 fn spec(moto: &Moto) -> Value {
     let auth = json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
@@ -107,7 +107,7 @@ async fn versions_stages_bytes_and_conflicts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_standard_application() {
-    let (cluster, moto) = (Cluster::shared().await, Moto::start().await);
+    let ((_own, cluster), moto) = (ControlPlane::start().await, Moto::start().await);
     let namespace = cluster.namespace("aws").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);

@@ -7,8 +7,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
+use seaworthy::api::SecretStore;
 use serde_json::{Value, json};
 
 use crate::support::{ControlPlane, Moto, Rotations, Vault, eventually, said};
@@ -144,6 +148,25 @@ async fn nothing_prints_a_value() {
         ),
         ("oci", json!({"store": oci, "data": data("app", "x")}), "False"),
     ];
+    // A SecretStore whose credentials are refused; they lie in the operator's namespace.
+    let hidden = json!({"metadata": {"name": "refused"}, "stringData": {"id": value("shared")}});
+    let theirs: Api<Secret> = Api::namespaced(cluster.client.clone(), "seaworthy");
+    theirs.create(&PostParams::default(), &serde_json::from_value(hidden).unwrap()).await.unwrap();
+    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
+    let role = json!({"roleId": id, "secretRef": {"name": "refused", "key": "id"}, "rotateSecretId": {"every": "720h"}});
+    let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "refused"},
+        "spec": {"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": {"appRole": role}}}});
+    stores.create(&PostParams::default(), &serde_json::from_value(store).unwrap()).await.unwrap();
+    let down = eventually("the store is not Ready", || async {
+        let store = stores.get("refused").await.map_err(|error| error.to_string())?;
+        let ready = store.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
+        if ready.is_some_and(|ready| ready.status == "False" && ready.reason == "StoreDenied") {
+            Ok(store)
+        } else {
+            Err(json!(store.status).to_string())
+        }
+    })
+    .await;
     for (name, spec, _) in &cases {
         let mut spec = spec.clone();
         if spec["target"].is_null() {
@@ -183,7 +206,8 @@ async fn nothing_prints_a_value() {
     let metadata: Vec<Value> = secrets.items.iter().map(|secret| json!(secret.metadata)).collect();
     search("the metadata of a Secret", &json!(metadata).to_string(), &values);
     let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("seaworthy_secrets"));
+    assert!(metrics.contains("seaworthy_secrets") && metrics.contains("seaworthy_stores{ready=\"false\"} 1"), "{metrics}");
+    search("the status of a SecretStore", &json!(down.status).to_string(), &values);
     search("a metric", &metrics, &values);
     let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();
     search("an argument", &String::from_utf8_lossy(&arguments), &values);

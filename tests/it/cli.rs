@@ -32,6 +32,18 @@ async fn status_rotate_and_what_they_say() {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("revision 2, valid until"), "{said}");
 
+    // The same for values.
+    let values = crate::support::Rotations(&namespace);
+    values.create("jwt", json!({"target": {"name": "jwt"}, "rotation": {"generate": [{"secretKey": "key", "hex": {}}]}})).await;
+    values.ready("jwt", 1).await;
+    let before = values.data("jwt").await["key"].clone();
+    let (code, said) = run(&["rotate", "secretrotation/jwt", "-n", name, "--wait", "--timeout", "60s"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("revision 2") && values.data("jwt").await["key"] != before, "{said}");
+    let (code, table) = run(&["status", "-n", name]);
+    assert!(code == 0 && table.contains("jwt") && table.contains("2 managed, 0 not ready"), "{table}");
+    values.api().delete("jwt", &kube::api::DeleteParams::default()).await.unwrap();
+
     // What is wrong comes first, and is the exit code.
     namespace.secret("theirs", "Opaque", &[]).await;
     namespace.create("zz-bad", json!({"secretName": "theirs"})).await;

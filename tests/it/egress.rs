@@ -367,3 +367,30 @@ async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
     spec["aws"]["role"] = Value::Null;
     open(spec, &[("k", "of-the-tenant")]).await.unwrap().check().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_by_client_certificate() {
+    const SECRET: &str = r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app", "namespace": "n", "resourceVersion": "7"}, "data": {"k": "dg=="}}"#;
+    seaworthy::install_crypto_provider();
+    let of = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (server, client) = (of("127.0.0.1"), of("reader"));
+    let mut believed = rustls::RootCertStore::empty();
+    believed.add(client.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(believed.into()).build().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(server.signing_key.serialize_der()).unwrap();
+    let tls =
+        rustls::ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![server.cert.der().clone()], key).unwrap();
+    let (address, record) = serve(Manner::Says(200, SECRET), Some(tokio_rustls::TlsAcceptor::from(Arc::new(tls)))).await;
+    let (cert, key) = (client.cert.pem(), client.signing_key.serialize_pem());
+    let own = [("cert", cert.as_str()), ("key", &key), ("k", "of-nobody")];
+    let read = async |auth: Value| {
+        let server = json!({"url": format!("https://{address}"), "caBundle": server.cert.pem(), "auth": auth});
+        let store = open(json!({"kubernetes": {"namespace": "n", "server": server}}), &own).await.unwrap();
+        store.read(&Place { key: "app".into(), version: None }).await
+    };
+    let by = |key: &str| json!({"name": "own", "key": key});
+    let stored = read(json!({"clientCertificate": {"certSecretRef": by("cert"), "keySecretRef": by("key")}})).await.unwrap();
+    assert_eq!(stored.version.as_deref(), Some("7"));
+    assert!(!record.all().to_lowercase().contains("authorization"), "the certificate says who it is");
+    assert!(read(json!({"token": {"secretRef": by("k")}})).await.is_err(), "who shows none is not let in");
+}

@@ -2,10 +2,10 @@
 
 use futures::{StreamExt, stream};
 use jiff::SignedDuration;
-use seaworthy::secrets::rotate::STEPS;
+use seaworthy::{api::SecretRotation, secrets::rotate::STEPS};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, PATIENCE, Rotations, Vault, eventually, said};
+use crate::support::{Cluster, ControlPlane, Namespace, PATIENCE, Rotations, Vault, Workload, eventually, next_second, said};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -223,19 +223,32 @@ async fn the_key_of_the_hashes_may_be_lost() {
     assert_ne!(first, second);
 }
 
-async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, first: bool) {
+/// With a Vault, the value is pushed to it.
+async fn killed_and_resumed(cluster: &Cluster, vault: Option<&Vault>, step: &'static str, done: bool, first: bool) {
     let namespace = cluster.namespace("killed").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);
+    let (mut spec, remote) = (spec(), format!("jwt/{}", namespace.name));
+    if let Some(vault) = vault {
+        spec["store"] = namespace.store_in(vault).await;
+        spec["rotation"]["push"][0]["remoteRef"]["key"] = remote.clone().into();
+    }
+    let settled = async |revision: i64| {
+        let Some(vault) = vault else { return settled(&namespace, revision).await };
+        rotations.ready("jwt", revision).await;
+        let here = rotations.data("jwt").await["key"].clone();
+        assert_eq!(vault.get(&remote).await, (json!({"jwt": here}), revision), "each value was written once");
+        here
+    };
     let mut before = None;
     if !first {
-        rotations.create("jwt", spec()).await;
-        before = Some(settled(&namespace, 1).await);
+        rotations.create("jwt", spec.clone()).await;
+        before = Some(settled(1).await);
     }
     // Reading and reporting are parts of every look; what is meant is that of the rotation.
     operator.failpoint.arm(step, done, (step == "report").then_some("store"));
     if first {
-        rotations.create("jwt", spec()).await;
+        rotations.create("jwt", spec).await;
     } else {
         rotations.ask("jwt", "rotate", "now").await;
     }
@@ -245,7 +258,7 @@ async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, f
 
     let _operator = cluster.operator(&namespace);
     let revision = if first { 1 } else { 2 };
-    let after = settled(&namespace, revision).await;
+    let after = settled(revision).await;
     if let Some(pending) = pending {
         assert_eq!(after.as_bytes(), pending, "{step}, done: {done}: the value that was made is the one that is used");
     }
@@ -259,16 +272,17 @@ async fn killed_and_resumed(cluster: &Cluster, step: &'static str, done: bool, f
         if labels.contains_key("looked") { Ok(()) } else { Err(format!("{labels:?}")) }
     })
     .await;
-    assert_eq!(settled(&namespace, revision).await, after, "{step}, done: {done}");
+    assert_eq!(settled(revision).await, after, "{step}, done: {done}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_around_every_step_of_a_rotation() {
-    let cluster = Cluster::shared().await;
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
     let cases = STEPS
         .iter()
-        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)));
-    stream::iter(cases).for_each_concurrent(6, |(step, done, first)| killed_and_resumed(&cluster, step, done, first)).await;
+        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)))
+        .flat_map(|(step, done, first)| [(None, step, done, first), (Some(&vault), step, done, first)]);
+    stream::iter(cases).for_each_concurrent(6, |(vault, step, done, first)| killed_and_resumed(&cluster, vault, step, done, first)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,6 +323,43 @@ async fn what_the_api_server_refuses() {
             "length must be at least",
         ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"keepFor": "48h", "maxKeep": "24h"}}}), "maxKeep"),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "refreshPolicy": "CreatedOnce"}), "exclude each other"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}),
+            "say target.creationPolicy: Merge",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}}),
+            "pushed already",
+        ),
+        (
+            json!({"target": {"name": "t", "type": "a/b"}, "store": memory, "data": data, "template": {"type": "c/d"}}),
+            "target.type or template.type",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge", "deletionPolicy": "Delete"}, "store": memory, "data": data}),
+            "somebody else's",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], {"secretKey": "a.pub", "hex": {}}]}}),
+            "what is public of KEY",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "caBundle": "a", "caSecretRef": {"name": "a", "key": "b"},
+                "auth": {"token": {"secretRef": {"name": "a", "key": "b"}}}}}}),
+            "at most one of caBundle and caSecretRef",
+        ),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "auth": {"appRole":
+                {"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}}}}}}),
+            "of a SecretStore only",
+        ),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"oci": {"region": "eu-frankfurt-1", "vault": "v", "auth": {"instancePrincipal": {}}}}}),
+            "needs a SecretStore",
+        ),
         (json!({"target": {"name": "t"}, "data": data, "store": {}}), "spec.store"),
         (json!({"target": {"name": "t"}, "data": data, "store": {"memory": {}, "kubernetes": {}}}), "spec.store"),
         (
@@ -413,4 +464,72 @@ async fn the_value_before_goes_though_the_store_is_away() {
     })
     .await;
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_stays_while_somebody_runs_it_but_not_for_ever() {
+    let (_own, cluster) = ControlPlane::start().await; // without a node, where the test says what runs
+    let namespace = cluster.namespace("stale").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let mut spec = spec();
+    spec["store"] = Value::Null;
+    spec["rotation"].as_object_mut().unwrap().remove("push");
+    spec["rotation"]["previous"] = json!({"keepFor": "1h", "maxKeep": "10h"});
+    spec.as_object_mut().unwrap().remove("store");
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    let workload = Workload::start(&namespace, "jwt", "jwt").await;
+    next_second().await;
+    let (kept, gone) = (true, false);
+    let is = async |wanted: bool, hours: i64| {
+        operator.clock.advance(HOUR * i32::try_from(hours).unwrap());
+        rotations.ask("jwt", "look", &jiff::Timestamp::now().to_string()).await;
+        eventually(&format!("previous is there: {wanted}"), || async {
+            let there = rotations.data("jwt").await.contains_key("key-previous");
+            if there == wanted { Ok(()) } else { Err(format!("{there}")) }
+        })
+        .await;
+    };
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    let stale = |object: &SecretRotation| {
+        object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == "0/1")
+    };
+    rotations.until("jwt", "the Pod runs the one before", stale).await;
+    is(kept, 3).await;
+    next_second().await;
+    workload.restart().await;
+    rotations.until("jwt", "the Pod runs the new one", |object| !stale(object)).await;
+    is(gone, 0).await;
+    next_second().await;
+    rotations.ask("jwt", "rotate", "2").await;
+    rotations.ready("jwt", 3).await;
+    rotations.until("jwt", "the Pod runs the one before", stale).await;
+    is(kept, 3).await;
+    is(gone, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orphan_stays_and_is_taken_back() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("orphan").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let spec = json!({"target": {"name": "jwt", "creationPolicy": "Orphan"}, "rotation": {"generate": [{"secretKey": "key", "hex": {}}]},
+        "template": {"type": "example.com/key", "mergePolicy": "Merge"}});
+    rotations.create("jwt", spec.clone()).await;
+    rotations.ready("jwt", 1).await;
+    let value = rotations.data("jwt").await["key"].clone();
+    let secret = namespace.secrets().get("jwt").await.unwrap();
+    assert_eq!((secret.type_.as_deref(), secret.metadata.owner_references), (Some("example.com/key"), None));
+    rotations.api().delete("jwt", &kube::api::DeleteParams::default()).await.unwrap();
+    eventually("the resource is gone", || async {
+        let left = rotations.api().get_opt("jwt").await.map_err(|error| error.to_string())?;
+        left.map_or(Ok(()), |_| Err("it is there".into()))
+    })
+    .await;
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    assert_eq!(rotations.data("jwt").await["key"], value, "nobody is given a new value for nothing");
 }

@@ -213,6 +213,16 @@ async fn what_is_found_becomes_keys() {
     rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "nothing"}}}]})).await;
     rotations.says("app", "Ready", "False", "ValueNotFound").await;
     assert_eq!(rotations.data("app").await.len(), 3, "what is not found empties nothing");
+    // By label, of the own namespace; and without any merging, only what the template says.
+    for (name, team) in [("one", "x"), ("two", "y")] {
+        namespace.secret(name, "Opaque", &[("k", name)]).await;
+        let label = Patch::Merge(json!({"metadata": {"labels": {"team": team}}}));
+        namespace.secrets().patch(name, &PatchParams::default(), &label).await.unwrap();
+    }
+    let spec = json!({"target": {"name": "labelled"}, "store": {"kubernetes": {}}, "dataFrom": [{"find": {"tags": {"team": "x"}}}], "template": {"data": {"t": "<{{ one }}>"}}});
+    rotations.create("labelled", spec).await;
+    rotations.ready("labelled", 1).await;
+    assert_eq!(rotations.data("labelled").await, [("t".to_owned(), r#"<{"k":"one"}>"#.to_owned())].into());
     rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "("}}}]})).await;
     let message = rotations.says("app", "Stalled", "True", "StoreInvalid").await;
     assert!(message.contains("find.name.regexp"), "{message}");

@@ -37,6 +37,20 @@ async fn keeps_what_a_store_must_keep() {
         store_contract::run(store.as_ref(), "contract/").await;
         store.close().await;
     }
+    // Custom metadata is what tags are.
+    let spec: StoreSpec = serde_json::from_value(vault.by_token()).unwrap();
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    let store = spec.open(opening).await.unwrap();
+    for (key, team) in [("tagged/a", "x"), ("tagged/b", "y"), ("tagged/deep/c", "x")] {
+        vault.put(key, json!({"v": "1"})).await;
+        vault.call("POST", &format!("secret/metadata/{key}"), json!({"custom_metadata": {"team": team}})).await;
+    }
+    let find = |find: Value| serde_json::from_value(find).unwrap();
+    assert_eq!(store.find(&find(json!({"path": "tagged", "tags": {"team": "x"}}))).await.unwrap(), ["tagged/a", "tagged/deep/c"]);
+    assert_eq!(
+        store.find(&find(json!({"path": "tagged", "tags": {"team": "x"}, "name": {"regexp": "c$"}}))).await.unwrap(),
+        ["tagged/deep/c"]
+    );
     // What was deleted is not there, and can be written again.
     vault.put("deletedone", json!({"part": "x"})).await;
     vault.call("DELETE", "secret/data/deletedone", Value::Null).await;

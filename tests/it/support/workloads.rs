@@ -93,6 +93,12 @@ impl Workload {
         Self { deployments, name: name.into(), _kubelet: kubelet }
     }
 
+    /// Restarts it, as a person does.
+    pub async fn restart(&self) {
+        let note = json!({"spec": {"template": {"metadata": {"annotations": {"restarted": jiff::Timestamp::now().to_string()}}}}});
+        self.deployments.patch(&self.name, &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
+    }
+
     /// Waits until its template was changed so often.
     pub async fn restarted(&self, times: i64) {
         eventually(&format!("{} is restarted", self.name), || async {
