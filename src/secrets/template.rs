@@ -469,7 +469,7 @@ mod tests {
             ("{{ _0x | upper }} {{ db_password | length }}", "ZERO 6"),
             ("{{ (j | fromjson).a[1] }} {{ j | fromjson | json }}", r#"<b> {"a":[1,"<b>"]}"#),
             ("{{ n | json }}", "\"5\""),
-            ("{{ j | fromjson | yaml }}", "a:\n  - 1\n  - <b>\n"),
+            ("{{ j | fromjson | yaml }}", "a:\n- 1\n- <b>\n"),
             ("{{ missing | default('d') }} {% if missing is defined %}a{% else %}b{% endif %}", "d b"),
             ("{{ tls_crt | pem('CERTIFICATE', 1) }}", "-----BEGIN CERTIFICATE-----\nQw==\n-----END CERTIFICATE-----\n"),
             ("{{ tls_crt | pem('PRIVATE KEY') }}", "-----BEGIN EC PRIVATE KEY-----\nQg==\n-----END EC PRIVATE KEY-----\n"),
