@@ -484,7 +484,9 @@ async fn report(
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
         let verb = if action == "Sync" { "sync" } else { "restart" };
-        object.0.iter().for_each(|rotation| context.audit.record(verb, &described(rotation), because, reason, None));
+        if let Ok(rotation) = &object.0 {
+            context.audit.record(verb, &described(rotation), because, reason, None);
+        }
         context.events.send(object, &Note { warning: true, reason, action, text: &why });
     }
     if before == after {

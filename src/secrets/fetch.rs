@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_mins(30);
 /// A namespace has no more stores open at a time.
 const MOST_DOORS: usize = 64;
 /// So many stores that nobody uses are closed at a time.
-const AT_ONCE: usize = 32;
+const CLOSED_AT_ONCE: usize = 32;
 /// And so many wait for it.
 const MOST_LEFT: usize = 256;
 /// When the process ends, what was lent is given back so long.
@@ -226,7 +226,7 @@ impl Stores {
         let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
         doors.left = busy;
         // What has to wait is closed with a later round; if it is very much, what was lent ends by itself.
-        doors.left.extend(free.split_off(free.len().min(AT_ONCE)).into_iter().take(MOST_LEFT));
+        doors.left.extend(free.split_off(free.len().min(CLOSED_AT_ONCE)).into_iter().take(MOST_LEFT));
         for door in free {
             door.leave();
         }

@@ -11,11 +11,12 @@ use kube::{
 use super::{
     controller::Context,
     fetch::Door,
-    index::scope,
+    index::{places, scope},
     reason::Reason,
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
     stores::StoreSpec,
+    target::Which,
 };
 use crate::{
     api::{SecretRotation, SecretStore},
@@ -49,13 +50,19 @@ pub struct Resolved {
     pub shared: bool,
 }
 
-/// Refuses what a store cannot do, before anything is generated for it.
+/// Refuses what a store cannot do or give, before anything is generated for it.
 fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
     let generated = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
     let field = generated.then_some("spec.rotation.push").or_else(|| (!rotation.spec.push.is_empty()).then_some("spec.push"));
     if let Some(field) = field.filter(|_| !store.can_write()) {
         let message = format!("{field}: the store {} cannot be written to", store.kind());
         return Err(Problem::new(Reason::StoreInvalid, message));
+    }
+    let own = Which::all(rotation);
+    if let Some(place) = places(&rotation.spec).iter().find(|place| store.is_own_namespace() && own.contains(&place.key)) {
+        let message =
+            format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
+        return Err(Problem::new(Reason::InvalidSpec, message));
     }
     Ok(())
 }

@@ -97,14 +97,6 @@ async fn all(context: &Context, rotation: &SecretRotation, source: &Source, plan
     let (who, scope) = (noticed::key(rotation), &source.resolved.scope);
     let count = |want: String| context.index.read(|index| index.count_of(&want)).max(1);
     // How many want each of them.
-    if source.resolved.spec.is_own_namespace() {
-        let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
-        if let Some(place) = places(&rotation.spec).iter().find(|place| own.contains(&place.key)) {
-            let message =
-                format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
-            return Err(Problem::new(Reason::InvalidSpec, message));
-        }
-    }
     let mut wanted: BTreeMap<Place, usize> =
         places(&rotation.spec).into_iter().map(|place| (place.clone(), count(want(scope, &place)))).collect();
     for find in finds(&rotation.spec) {
@@ -113,8 +105,7 @@ async fn all(context: &Context, rotation: &SecretRotation, source: &Source, plan
         let mut found = (*found).clone().map_err(|error| away(context, rotation, &source.door, error))?;
         // What we write ourselves is no source of it.
         if source.resolved.spec.is_own_namespace() {
-            let own = [Which::Target, Which::Previous, Which::Pending].map(|which| which.name(rotation));
-            found.retain(|name| !own.contains(name));
+            found.retain(|name| !Which::all(rotation).contains(name));
         }
         if found.len() > MOST_FOUND {
             let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());

@@ -80,6 +80,11 @@ pub enum Which {
 }
 
 impl Which {
+    /// The names of all three.
+    pub fn all(rotation: &SecretRotation) -> [String; 3] {
+        [Self::Target, Self::Previous, Self::Pending].map(|which| which.name(rotation))
+    }
+
     /// Its name.
     pub fn name(self, rotation: &SecretRotation) -> String {
         let name = &rotation.spec.target.name;

@@ -1,29 +1,20 @@
 //! AWS Secrets Manager, by an emulator.
 
 use seaworthy::{
-    cluster::references::{ReadSecrets, SecretData},
-    secrets::{
-        store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError, Write},
-        stores::StoreSpec,
-    },
-    testing::{issuer_contract::Secrets, store_contract},
+    secrets::store::{Content, OpenStore, Place, StoreError, Write},
+    testing::store_contract,
 };
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Moto, Rotations, Workload, said};
+use crate::support::{self, ControlPlane, Moto, Rotations, Workload, said};
 
 fn spec(moto: &Moto) -> Value {
     let auth = json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
     json!({"aws": {"region": "us-east-1", "endpoint": moto.address, "auth": auth}})
 }
 
-async fn open(spec: Value) -> Result<Box<dyn OpenStore>, StoreError> {
-    let data: SecretData =
-        [("id", "AKIAEXAMPLE"), ("secret", "s")].map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec().into())).into();
-    let secrets = Secrets::default().with("aws", data);
-    let allowed = Allowed::default().of_administrators();
-    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-    spec.open(Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed }).await
+async fn open(spec: Value) -> Box<dyn OpenStore> {
+    support::open(&spec, "aws", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await.unwrap()
 }
 
 fn place(key: &str, version: Option<&str>) -> Place {
@@ -37,13 +28,13 @@ fn bytes(text: &[u8]) -> Content {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_a_store_must_keep() {
     let moto = Moto::start().await;
-    store_contract::run(open(spec(&moto)).await.unwrap().as_ref(), "contract/").await;
+    store_contract::run(open(spec(&moto)).await.as_ref(), "contract/").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_stages_bytes_and_conflicts() {
     let moto = Moto::start().await;
-    let store = open(spec(&moto)).await.unwrap();
+    let store = open(spec(&moto)).await;
     store.check().await.unwrap();
     // The emulator loses count of stages after the second move, so each promise has a value of its own.
     assert!(matches!(store.read(&place("none", None)).await, Err(StoreError::NotFound(_))));
@@ -95,7 +86,7 @@ async fn versions_stages_bytes_and_conflicts() {
     // As a role, which the emulator's STS gives at the same address.
     let mut as_role = spec(&moto);
     as_role["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"});
-    let role = open(as_role).await.unwrap();
+    let role = open(as_role).await;
     role.check().await.unwrap();
 
     assert!(store.batch() > 1);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Cluster;
+use crate::support::{Cluster, Rotations};
 
 #[tokio::test]
 async fn accepted() {
@@ -122,4 +122,91 @@ async fn a_new_object_is_in_progress_until_it_was_looked_at() {
     let namespace = cluster.namespace("fresh").await;
     let created = namespace.create("fresh", json!({})).await;
     assert_eq!(created.status.unwrap().observed_generation, Some(-1));
+}
+
+#[tokio::test]
+async fn refused_of_values() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("refused").await;
+    let rotations = Rotations(&namespace);
+    let generate = json!([{"secretKey": "a", "hex": {}}]);
+    let memory = json!({"memory": {}});
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "k"}}]);
+    for (spec, wanted) in [
+        (json!({"target": {"name": "t"}}), "say what to do"),
+        (json!({"target": {"name": "t"}, "data": data}), "need a store"),
+        (json!({"target": {"name": "t"}, "data": data, "store": memory, "storeRef": {"name": "s"}}), "at most one of store and storeRef"),
+        (json!({"target": {"name": "t", "immutable": true}, "data": data, "store": memory}), "CreatedOnce"),
+        (json!({"target": {"name": "t"}, "data": data, "store": memory, "refreshInterval": "5s"}), "at least 10s"),
+        (
+            json!({"target": {"name": "t", "type": "kubernetes.io/service-account-token"}, "data": data, "store": memory}),
+            "filled by Kubernetes itself",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "b"}}}), "mergePolicy: Merge"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "1h", "schedule": "0 0 1 * *"}}),
+            "at most one of every and schedule",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], generate[0]]}}), "once"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "rotation": {"generate": generate, "push": [{"secretKey": "b", "remoteRef": {"key": "k"}}]}}),
+            "not under rotation.generate",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a"}]}}), "spec.rotation.generate[0]"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}, "uuid": {}}]}}),
+            "spec.rotation.generate[0]",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "password": {"length": 12, "minimumPerClass": 5}}]}}),
+            "length must be at least",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"keepFor": "48h", "maxKeep": "24h"}}}), "maxKeep"),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "refreshPolicy": "CreatedOnce"}), "exclude each other"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}),
+            "say target.creationPolicy: Merge",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}}),
+            "pushed already",
+        ),
+        (
+            json!({"target": {"name": "t", "type": "a/b"}, "store": memory, "data": data, "template": {"type": "c/d"}}),
+            "target.type or template.type",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge", "deletionPolicy": "Delete"}, "store": memory, "data": data}),
+            "somebody else's",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], {"secretKey": "a.pub", "hex": {}}]}}),
+            "what is public of KEY",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "caBundle": "a", "caSecretRef": {"name": "a", "key": "b"},
+                "auth": {"token": {"secretRef": {"name": "a", "key": "b"}}}}}}),
+            "at most one of caBundle and caSecretRef",
+        ),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "auth": {"appRole":
+                {"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}}}}}}),
+            "of a SecretStore only",
+        ),
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"oci": {"region": "eu-frankfurt-1", "vault": "v", "auth": {"instancePrincipal": {}}}}}),
+            "needs a SecretStore",
+        ),
+        (json!({"target": {"name": "t"}, "data": data, "store": {}}), "spec.store"),
+        (json!({"target": {"name": "t"}, "data": data, "store": {"memory": {}, "kubernetes": {}}}), "spec.store"),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {}, "extract": {"key": "k"}}]}),
+            "exactly one of extract and find",
+        ),
+    ] {
+        let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(wanted), "{spec}: {refused}");
+    }
 }

@@ -5,9 +5,12 @@ use kube::{
     Api,
     api::{ListParams, PostParams},
 };
+use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Rotations, Vault, World, eventually, said};
+use crate::support::{Cluster, ControlPlane, Faults, Operator, Rotations, Vault, World, eventually, said};
+
+const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_uses_a_value_is_restarted_when_it_changes_and_not_otherwise() {
@@ -69,17 +72,16 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     assert_eq!(rotations.data("web-tls").await["value"], "3");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_pushed_is_taken_back_in_the_store_too() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
-    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
+/// A value that is generated and pushed to Vault was rotated just now, and `b` crashes with the new one.
+async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) -> (World, Operator) {
+    let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b").await;
     let rotations = Rotations(&world.namespace);
-    let mut store = world.namespace.store_in(&vault).await;
+    let mut store = world.namespace.store_in(vault).await;
     store["kubernetes"] = Value::Null;
     vault.put("app", json!({"value": "1", "other": "o"})).await;
-    let push = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}]);
-    let rotation = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": push});
-    rotations.change("web", json!({"store": store, "data": [{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}], "rotation": rotation})).await;
+    let place = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}]);
+    let rotation = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": place});
+    rotations.change("web", json!({"store": store, "data": place, "rotation": rotation, "refreshInterval": "10m"})).await;
     rotations.ready("web", 1).await;
     world.a_second_later().await;
     rotations.ask("web", "rotate", "1").await;
@@ -87,12 +89,67 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     let (pushed, _) = vault.get("app").await;
     assert_eq!(pushed["value"], rotations.data("web-tls").await["value"]);
     assert_ne!(pushed["value"], "1");
-    operator.clock.advance(jiff::SignedDuration::from_hours(1));
+    (world, operator)
+}
+
+/// The values of before are back, in the Secret and in Vault, and that is said.
+async fn is_back(world: &World, vault: &Vault) {
+    let rotations = Rotations(&world.namespace);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
     assert_eq!(vault.get("app").await.0, json!({"value": "1", "other": "o"}));
     let object = rotations.api().get("web").await.unwrap();
     assert_eq!(said(&object, "Ready").map(|(status, ..)| status).as_deref(), Some("True"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pushed_is_taken_back_in_the_store_too() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
+    operator.clock.advance(HOUR);
+    is_back(&world, &vault).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_between_the_store_and_the_secret_is_followed_by_one_that_goes_on_going_back() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
+    let (faults, clock, namespace) = (Faults::default(), operator.clock.clone(), &world.namespace.name);
+    operator.kill().await;
+    faults.refuse_writes();
+    clock.advance(HOUR);
+    let client = faults.client(cluster.operator_config.clone());
+    let unlucky = Operator::start_with(client, vec![namespace.clone()], namespace, clock.clone());
+    eventually("the store has the value of before", || async {
+        let (there, _) = vault.get("app").await;
+        if there["value"] == "1" { Ok(()) } else { Err(there.to_string()) }
+    })
+    .await;
+    assert_ne!(Rotations(&world.namespace).data("web-tls").await["value"], "1");
+    unlucky.kill().await;
+    let _operator = cluster.operator_with(&world.namespace, clock);
+    is_back(&world, &vault).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_delivered_is_not_changed_under_way_unless_somebody_asks() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "10h").await;
+    let rotations = Rotations(&world.namespace);
+    let delivered = rotations.data("web-tls").await["value"].clone();
+    vault.put("app", json!({"value": "theirs", "other": "o"})).await;
+    let read_at = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0);
+    let before = read_at(&rotations.api().get("web").await.unwrap());
+    operator.clock.advance(HOUR / 2);
+    rotations.ask("web", "look", "1").await;
+    rotations.until("web", "the store was read again", |object| read_at(object) > before).await;
+    assert_eq!(rotations.data("web-tls").await["value"], delivered);
+    rotations.ask("web", "refresh", "1").await;
+    eventually("the value of the store is there", || async {
+        let data = rotations.data("web-tls").await;
+        if data["value"] == "theirs" { Ok(()) } else { Err(format!("{data:?}")) }
+    })
+    .await;
 }
 
 /// On a node: what real Pods get, and what becomes of it when they cannot live with it.

@@ -9,21 +9,14 @@ use std::{
     time::Duration,
 };
 
-use seaworthy::{
-    cluster::references::{ReadSecrets, SecretData},
-    secrets::{
-        store::{Allowed, Find, OpenStore, Opening, Place, Store, StoreError},
-        stores::StoreSpec,
-    },
-    testing::issuer_contract::Secrets,
-};
+use seaworthy::secrets::store::{Find, Place, StoreError};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
 
-use crate::support::{Cluster, ControlPlane, Operator, Rotations, Vault, command, eventually, oci::Oci, said};
+use crate::support::{Cluster, ControlPlane, Operator, Rotations, Vault, command, eventually, oci::Oci, open, said};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
@@ -39,10 +32,8 @@ enum Manner {
     Floods([&'static str; 3], usize),
 }
 
-const MANNERS: usize = 4;
-
 impl Manner {
-    fn all(elsewhere: SocketAddr) -> [Self; MANNERS] {
+    fn all(elsewhere: SocketAddr) -> [Self; 4] {
         [Self::Redirects(elsewhere), Self::NeverEnds, Self::NeverAnswers, Self::Drips]
     }
 }
@@ -144,15 +135,6 @@ fn tls() -> (tokio_rustls::TlsAcceptor, String) {
     (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), certified.cert.pem())
 }
 
-/// The store `spec`, with the Secret `own`.
-async fn open(spec: Value, own: &[(&str, &str)]) -> Result<Box<dyn OpenStore>, StoreError> {
-    seaworthy::install_crypto_provider();
-    let data: SecretData = own.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect();
-    let (secrets, allowed) = (Secrets::default().with("own", data), Allowed::default().of_administrators());
-    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-    serde_json::from_value::<StoreSpec>(spec).unwrap().open(opening).await
-}
-
 /// Counts who comes.
 async fn elsewhere() -> (SocketAddr, Record) {
     serve(Manner::NeverAnswers, None).await
@@ -207,8 +189,7 @@ async fn a_server_that_means_ill_gets_nothing_and_holds_up_nobody() {
         // Each store has a server of its own, so that none is spared because another one has failed.
         for place in 0..of_tenants(target).len() {
             let (address, record) = serve(manner, None).await;
-            let [store] = of_tenants(address).into_iter().skip(place).take(1).collect::<Vec<_>>().try_into().unwrap();
-            let (name, credential, store) = store;
+            let (name, credential, store) = of_tenants(address).into_iter().nth(place).unwrap();
             let name = format!("{name}-{number}");
             let data = json!([{"secretKey": "x", "remoteRef": {"key": "app"}}]);
             rotations.create(&name, json!({"target": {"name": name}, "store": store, "data": data})).await;
@@ -274,7 +255,7 @@ async fn another_cluster_that_means_ill() {
         let (address, record) = serve(manner, Some(tls.clone())).await;
         let server =
             json!({"url": format!("https://{address}"), "caBundle": ca, "auth": {"token": {"secretRef": {"name": "own", "key": "k"}}}});
-        let open = open(json!({"kubernetes": {"namespace": "n", "server": server}}), &[("k", "of-the-tenant")]).await.unwrap();
+        let open = open(&json!({"kubernetes": {"namespace": "n", "server": server}}), "own", &[("k", "of-the-tenant")]).await.unwrap();
         let read = tokio::time::timeout(Duration::from_secs(30), open.read(&Place { key: "app".into(), version: None })).await;
         assert!(record.all().to_lowercase().contains("authorization: bearer of-the-tenant"), "{manner:?}");
         (read, record.longest.load(Ordering::SeqCst))
@@ -302,7 +283,7 @@ async fn lists_without_end_are_not_taken_in() {
         if name == "oci" {
             spec["oci"]["compartment"] = "c".into();
         }
-        let open = open(spec, &[("k", "of-the-tenant"), ("pem", &pem)]).await.unwrap();
+        let open = open(&spec, "own", &[("k", "of-the-tenant"), ("pem", &pem)]).await.unwrap();
         let found = tokio::time::timeout(Duration::from_secs(30), open.find(&find)).await;
         assert!(matches!(found, Ok(Err(_))), "{name}: {:?}", found.map(|found| found.map(|found| found.len())));
     }
@@ -332,18 +313,18 @@ async fn vault_by_tls_in_a_namespace_and_as_a_standby() {
     };
     let (address, place) = (format!("https://{front}"), Place { key: "app".into(), version: None });
     for trusted in [json!({"caBundle": ca}), json!({"caSecretRef": {"name": "own", "key": "ca"}})] {
-        let store = open(spec(&address, trusted), &own).await.unwrap();
+        let store = open(&spec(&address, trusted), "own", &own).await.unwrap();
         assert!(store.read(&place).await.is_ok());
     }
-    let untrusted = open(spec(&address, json!({})), &own).await.unwrap().read(&place).await;
+    let untrusted = open(&spec(&address, json!({})), "own", &own).await.unwrap().read(&place).await;
     assert!(matches!(&untrusted, Err(StoreError::Unavailable(why)) if why.contains("certificate")), "{untrusted:?}");
 
     let (standby, record) = serve(Manner::Redirects(front), None).await;
-    let answer = open(spec(&format!("http://{standby}"), json!({"namespace": "team/a"})), &own).await.unwrap().read(&place).await;
+    let answer = open(&spec(&format!("http://{standby}"), json!({"namespace": "team/a"})), "own", &own).await.unwrap().read(&place).await;
     assert!(matches!(&answer, Err(StoreError::Unavailable(why)) if why.contains("standby")), "{answer:?}");
     assert!(record.all().to_lowercase().contains("x-vault-namespace: team/a"), "{}", record.all());
     // Control characters would be dropped from the address, and what is left would be another path.
-    let odd = open(spec(&vault.address, json!({})), &own).await.unwrap();
+    let odd = open(&spec(&vault.address, json!({})), "own", &own).await.unwrap();
     for key in [".\t./auth/token/lookup-self", "a\nb", "../../sys/health"] {
         let answer = odd.read(&Place { key: key.into(), version: None }).await;
         assert!(matches!(&answer, Err(StoreError::Invalid(why)) if why.contains("is no path")), "{key:?}: {answer:?}");
@@ -357,7 +338,7 @@ async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
     let (address, record) = serve(Manner::Says(403, REFUSED), None).await;
     let (.., mut spec) = of_tenants(address).into_iter().find(|(kind, ..)| *kind == "aws").unwrap();
     spec["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "of-tmi"});
-    let checked = open(spec.clone(), &[("k", "of-the-tenant")]).await.unwrap().check().await;
+    let checked = open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await;
     assert!(matches!(&checked, Err(StoreError::Denied(why)) if why.contains("AssumeRole")), "{checked:?}");
     let asked = record.all();
     assert!(asked.contains("Action=AssumeRole") && asked.contains("ExternalId=of-tmi") && asked.contains("role%2Freader"), "{asked}");
@@ -365,7 +346,7 @@ async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
     let (address, _) = serve(Manner::Says(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#), None).await;
     spec["aws"]["endpoint"] = format!("http://{address}").into();
     spec["aws"]["role"] = Value::Null;
-    open(spec, &[("k", "of-the-tenant")]).await.unwrap().check().await.unwrap();
+    open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -385,7 +366,7 @@ async fn another_cluster_by_client_certificate() {
     let own = [("cert", cert.as_str()), ("key", &key), ("k", "of-nobody")];
     let read = async |auth: Value| {
         let server = json!({"url": format!("https://{address}"), "caBundle": server.cert.pem(), "auth": auth});
-        let store = open(json!({"kubernetes": {"namespace": "n", "server": server}}), &own).await.unwrap();
+        let store = open(&json!({"kubernetes": {"namespace": "n", "server": server}}), "own", &own).await.unwrap();
         store.read(&Place { key: "app".into(), version: None }).await
     };
     let by = |key: &str| json!({"name": "own", "key": key});

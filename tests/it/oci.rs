@@ -12,27 +12,21 @@ use seaworthy::{
         error::ClientError,
         oci::{Oci as Client, Request, principal::Principal},
     },
-    cluster::references::{ReadSecrets, SecretData},
     secrets::{
         property,
-        store::{Allowed, Find, OpenStore, Opening, Place, Store, StoreError},
-        stores::StoreSpec,
+        store::{Find, OpenStore, Place, StoreError},
     },
-    testing::{issuer_contract::Secrets, store_contract},
+    testing::store_contract,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, Rotations, eventually,
+    self, Cluster, Rotations, eventually,
     oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
 };
 
 async fn open(oci: &Oci, spec: Value) -> Box<dyn OpenStore> {
-    let data: SecretData = [("key.pem".to_owned(), oci.private.as_bytes().to_vec().into())].into();
-    let (secrets, allowed) = (Secrets::default().with("oci", data), Allowed::default().of_administrators());
-    let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-    spec.open(opening).await.unwrap()
+    support::open(&spec, "oci", &[("key.pem", &oci.private)]).await.unwrap()
 }
 
 fn place(key: &str, version: Option<&str>) -> Place {

@@ -213,6 +213,13 @@ async fn what_is_found_becomes_keys() {
     rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "nothing"}}}]})).await;
     rotations.says("app", "Ready", "False", "ValueNotFound").await;
     assert_eq!(rotations.data("app").await.len(), 3, "what is not found empties nothing");
+    // What a resource writes itself is no source of it.
+    for (name, key) in [("own", "own"), ("other", "other-pending")] {
+        let spec = json!({"target": {"name": name}, "store": {"kubernetes": {}}, "data": [{"secretKey": "x", "remoteRef": {"key": key, "property": "x"}}]});
+        rotations.create(name, spec).await;
+        let message = rotations.says(name, "Stalled", "True", "InvalidSpec").await;
+        assert!(message.contains(&format!("Secret {key} is written by this resource itself")), "{message}");
+    }
     // By label, of the own namespace; and without any merging, only what the template says.
     for (name, team) in [("one", "x"), ("two", "y")] {
         namespace.secret(name, "Opaque", &[("k", name)]).await;

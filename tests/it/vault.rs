@@ -5,42 +5,25 @@ use k8s_openapi::api::{
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{Api, Client, Resource, api::PostParams};
-use seaworthy::{
-    cluster::references::{ReadSecrets, SecretData},
-    secrets::{
-        store::{Allowed, Opening, Store},
-        stores::StoreSpec,
-    },
-    testing::{issuer_contract::Secrets, store_contract},
-};
+use seaworthy::testing::store_contract;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, said};
-
-fn secrets(token: &str) -> Secrets {
-    let data: SecretData = [("token".to_owned(), token.as_bytes().to_vec().into())].into();
-    Secrets::default().with("vault", data)
-}
+use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_a_store_must_keep() {
     let vault = Vault::start().await;
-    let allowed = Allowed::default().of_administrators();
-    let secrets = secrets(&vault.root);
+    let opened = async |spec: &Value| open(spec, "vault", &[("token", &vault.root)]).await.unwrap();
     for (path, version) in [("secret", "v2"), ("old", "v1")] {
         let mut spec = vault.by_token();
         (spec["vault"]["path"], spec["vault"]["version"]) = (path.into(), version.into());
-        let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-        let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-        let store = spec.open(opening).await.unwrap();
+        let store = opened(&spec).await;
         store_contract::run(store.as_ref(), "contract/").await;
         store.close().await;
     }
     // Custom metadata is what tags are.
-    let spec: StoreSpec = serde_json::from_value(vault.by_token()).unwrap();
-    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-    let store = spec.open(opening).await.unwrap();
+    let store = opened(&vault.by_token()).await;
     for (key, team) in [("tagged/a", "x"), ("tagged/b", "y"), ("tagged/deep/c", "x")] {
         vault.put(key, json!({"v": "1"})).await;
         vault.call("POST", &format!("secret/metadata/{key}"), json!({"custom_metadata": {"team": team}})).await;
@@ -54,9 +37,6 @@ async fn keeps_what_a_store_must_keep() {
     // What was deleted is not there, and can be written again.
     vault.put("deletedone", json!({"part": "x"})).await;
     vault.call("DELETE", "secret/data/deletedone", Value::Null).await;
-    let spec: StoreSpec = serde_json::from_value(vault.by_token()).unwrap();
-    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
-    let store = spec.open(opening).await.unwrap();
     store_contract::run(store.as_ref(), "deleted").await;
 }
 

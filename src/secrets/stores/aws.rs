@@ -222,21 +222,22 @@ impl ResolveDns for Checked {
 }
 
 fn http(egress: &Egress) -> SharedHttpClient {
-    Short(Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone()))).into_shared()
+    Bounded(Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone())))
+        .into_shared()
 }
 
 /// Reads no more of an answer than [`MOST`]; the SDK has no limit of its own.
 #[derive(Clone, Debug)]
-struct Short<T>(T);
+struct Bounded<T>(T);
 
-impl HttpClient for Short<SharedHttpClient> {
+impl HttpClient for Bounded<SharedHttpClient> {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        Short(self.0.http_connector(settings, components)).into_shared()
+        Bounded(self.0.http_connector(settings, components)).into_shared()
     }
 }
 
 /// As much of an answer, and as many objects in it: each takes hundreds of times its room in memory.
-fn bounded(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + Sync + 'static {
+fn limited(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + Sync + 'static {
     let mut objects = 0;
     BodyDataStream::new(Limited::new(body, MOST)).map(move |chunk| {
         let chunk = chunk?;
@@ -245,10 +246,10 @@ fn bounded(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std
     })
 }
 
-impl HttpConnector for Short<SharedHttpConnector> {
+impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let call = self.0.call(request);
-        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(StreamBody::new(bounded(body))))) })
+        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(StreamBody::new(limited(body))))) })
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Faults {
     armed: Arc<Mutex<Option<(usize, Fault)>>>,
     writes: Arc<AtomicUsize>,
     unreadable: Arc<AtomicBool>,
+    unwritable: Arc<AtomicBool>,
     paths: Arc<Mutex<Vec<String>>>,
 }
 
@@ -52,6 +53,11 @@ impl Faults {
         self.unreadable.store(hidden, Ordering::SeqCst);
     }
 
+    /// From now on nothing can be written.
+    pub fn refuse_writes(&self) {
+        self.unwritable.store(true, Ordering::SeqCst);
+    }
+
     /// What was asked for so far: paths of the API server.
     pub fn asked(&self) -> Vec<String> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -65,6 +71,9 @@ impl Faults {
         // Events are told beside the work, whenever there is time.
         if path.contains("/events") {
             return None;
+        }
+        if self.unwritable.load(Ordering::SeqCst) {
+            return Some(Fault::Answer(500));
         }
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(n, _)| *n == number).map(|(_, fault)| fault)

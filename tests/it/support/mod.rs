@@ -20,7 +20,7 @@ pub use faults::{Fault, Faults};
 pub use moto::Moto;
 pub use operator::Operator;
 pub use postgres::Postgres;
-pub use secrets::{Rotations, said};
+pub use secrets::{Rotations, open, said};
 pub use vault::Vault;
 pub use workloads::{Workload, World, deployment, next_second};
 

@@ -4,7 +4,15 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use seaworthy::api::SecretRotation;
+use seaworthy::{
+    api::SecretRotation,
+    cluster::references::{ReadSecrets, SecretData},
+    secrets::{
+        store::{Allowed, OpenStore, Opening, Store, StoreError},
+        stores::StoreSpec,
+    },
+    testing::issuer_contract::Secrets,
+};
 use serde_json::{Value, json};
 
 use super::{Namespace, eventually};
@@ -85,4 +93,13 @@ pub fn said(object: &SecretRotation, kind: &str) -> Option<(String, String, Stri
     let conditions = &object.status.as_ref()?.conditions;
     let condition = conditions.iter().find(|condition| condition.type_ == kind)?;
     Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+}
+
+/// The store `spec` as an administrator's, without a cluster; its credentials are in the Secret `name`.
+pub async fn open(spec: &Value, name: &'static str, data: &[(&str, &str)]) -> Result<Box<dyn OpenStore>, StoreError> {
+    seaworthy::install_crypto_provider();
+    let data: SecretData = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect();
+    let (secrets, allowed) = (Secrets::default().with(name, data), Allowed::default().of_administrators());
+    let opening = Opening { secrets: &secrets as &dyn ReadSecrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    serde_json::from_value::<StoreSpec>(spec.clone()).unwrap().open(opening).await
 }
