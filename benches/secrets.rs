@@ -26,7 +26,7 @@ use kube::{
 };
 use seaworthy::{
     api::{SecretRotation, SecretStore},
-    secrets::decide::next_refresh,
+    secrets::refresh::next_refresh,
 };
 use serde_json::json;
 use tokio::{
@@ -211,8 +211,9 @@ impl Reads {
         for (key, time) in read {
             of_key.entry(key).or_default().push(time);
         }
-        let in_one_round =
-            |key: &str, pair: &[Timestamp]| next_refresh(&rotation("r", key).spec, key, Some(pair[0])).is_none_or(|next| pair[1] < next);
+        let in_one_round = |key: &str, pair: &[Timestamp]| {
+            next_refresh(&rotation("r", key).spec, &[key.to_owned()].into(), Some(pair[0])).is_none_or(|next| pair[1] < next)
+        };
         let twice: usize = of_key.iter().map(|(key, times)| times.windows(2).filter(|pair| in_one_round(key, pair)).count()).sum();
         println!("values read in Vault               {all:6} of {} distinct ones; a second time in the same round: {twice}", of_key.len());
     }

@@ -174,6 +174,11 @@ impl Index {
         self.named.values().flatten().filter(|key| key.0 == namespace).cloned().collect()
     }
 
+    /// Whether it is there.
+    pub fn has(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// How many want this.
     pub fn count_of(&self, want: &str) -> usize {
         self.wanted.get(want).map_or(0, BTreeSet::len)

@@ -24,6 +24,12 @@ impl Steps {
         }
     }
 
+    /// The same for operations on `kind`.
+    #[must_use]
+    pub fn on(&self, kind: &'static str) -> Self {
+        Self { kind, ..self.clone() }
+    }
+
     /// With a failpoint that tests set.
     #[cfg(feature = "testing")]
     #[must_use]

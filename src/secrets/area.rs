@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     controller, count,
     fetch::Stores,
-    index::{entry, spread},
+    index::{entry, words},
+    refresh::Known,
     resolve::ClusterStores,
     store::{Allowed, Store as _},
     store_controller,
@@ -63,7 +64,7 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let mut rotations = Kind::<SecretRotation>::new(api, leadership.clone());
     // One read serves all who want the same value, and it does not lie about until the last of them comes.
-    rotations.together = Some(|rotation| spread(&rotation.spec));
+    rotations.together = Some(|rotation| words(&rotation.spec).pop_first().unwrap_or_default());
     let shared = namespace.is_none().then(|| Kind::<SecretStore>::new(Api::all(client), leadership));
     let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
     parts.readiness.wait_for(&format!("SecretRotations{place}"), rotations.filled());
@@ -153,6 +154,7 @@ fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_contr
         operator_namespace: parts.operator_namespace.clone(),
         allowed,
         audit: parts.audit.clone(),
+        steps: parts.steps.on(store_controller::KIND),
         failures: Failures::default(),
     }
 }
@@ -175,6 +177,7 @@ fn rotation_context(
         cluster_stores,
         stores,
         allowed,
+        known: Known::default(),
         compute: Semaphore::new(COMPUTE),
         failures: Failures::default(),
         races: Failures::default(),

@@ -29,6 +29,13 @@ pub struct Remote {
     pub found: HashMap<Find, Vec<String>>,
 }
 
+impl Remote {
+    /// Of all values.
+    pub fn bytes(&self) -> usize {
+        self.values.values().filter_map(|answer| answer.as_ref().as_ref().ok()).map(|stored| stored.content.len()).sum()
+    }
+}
+
 /// The values, before the template.
 #[derive(Default)]
 pub struct Gathered {

@@ -3,39 +3,41 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
 use super::{
+    compose::Remote,
     decide::{self, Observed, Plan, Target, Times, decide},
     deliver::{self, Delivered, consumed, deliver, fingerprint},
     fetch::Stores,
-    index::spread,
     make,
     memory::Memory,
     push,
     reason::Reason,
+    refresh::{self, Found, Known},
+    report::{report, told},
     resolve::{self, ClusterStores, Resolved},
     retire,
     rotate::{self, Pending},
     status::{self, Halt, Problem, View},
     store::{Allowed, SecretData, Store},
     sync::{self, Source},
-    target::{self, Held, Which, described},
+    target::{self, Held, Which},
 };
 use crate::{
     api::{
         REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{RefreshPolicy, SecretRotationStatus, TargetPolicy},
+        secret_rotation::{RefreshPolicy, TargetPolicy},
     },
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
         backoff::{Failures, retry_after},
-        conditions::{self, READY, RECONCILING, STALLED},
+        conditions,
         contest::Contest,
         current,
-        events::{Events, Note},
+        events::Events,
         halt::Word,
         index::Shared,
         noticed,
@@ -82,6 +84,8 @@ pub struct Context {
     pub stores: Stores,
     /// What the operator's own settings allow stores to reach.
     pub allowed: Allowed,
+    /// What Secrets were made of.
+    pub known: Known,
     /// Places for work on values, which takes a core.
     pub compute: Semaphore,
     /// How often each object has failed in a row.
@@ -186,6 +190,9 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
 
 /// What the store hears of a Secret that is as it should be.
 async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
+    if view.plan.is_some_and(|plan| !plan.rest) {
+        rotate::abandon(context, rotation).await?;
+    }
     context.steps.run("retire", Box::pin(retire::superseded(context, rotation, view))).await?;
     context.steps.run("push-existing", Box::pin(push::existing(context, rotation, view))).await
 }
@@ -226,6 +233,8 @@ pub(super) struct Facts {
     pub request: String,
     pub target: Target,
     pub pending: Option<Pending>,
+    /// When the store was read last.
+    pub last_sync: Option<Timestamp>,
     /// Which store is meant, or why none can be.
     pub resolved: Result<Option<Resolved>, Problem>,
 }
@@ -256,30 +265,31 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let dressed = target::is_dressed(rotation, &held);
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
-    let source = match facts.resolved.clone() {
-        Ok(Some(resolved)) if asks => sync::source(context, rotation, resolved).await.map(Some),
-        resolved => resolved.map(|_| None),
-    };
-    let source = match source {
-        Ok(source) => source,
+    let (source, read) = match ask(context, rotation, &facts, asks, view).await {
+        Ok(asked) => asked,
         Err(problem) => {
             Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
             return Err(problem.into());
         }
     };
+    let (made, read) = (made && read.is_some(), read.unwrap_or_default());
     if !made && !plan.retire && dressed && held.memory.change.is_noted() {
         let Some(meta) = held.meta.clone() else { return Ok(()) };
         return Box::pin(deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view))
             .await;
     }
-    let made = if made {
-        Box::pin(make::make(context, rotation, &held, source.as_ref(), &facts, view)).await
+    let done = if made {
+        Box::pin(make::make(context, rotation, &held, (source.as_ref(), read), &facts, view)).await
     } else {
         make::retired(rotation, &held, plan).map(Some).map_err(Into::into)
     };
-    match made {
+    match done {
         Ok(Some((data, memory))) => {
-            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await
+            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await?;
+            if made {
+                context.known.note(noticed::key(rotation), view.made.take(), |key| context.index.read(|index| index.has(key)));
+            }
+            Ok(())
         }
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
@@ -288,6 +298,39 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         }
         Err(superseded) => Err(superseded),
     }
+}
+
+/// Opens the store, if it is asked, and reads what is due there. No values: what was read is as it was, and nothing is to be made of it.
+async fn ask(
+    context: &Context,
+    rotation: &SecretRotation,
+    facts: &Facts,
+    asks: bool,
+    view: &mut View,
+) -> Result<(Option<Source>, Option<Remote>), Problem> {
+    let source = match facts.resolved.clone()? {
+        Some(resolved) if asks => sync::source(context, rotation, resolved).await?,
+        _ => return Ok((None, Some(Remote::default()))),
+    };
+    let (plan, none_pending) = (&facts.plan, facts.pending.is_none() && facts.target == Target::AsWritten);
+    if plan.read != Some(Reason::RefreshDue) || plan.generate.is_some() || plan.retire || !none_pending {
+        return Ok((Some(source), Some(Remote::default())));
+    }
+    let read = match refresh::look(context, rotation, &source, facts).await? {
+        Found::Other(read) => Some(read),
+        Found::Same => {
+            view.reads = refresh::is_told(rotation, last_told(rotation), facts.now);
+            view.synced = Some(facts.now).filter(|_| view.reads);
+            view.plan = Some(Plan { reason: plan.reason, ..facts_after(context, rotation, facts, view) });
+            None
+        }
+    };
+    Ok((Some(source), read))
+}
+
+/// When the store was read last, as it stands in status.
+fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
+    rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)
 }
 
 /// A store that is away, or has not what is wanted, is no reason to keep the values before for ever, nor to leave half of the consumers with them.
@@ -335,6 +378,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
     }
     let key = context.roller.restarter.key().await?;
     let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    let last_sync = context.known.last(&noticed::key(rotation), last_told(rotation));
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec,
@@ -345,13 +389,13 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
         target: &target,
         memory: &memory,
         pending: pending.is_some(),
-        last_sync: status.and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0),
-        spread: &spread(spec),
+        last_sync,
+        words: &context.known.words(rotation),
         live: spec.store.as_ref().is_some_and(Store::is_own_namespace),
         stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
     };
     let plan = decide(&observed, &times, now);
-    Ok(Facts { now, times, plan, request, target, pending, resolved })
+    Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
 }
 
 /// Writes the Secret if it is to be another, and goes on to who uses it.
@@ -371,7 +415,7 @@ async fn put(
     if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
         // Consumers could not live with it; it is not tried again before somebody changes something.
         let Some(meta) = held.meta.clone() else { return Ok(()) };
-        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(rotation, facts, view) });
+        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
@@ -415,14 +459,14 @@ async fn put(
         context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
     }
     // What was due is done: the next times are others.
-    let mut after = facts_after(rotation, facts, view);
+    let mut after = facts_after(context, rotation, facts, view);
     after.reason = facts.plan.reason;
     view.plan = Some(after);
     deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
 }
 
 /// The plan as it is after what it asked for was done.
-fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
+fn facts_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec: &rotation.spec,
@@ -433,8 +477,8 @@ fn facts_after(rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
         target: &Target::AsWritten,
         memory: &view.memory,
         pending: false,
-        last_sync: view.synced.or_else(|| rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)),
-        spread: &spread(&rotation.spec),
+        last_sync: context.known.last(&noticed::key(rotation), view.synced.or_else(|| last_told(rotation))),
+        words: &context.known.words(rotation),
         live: false,
         stale: None,
     };
@@ -453,45 +497,4 @@ fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now:
         );
         Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
     })
-}
-
-/// The Secret holds something else now: the event, the count, the audit line.
-fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
-    let rotated =
-        memory.reason.as_deref().is_some_and(|reason| reason == Reason::Requested.as_str() || reason == Reason::RotationDue.as_str());
-    let word = memory.reason.clone().unwrap_or_default();
-    let reason = Reason::ALL.iter().find(|known| known.as_str() == word).copied().unwrap_or(reason);
-    context.metrics.rotated(KIND, reason.as_str());
-    context.audit.record(if rotated { "rotate" } else { "sync" }, &described(rotation), reason.as_str(), "success", Some(memory.revision));
-    tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, "stored");
-    let text = format!("revision {} of Secret {} was written", memory.revision, rotation.spec.target.name);
-    let action = if rotated { "Rotate" } else { "Sync" };
-    context.events.send(rotation, &Note { warning: false, reason: reason.as_str(), action, text: &text });
-}
-
-/// Writes the status if it changed, and tells what is new about it.
-async fn report(
-    context: &Context,
-    object: &Guarded<SecretRotation>,
-    (before, after): (&SecretRotationStatus, &SecretRotationStatus),
-    view: &View,
-) -> Result<(), WriteError> {
-    let news = |kind| conditions::is_news(&before.conditions, &after.conditions, kind);
-    let said = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone(), "Sync"));
-    let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
-    if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
-        let reason = reason.as_str();
-        tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
-        let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
-        let verb = if action == "Sync" { "sync" } else { "restart" };
-        if let Ok(rotation) = &object.0 {
-            context.audit.record(verb, &described(rotation), because, reason, None);
-        }
-        context.events.send(object, &Note { warning: true, reason, action, text: &why });
-    }
-    if before == after {
-        return Ok(());
-    }
-    let api: Api<PartialObjectMeta<SecretRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    context.writer.replace_status(&api, object.meta(), after).await
 }

@@ -1,8 +1,10 @@
 //! Given what is there and the time: whether the store is to be read, and whether values are to be generated. Pure.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::{memory::Memory, reason::Reason};
+use super::{memory::Memory, reason::Reason, refresh::next_refresh};
 use crate::{
     api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
     rollout::stage::Stage,
@@ -44,8 +46,8 @@ pub struct Observed<'a> {
     pub pending: bool,
     /// When the store was read last with success.
     pub last_sync: Option<Timestamp>,
-    /// What the time of refreshes is spread by: the first remote key.
-    pub spread: &'a str,
+    /// What the times of refreshes are spread by.
+    pub words: &'a BTreeSet<String>,
     /// Whether reading costs nothing and changes are told: Secrets of the own namespace.
     pub live: bool,
     /// How many Pods may still run the values before; None: nobody can tell.
@@ -110,7 +112,7 @@ impl Times {
 pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let Observed { spec, memory, .. } = observed;
     let next_rotation = next_rotation(observed, times);
-    let next_sync = next_refresh(spec, observed.spread, observed.last_sync);
+    let next_sync = next_refresh(spec, observed.words, observed.last_sync);
     let (kept_until, most) = kept(observed);
     let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
     let mut plan = Plan {
@@ -204,20 +206,6 @@ fn once(observed: &Observed<'_>) -> bool {
     observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != Target::Missing
 }
 
-/// The store is read at the same times by all who read the same key, `spread`, with the same interval: one call serves them all.
-pub fn next_refresh(spec: &SecretRotationSpec, spread: &str, last: Option<Timestamp>) -> Option<Timestamp> {
-    let interval = spec.refresh_interval.signed();
-    if spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !reads(spec) {
-        return None;
-    }
-    // When it was read last stands in status, which may be lost: then it is read now.
-    let Some(last) = last else { return Some(Timestamp::UNIX_EPOCH) };
-    let offset = jitter(spread, interval).as_secs();
-    let (interval, last) = (interval.as_secs().max(1), last.as_second());
-    let rounds = (last - offset).div_euclid(interval) + 1;
-    Timestamp::from_second(rounds * interval + offset).ok()
-}
-
 /// When values are generated next: every so often, a little earlier so that what was made together is not replaced together, or by the schedule.
 fn next_rotation(observed: &Observed<'_>, times: &Times) -> Option<Timestamp> {
     let rotation = observed.spec.rotation.as_ref()?;
@@ -308,7 +296,7 @@ mod tests {
             memory: &world.memory,
             pending: world.pending,
             last_sync: world.last_sync,
-            spread: "k",
+            words: &["k".to_owned()].into(),
             live: world.live,
             stale: world.stale,
         };

@@ -395,6 +395,11 @@ impl Door {
         Some(until)
     }
 
+    /// The store, and the credentials that it is opened with: no secret.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// What was read of `place` is not so any more.
     pub fn forget(&self, key: &str) {
         lock(&self.reads.0).retain(|place, _| place.key != key);

@@ -73,11 +73,18 @@ pub fn finds(spec: &SecretRotationSpec) -> impl Iterator<Item = &Find> {
     spec.data_from.iter().filter_map(|from| from.find.as_ref())
 }
 
-/// What is read at the same times by all who read it: the first key, or what is looked for. Else nothing is shared.
-pub fn spread(spec: &SecretRotationSpec) -> String {
-    let first = places(spec).pop_first().map(|place| place.key);
-    let found = || finds(spec).next().map(|find| want_found("", find));
-    first.or_else(found).unwrap_or_else(|| spec.target.name.clone())
+/// What the times of a spec's reads are spread by: each remote key, and what is looked for; whoever wants the same reads it at the same times.
+pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
+    let mut words: BTreeSet<String> = places(spec).into_iter().map(|place| place.key).chain(finds(spec).map(find_word)).collect();
+    if words.is_empty() {
+        words.insert(spec.target.name.clone()); // nothing is shared
+    }
+    words
+}
+
+/// The word of what is looked for.
+pub fn find_word(find: &Find) -> String {
+    want_found("", find)
 }
 
 /// The values that a spec names, each once; not what `find` finds.

@@ -43,7 +43,7 @@ pub(super) async fn make(
     context: &Context,
     rotation: &SecretRotation,
     held: &Held,
-    source: Option<&Source>,
+    (source, read): (Option<&Source>, Remote),
     facts: &Facts,
     view: &mut View,
 ) -> Result<Option<(SecretData, Memory)>, Halt> {
@@ -51,11 +51,15 @@ pub(super) async fn make(
     target::may_generate(rotation, held)?;
     let key = context.roller.restarter.key().await?;
     let remote = match source {
-        Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan)).await?,
+        Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan, read)).await?,
         None => Remote::default(),
     };
     let current = source.map(|source| retire::current(rotation, &source.resolved, &remote)).unwrap_or_default();
-    let bytes = remote.values.values().filter_map(|answer| answer.as_ref().as_ref().ok()).map(|stored| stored.content.len()).sum::<usize>();
+    let bytes = remote.bytes();
+    // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
+    let rests = matches!(held.memory.stage, Stage::Open { .. }) && plan.read == Some(Reason::RefreshDue);
+    let live = spec.store.as_ref().is_some_and(Store::is_own_namespace);
+    view.made = source.filter(|_| !rests && !live).and_then(|source| context.known.made(source, &facts.request, &remote, now));
     let (gathered, gone) = apart(context, spec, bytes, move |spec| {
         let gathered = compose::gather(spec, &remote)?;
         let gone = compose::judge(spec, &gathered)?;
@@ -67,7 +71,6 @@ pub(super) async fn make(
         Gone::Nothing | Gone::Keys => {}
     }
     // Where every look reads, the time is noted as often as elsewhere.
-    let live = spec.store.as_ref().is_some_and(Store::is_own_namespace);
     let in_between = live
         && plan.next_sync.is_some_and(|due| due > now)
         && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
@@ -87,8 +90,6 @@ pub(super) async fn make(
     let mut values = gathered.values;
     let mut memory = Memory { superseded, ..held.memory.clone() };
     let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
-    // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
-    let rests = matches!(held.memory.stage, Stage::Open { .. }) && plan.read == Some(Reason::RefreshDue);
     for name in generated.map(|generate| &generate.secret_key) {
         let here = pending
             .as_ref()

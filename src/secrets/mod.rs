@@ -5,7 +5,7 @@
 //!                        │
 //!                        ├─► decide (pure): read the store? generate? since when, until when
 //!                        │
-//!                        ├─► act: sync    fetch (one call for each remote key) ─► compose ─► template
+//!                        ├─► act: sync    refresh (is what is due as it was?) ─► fetch (one call for each remote key) ─► compose ─► template
 //!                        │        rotate  generate ─► keep as pending ─► push ─► the Secret
 //!                        │        deliver restart ─► complete, or put the values of before back
 //!                        │
@@ -34,6 +34,8 @@ pub mod permissions;
 pub mod property;
 pub mod push;
 pub mod reason;
+pub mod refresh;
+mod report;
 pub mod resolve;
 pub mod retire;
 pub mod rotate;

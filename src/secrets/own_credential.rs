@@ -31,6 +31,9 @@ use crate::{
     ids,
 };
 
+/// The steps, in their order: what fault tests go through.
+pub const STEPS: &[&str] = &["make-credential", "write-credential", "destroy-credential"];
+
 /// So long the one before is left, for who has opened the store with it.
 const WHILE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -89,7 +92,7 @@ pub async fn replace(
         let made_at = made_at.unwrap_or(now);
         let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= WHILE) else { return Ok(Some(made_at)) };
         is_current(context, store).await?;
-        open.destroy_credentials(&mark, &replaced).await?;
+        context.steps.run("destroy-credential", open.destroy_credentials(&mark, &replaced)).await?;
         context.audit.record("destroy", &described(store), Reason::RotationDue.as_str(), "success", None);
         writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await?;
         return Ok(Some(made_at));
@@ -101,10 +104,11 @@ pub async fn replace(
     // A Secret that cannot be written to, or is always another, is no reason to make one credential after the other: it is told, and backed off from.
     let refused = |error: WriteError| Problem::new(Reason::WriteFailed, format!("the credential cannot be replaced: {error}"));
     writer.would_apply(secret(context, own, &notes, (b"", now, None)), &held.meta).await.map_err(refused)?;
-    let made = open.make_credential(&mark).await?;
+    let made = context.steps.run("make-credential", open.make_credential(&mark)).await?;
     // Whether or not it is written, nothing is destroyed now: a lost answer is no refusal. What is left over is found by its mark.
     let content = (made.value.as_bytes(), now, Some(made.replaces));
-    writer.apply(secret(context, own, &notes, content), &held.meta).await.map_err(refused)?;
+    let written = writer.apply(secret(context, own, &notes, content), &held.meta);
+    context.steps.run("write-credential", written).await.map_err(refused)?;
     context.audit.record("rotate", &described(store), Reason::RotationDue.as_str(), "success", None);
     tracing::info!(store = store.name_any(), secret = own.place.name, "the credential of the store was replaced");
     Ok(Some(now))

@@ -9,10 +9,11 @@ use kube::ResourceExt;
 use super::{
     controller::{Context, annotation, is_current},
     decide::{self, Plan},
-    index::spread,
+    index::words,
     memory::{Hashes, Superseded, hash},
     property,
     reason::Reason,
+    refresh::next_refresh,
     retire,
     status::{Halt, Problem, View},
     store::{Place, SecretData, StoreError, Write},
@@ -227,7 +228,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     view.handled_refresh = (view.reads && decide::only_pushes(spec)).then(|| annotation(rotation, REFRESH_ANNOTATION).into());
     view.synced = view.synced.or_else(|| Some(context.clock.now()));
     // The next time is another, now that the store was asked.
-    view.plan = Some(Plan { next_sync: decide::next_refresh(spec, &spread(spec), view.synced), ..plan });
+    view.plan = Some(Plan { next_sync: next_refresh(spec, &words(spec), view.synced), ..plan });
     Ok(())
 }
 

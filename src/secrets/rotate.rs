@@ -8,9 +8,10 @@
 //! never two new values where one was meant, and none is lost that may be in use.
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::{
-    controller::Context,
+    controller::{Context, is_current},
     generate::generate,
     memory::{Memory, Superseded},
     reason::Reason,
@@ -92,4 +93,19 @@ async fn values(generators: impl Iterator<Item = &Generate>) -> Result<SecretDat
 /// The rotation is where it was going.
 pub async fn finish(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
     target::forget(context, rotation, Which::Pending).await
+}
+
+/// Values were on their way when `spec.rotation` was taken away: they go nowhere any more. What the store has got of them it keeps.
+pub async fn abandon(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    let (namespace, name) = (rotation.namespace().unwrap_or_default(), Which::Pending.name(rotation));
+    if rotation.spec.rotation.is_some() || context.roller.inventory.secrets.get(&namespace, &name).is_none() {
+        return Ok(());
+    }
+    match target::read(context, rotation, Which::Pending).await {
+        Ok(Held { meta: Some(_), .. }) => {
+            is_current(context, rotation).await?;
+            target::forget(context, rotation, Which::Pending).await
+        }
+        Ok(_) | Err(_) => Ok(()), // another's may be called that
+    }
 }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{decide::Plan, memory::Memory, reason::Reason, store::StoreError};
+use super::{decide::Plan, memory::Memory, reason::Reason, refresh::Made, store::StoreError};
 use crate::{
     api::secret_rotation::{LastChange, Pushed, SecretRotationStatus},
     cluster::{
@@ -49,6 +49,8 @@ pub struct View {
     pub created: Option<Timestamp>,
     /// When the store was read in this look.
     pub synced: Option<Timestamp>,
+    /// What the Secret was made of in this look.
+    pub made: Option<Made>,
     /// Whether the store was to be read.
     pub reads: bool,
     /// What `spec.push` has brought to the store. None: it did not come to that, and what was known stays.

@@ -22,10 +22,14 @@ use crate::{
         index::Shared,
         references::NamespaceSecrets,
         run::{Done, Guarded},
+        steps::Steps,
         unreadable,
     },
     telemetry::{audit::Audit, metrics::Outcome},
 };
+
+/// The kind, for metrics.
+pub const KIND: &str = "SecretStore";
 
 /// What a look works with.
 pub struct Context {
@@ -43,6 +47,8 @@ pub struct Context {
     pub allowed: Allowed,
     /// Every act on a credential.
     pub audit: Audit,
+    /// The steps by which a store's own credential is replaced.
+    pub steps: Steps,
     /// For the backoff.
     pub failures: Failures,
 }

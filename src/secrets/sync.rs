@@ -1,9 +1,13 @@
 //! Reads what a resource wants from its store: each remote key once, together with all others who want it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{
@@ -15,7 +19,7 @@ use super::{
     reason::Reason,
     resolve::Resolved,
     status::Problem,
-    store::{OpenStore, Place, Store as _, StoreError},
+    store::{Find, OpenStore, Place, Store as _, StoreError},
     target::Which,
 };
 use crate::{
@@ -75,70 +79,143 @@ fn is_periodic(spec: &SecretRotationSpec) -> bool {
     spec.refresh_policy == RefreshPolicy::Periodic && !spec.refresh_interval.signed().is_zero()
 }
 
-/// Reads all that the spec names and finds. An error of a single value is part of the answer; one of the store is the problem.
-pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
+/// Reads all that the spec names and finds, but for what was read just before. An error of a single value is part of the answer; one of the store is
+/// the problem.
+pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan, before: Remote) -> Result<Remote, Problem> {
+    let all = async {
+        let mut reading = Reading { context, rotation, source, fresh: fresh(context, rotation, plan), remote: before };
+        reading.find(finds(&rotation.spec)).await?;
+        let found = reading.remote.found.iter().flat_map(|(find, names)| names.iter().map(move |name| (find, name)));
+        let found = found.map(|(find, key)| (Place { key: key.clone(), version: None }, reading.count(&want_found(reading.scope(), find))));
+        // How many want each of them.
+        let mut wanted: BTreeMap<Place, usize> = BTreeMap::new();
+        for (place, count) in found {
+            *wanted.entry(place).or_default() += count;
+        }
+        for place in places(&rotation.spec) {
+            let count = reading.count(&want(reading.scope(), &place));
+            *wanted.entry(place).or_default() += count;
+        }
+        wanted.retain(|place, _| !reading.remote.values.contains_key(place));
+        reading.values(wanted).await?;
+        Ok(reading.remote)
+    };
+    bounded(all).await
+}
+
+/// Reads these alone.
+pub async fn some(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    plan: &Plan,
+    (to_find, to_read): (Vec<&Find>, BTreeSet<Place>),
+) -> Result<Remote, Problem> {
+    let work = async {
+        let mut reading = Reading { context, rotation, source, fresh: fresh(context, rotation, plan), remote: Remote::default() };
+        reading.find(to_find.into_iter()).await?;
+        let wanted = to_read.into_iter().map(|place| {
+            let count = reading.count(&want(reading.scope(), &place));
+            (place, count)
+        });
+        let wanted = wanted.collect();
+        reading.values(wanted).await?;
+        Ok(reading.remote)
+    };
+    bounded(work).await
+}
+
+async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<Remote, Problem> {
     let late = |_| {
         let message = format!("the store did not give all values within {WHOLE:?}; name fewer of them, or look why it is slow");
         Err(Problem::new(Reason::StoreUnavailable, message))
     };
-    tokio::time::timeout(WHOLE, all(context, rotation, source, plan)).await.unwrap_or_else(late)
+    tokio::time::timeout(WHOLE, work).await.unwrap_or_else(late)
 }
 
-async fn all(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan) -> Result<Remote, Problem> {
+/// Since when what was read for somebody else is new enough.
+fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp {
     let now = context.clock.now();
-    let fresh = match plan.read {
+    match plan.read {
         // Who comes late in a round takes what was read for it.
         Some(Reason::RefreshDue) => plan.next_sync.filter(|due| *due <= now).unwrap_or(now),
         // Only where it is read again by itself.
         Some(Reason::Missing) if plan.generate.is_none() && is_periodic(&rotation.spec) => now - JUST_NOW,
         _ => now,
-    };
-    let mut remote = Remote::default();
-    let (who, scope) = (noticed::key(rotation), &source.resolved.scope);
-    let count = |want: String| context.index.read(|index| index.count_of(&want)).max(1);
-    // How many want each of them.
-    let mut wanted: BTreeMap<Place, usize> =
-        places(&rotation.spec).into_iter().map(|place| (place.clone(), count(want(scope, &place)))).collect();
-    for find in finds(&rotation.spec) {
-        let sharers = count(want_found(scope, find));
-        let found = source.door.find(&source.store, find, &who, (fresh, sharers)).await;
-        let mut found = (*found).clone().map_err(|error| away(context, rotation, &source.door, error))?;
-        // What we write ourselves is no source of it.
-        if source.resolved.spec.is_own_namespace() {
-            found.retain(|name| !Which::all(rotation).contains(name));
-        }
-        if found.len() > MOST_FOUND {
-            let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
-            return Err(Problem::new(Reason::ValueInvalid, message));
-        }
-        for key in &found {
-            *wanted.entry(Place { key: key.clone(), version: None }).or_default() += sharers;
-        }
-        remote.found.insert(find.clone(), found);
     }
-    let who = &who;
-    let reads = wanted.into_iter().map(|(place, wanted)| async move {
-        // Another call has just told that it is away.
-        let answer = match source.door.left_alone() {
-            Some(error) => Arc::new(Err(error)),
-            None => source.door.read(&source.store, &place, who, (fresh, wanted)).await,
-        };
-        (place, answer)
-    });
-    let at_once = if source.door.is_probed() { 1 } else { AT_ONCE };
-    let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(at_once));
-    let mut bytes = 0;
-    while let Some((place, answer)) = answers.next().await {
-        bytes += answer.as_ref().as_ref().map_or(0, |stored| stored.content.len());
-        if bytes > MOST_BYTES {
-            let message = format!("the values that the spec names are together longer than {MOST_BYTES} bytes; the Secret stays as it is");
-            return Err(Problem::new(Reason::ValueInvalid, message));
-        }
-        remote.values.insert(place, answer);
+}
+
+/// What is read for one resource.
+struct Reading<'a> {
+    context: &'a Context,
+    rotation: &'a SecretRotation,
+    source: &'a Source,
+    fresh: Timestamp,
+    remote: Remote,
+}
+
+impl Reading<'_> {
+    fn scope(&self) -> &str {
+        &self.source.resolved.scope
     }
-    let of_store = remote.values.values().find_map(|answer| answer.as_ref().as_ref().err().filter(|error| error.is_of_the_store()));
-    match of_store {
-        Some(error) => Err(away(context, rotation, &source.door, error.clone())),
-        None => Ok(remote),
+
+    /// How many want it.
+    fn count(&self, want: &str) -> usize {
+        self.context.index.read(|index| index.count_of(want)).max(1)
+    }
+
+    fn away(&self, error: StoreError) -> Problem {
+        away(self.context, self.rotation, &self.source.door, error)
+    }
+
+    async fn find(&mut self, finds: impl Iterator<Item = &Find>) -> Result<(), Problem> {
+        let (who, source) = (noticed::key(self.rotation), self.source);
+        for find in finds {
+            if self.remote.found.contains_key(find) {
+                continue;
+            }
+            let sharers = self.count(&want_found(self.scope(), find));
+            let found = source.door.find(&source.store, find, &who, (self.fresh, sharers)).await;
+            let mut found = (*found).clone().map_err(|error| self.away(error))?;
+            // What we write ourselves is no source of it.
+            if source.resolved.spec.is_own_namespace() {
+                found.retain(|name| !Which::all(self.rotation).contains(name));
+            }
+            if found.len() > MOST_FOUND {
+                let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
+                return Err(Problem::new(Reason::ValueInvalid, message));
+            }
+            self.remote.found.insert(find.clone(), found);
+        }
+        Ok(())
+    }
+
+    async fn values(&mut self, wanted: BTreeMap<Place, usize>) -> Result<(), Problem> {
+        let (who, source, fresh) = (&noticed::key(self.rotation), self.source, self.fresh);
+        let reads = wanted.into_iter().map(|(place, wanted)| async move {
+            // Another call has just told that it is away.
+            let answer = match source.door.left_alone() {
+                Some(error) => Arc::new(Err(error)),
+                None => source.door.read(&source.store, &place, who, (fresh, wanted)).await,
+            };
+            (place, answer)
+        });
+        let at_once = if source.door.is_probed() { 1 } else { AT_ONCE };
+        let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(at_once));
+        let mut bytes = self.remote.bytes();
+        while let Some((place, answer)) = answers.next().await {
+            bytes += answer.as_ref().as_ref().map_or(0, |stored| stored.content.len());
+            if bytes > MOST_BYTES {
+                let message =
+                    format!("the values that the spec names are together longer than {MOST_BYTES} bytes; the Secret stays as it is");
+                return Err(Problem::new(Reason::ValueInvalid, message));
+            }
+            self.remote.values.insert(place, answer);
+        }
+        let errors = self.remote.values.values().filter_map(|answer| answer.as_ref().as_ref().err());
+        match errors.into_iter().find(|error| error.is_of_the_store()).cloned() {
+            Some(error) => Err(self.away(error)),
+            None => Ok(()),
+        }
     }
 }

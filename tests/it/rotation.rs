@@ -446,3 +446,31 @@ async fn an_orphan_stays_and_is_taken_back() {
     rotations.ready("jwt", 1).await;
     assert_eq!(rotations.data("jwt").await["key"], value, "nobody is given a new value for nothing");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_is_taken_away_half_way_leaves_nothing_behind() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("abandoned").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    namespace.secret("source", "Opaque", &[("a", "1")]).await;
+    let data = json!([{"secretKey": "a", "remoteRef": {"key": "source", "property": "a"}}]);
+    let mut spec = spec();
+    spec["data"] = data;
+    rotations.create("jwt", spec).await;
+    settled(&namespace, 1).await;
+    operator.failpoint.arm("push", false, Some("generate"));
+    rotations.ask("jwt", "rotate", "1").await;
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    assert!(namespace.secrets().get_opt("jwt-pending").await.unwrap().is_some());
+    rotations.change("jwt", json!({"rotation": null})).await;
+    let _operator = cluster.operator(&namespace);
+    rotations.ready("jwt", 2).await;
+    eventually("nothing is pending", || async {
+        let pending = namespace.secrets().get_opt("jwt-pending").await.map_err(|error| error.to_string())?;
+        pending.map_or(Ok(()), |_| Err("it is there".into()))
+    })
+    .await;
+    assert_eq!(rotations.data("jwt").await, [("a".to_owned(), "1".to_owned())].into());
+}

@@ -13,7 +13,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use seaworthy::api::CertificateRotation;
+use seaworthy::api::{CertificateRotation, SecretStore};
 use serde_json::{Value, json};
 
 use super::{Operator, Vault, eventually};
@@ -55,6 +55,22 @@ impl Cluster {
         let mut as_operator = config;
         as_operator.auth_info = kube::config::AuthInfo { token: Some(token.clone().into()), ..kube::config::AuthInfo::default() };
         Self { client, operator: Client::try_from(as_operator.clone()).unwrap(), operator_config: as_operator, token }
+    }
+
+    /// Creates a SecretStore.
+    pub async fn secret_store(&self, name: &str, spec: Value) -> Api<SecretStore> {
+        let stores: Api<SecretStore> = Api::all(self.client.clone());
+        let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": name}, "spec": spec});
+        stores.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+        stores
+    }
+
+    /// Creates a Secret in the operator's namespace.
+    pub async fn operators_secret(&self, name: &str, data: Value) -> Api<Secret> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "seaworthy");
+        let object = serde_json::from_value(json!({"metadata": {"name": name}, "stringData": data})).unwrap();
+        secrets.create(&PostParams::default(), &object).await.unwrap();
+        secrets
     }
 
     /// A kubeconfig of the ServiceAccount for another process, with the API server at `address`.

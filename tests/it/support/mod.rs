@@ -1,5 +1,6 @@
 //! What the tests stand on: the cluster, an operator in it, commands.
 
+mod between;
 mod cluster;
 mod control_plane;
 mod faults;
@@ -14,6 +15,7 @@ mod workloads;
 
 use std::{future::Future, time::Duration};
 
+pub use between::Between;
 pub use cluster::{Cluster, Namespace, condition};
 pub use control_plane::ControlPlane;
 pub use faults::{Fault, Faults};

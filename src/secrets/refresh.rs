@@ -1,0 +1,212 @@
+//! Refresh: each remote key has its own times, the same for all who want it, so that one call serves them all. When the time of a key has come, that key
+//! alone is read; if it is as it was when the Secret was made, all is well, and if not, the rest is read as well.
+//!
+//! What a Secret was made of is kept as keyed hashes, in memory only: a new process reads everything of a resource once.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use aws_lc_rs::hmac;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    compose::Remote,
+    controller::{Context, Facts},
+    fetch::Answer,
+    index::{Key, find_word, words},
+    status::Problem,
+    store::{Content, Find, Place, StoreError},
+    sync::{self, Source},
+};
+use crate::{
+    api::{
+        SecretRotation,
+        secret_rotation::{RefreshPolicy, SecretRotationSpec},
+    },
+    cluster::noticed,
+    ids,
+    schedule::jitter,
+};
+
+/// An interval has so many times at which keys are read: who wants a thousand keys is looked at no more often, and stores that read several at a time
+/// are asked for several.
+const TIMES: i32 = 32;
+
+/// When the store is read next: at the first time of any of `words`.
+pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: Option<Timestamp>) -> Option<Timestamp> {
+    let interval = spec.refresh_interval.signed();
+    if spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !super::decide::reads(spec) {
+        return None;
+    }
+    // When it was read last stands in status, which may be lost: then it is read now.
+    let Some(last) = last else { return Some(Timestamp::UNIX_EPOCH) };
+    words.iter().filter_map(|word| next_of(interval, word, last)).min()
+}
+
+/// The first time of `word` after `last`.
+fn next_of(interval: SignedDuration, word: &str, last: Timestamp) -> Option<Timestamp> {
+    let part = (interval / TIMES).as_secs().max(1);
+    let offset = jitter(word, interval).as_secs() / part * part;
+    let (interval, last) = (interval.as_secs().max(1), last.as_second());
+    let rounds = (last - offset).div_euclid(interval) + 1;
+    Timestamp::from_second(rounds * interval + offset).ok()
+}
+
+/// A keyed hash of what was read.
+type Tag = [u8; 16];
+
+/// What a Secret was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// From which spec, and which store with which credentials.
+    of: String,
+    /// In the order of places.
+    values: Vec<(Place, Tag)>,
+    found: Vec<(Find, Tag)>,
+    /// Until when all of it was so.
+    last: Timestamp,
+}
+
+/// What the Secrets were made of, by resource.
+pub struct Known {
+    key: hmac::Key,
+    of: Mutex<Resources>,
+}
+
+#[derive(Default)]
+struct Resources {
+    made: HashMap<Key, Arc<Made>>,
+    /// When so many are there, those of resources that are gone are looked for.
+    room: usize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, ids::random::<32>().as_bytes());
+        Self { key, of: Mutex::default() }
+    }
+}
+
+impl Known {
+    /// What is made of `remote`. None: it can only be made anew as a whole.
+    pub fn made(&self, source: &Source, request: &str, remote: &Remote, now: Timestamp) -> Option<Made> {
+        let values: Option<Vec<_>> = remote.values.iter().map(|(place, answer)| Some((place.clone(), self.value(answer)?))).collect();
+        let found: Vec<_> = remote.found.iter().map(|(find, names)| (find.clone(), self.names(names))).collect();
+        let mut values = values.filter(|values| values.len() + found.len() > 1)?; // of one key there is no rest
+        values.sort();
+        Some(Made { of: identity(source, request), values, found, last: now })
+    }
+
+    /// The Secret is now made of this.
+    pub fn note(&self, who: Key, made: Option<Made>, is_there: impl Fn(&Key) -> bool) {
+        let mut all = self.all();
+        let Some(made) = made else {
+            all.made.remove(&who);
+            return;
+        };
+        if all.made.len() >= all.room {
+            all.made.retain(|key, _| is_there(key));
+            all.room = (all.made.len() * 2).max(1000);
+        }
+        all.made.insert(who, Arc::new(made));
+    }
+
+    /// What is known to have been so last, and when: later than what stands in status, which is not written each time.
+    pub fn last(&self, who: &Key, status: Option<Timestamp>) -> Option<Timestamp> {
+        let made = self.all().made.get(who).map(|made| made.last);
+        status.map(|status| made.map_or(status, |made| made.max(status)))
+    }
+
+    /// What the times of its reads are spread by: what its spec names, and what was found for it.
+    pub fn words(&self, rotation: &SecretRotation) -> BTreeSet<String> {
+        let mut words = words(&rotation.spec);
+        if rotation.spec.data_from.iter().any(|from| from.find.is_some())
+            && let Some(made) = self.of(&noticed::key(rotation))
+        {
+            words.extend(made.values.iter().map(|(place, _)| place.key.clone()));
+        }
+        words
+    }
+
+    fn of(&self, who: &Key) -> Option<Arc<Made>> {
+        self.all().made.get(who).cloned()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Resources> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None: of this error nothing is known for later.
+    fn value(&self, answer: &Answer) -> Option<Tag> {
+        match answer.as_ref() {
+            Ok(stored) => Some(match &stored.content {
+                Content::Bytes(bytes) => self.tag([b"bytes".as_slice(), bytes].into_iter()),
+                Content::Map(map) => self.tag(map.iter().flat_map(|(key, value)| [key.as_bytes(), value])),
+            }),
+            Err(StoreError::NotFound(_)) => Some(self.tag([b"gone".as_slice()].into_iter())),
+            Err(_) => None,
+        }
+    }
+
+    fn names(&self, names: &[String]) -> Tag {
+        let names: BTreeSet<&String> = names.iter().collect();
+        self.tag(names.into_iter().map(|name| name.as_bytes()))
+    }
+
+    fn tag<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        let mut tag = Tag::default();
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(tag, byte)| *tag = *byte);
+        tag
+    }
+}
+
+fn identity(source: &Source, request: &str) -> String {
+    ids::short(format!("{request} {}", source.door.identity()).as_bytes())
+}
+
+/// What a look at what is due has found.
+pub enum Found {
+    /// All is as it was.
+    Same,
+    /// It is not, or it is not known how it was; this was read.
+    Other(Remote),
+}
+
+/// Reads what is due, and nothing else.
+pub(super) async fn look(context: &Context, rotation: &SecretRotation, source: &Source, facts: &Facts) -> Result<Found, Problem> {
+    let who = noticed::key(rotation);
+    let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request));
+    let Some(made) = made else { return Ok(Found::Other(Remote::default())) };
+    let (interval, last) = (rotation.spec.refresh_interval.signed(), facts.last_sync.unwrap_or(made.last));
+    let is_due = |word: &str| next_of(interval, word, last).is_none_or(|next| next <= facts.now);
+    let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_word(find))).collect();
+    let places = made.values.iter().map(|(place, _)| place).filter(|place| is_due(&place.key)).cloned().collect();
+    let read = context.steps.run("read", sync::some(context, rotation, source, &facts.plan, (finds, places))).await?;
+    let known = &context.known;
+    let value = |place: &Place| made.values.binary_search_by(|(known, _)| known.cmp(place)).ok().and_then(|at| made.values.get(at));
+    let found = |find: &Find| made.found.iter().find(|(known, _)| known == find).map(|(_, tag)| *tag);
+    let same = read.found.iter().all(|(find, names)| found(find) == Some(known.names(names)))
+        && read
+            .values
+            .iter()
+            .all(|(place, answer)| known.value(answer).is_some_and(|tag| value(place).is_some_and(|(_, before)| *before == tag)));
+    if !same {
+        return Ok(Found::Other(read));
+    }
+    known.note(who, Some(Made { last: facts.now, ..Made::clone(&made) }), |_| true);
+    Ok(Found::Same)
+}
+
+/// Whether the time of the first word has come since `status` was written: once in an interval it says that the values were read.
+pub fn is_told(rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> bool {
+    let words = words(&rotation.spec);
+    let next = |last| words.first().and_then(|word| next_of(rotation.spec.refresh_interval.signed(), word, last));
+    status.and_then(next).is_none_or(|next| next <= now)
+}

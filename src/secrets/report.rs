@@ -1,0 +1,61 @@
+//! Report: what was done, and what is not as it should be, for people: events, counts, the audit log, the status.
+
+use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    controller::{Context, KIND},
+    memory::Memory,
+    reason::Reason,
+    status::View,
+    target::described,
+};
+use crate::{
+    api::{SecretRotation, secret_rotation::SecretRotationStatus},
+    cluster::{
+        apply::WriteError,
+        conditions::{self, READY, RECONCILING, STALLED},
+        events::Note,
+        run::Guarded,
+    },
+};
+
+/// The Secret holds something else now: the event, the count, the audit line.
+pub fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
+    let rotated =
+        memory.reason.as_deref().is_some_and(|reason| reason == Reason::Requested.as_str() || reason == Reason::RotationDue.as_str());
+    let word = memory.reason.clone().unwrap_or_default();
+    let reason = Reason::ALL.iter().find(|known| known.as_str() == word).copied().unwrap_or(reason);
+    context.metrics.rotated(KIND, reason.as_str());
+    context.audit.record(if rotated { "rotate" } else { "sync" }, &described(rotation), reason.as_str(), "success", Some(memory.revision));
+    tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, "stored");
+    let text = format!("revision {} of Secret {} was written", memory.revision, rotation.spec.target.name);
+    let action = if rotated { "Rotate" } else { "Sync" };
+    context.events.send(rotation, &Note { warning: false, reason: reason.as_str(), action, text: &text });
+}
+
+/// Writes the status if it changed, and tells what is new about it.
+pub async fn report(
+    context: &Context,
+    object: &Guarded<SecretRotation>,
+    (before, after): (&SecretRotationStatus, &SecretRotationStatus),
+    view: &View,
+) -> Result<(), WriteError> {
+    let news = |kind| conditions::is_news(&before.conditions, &after.conditions, kind);
+    let said = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone(), "Sync"));
+    let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
+    if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
+        let reason = reason.as_str();
+        tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
+        let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
+        let verb = if action == "Sync" { "sync" } else { "restart" };
+        if let Ok(rotation) = &object.0 {
+            context.audit.record(verb, &described(rotation), because, reason, None);
+        }
+        context.events.send(object, &Note { warning: true, reason, action, text: &why });
+    }
+    if before == after {
+        return Ok(());
+    }
+    let api: Api<PartialObjectMeta<SecretRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    context.writer.replace_status(&api, object.meta(), after).await
+}

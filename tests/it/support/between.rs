@@ -1,0 +1,113 @@
+//! What stands between the operator and a server: it knows what was asked, and fails when a test says so.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use reqwest::Client;
+use serde_json::json;
+
+use super::Fault;
+
+/// Which request: method, path with query, and action of AWS, one after the other.
+type Matching = fn(&str) -> bool;
+
+#[derive(Default)]
+struct World {
+    server: String,
+    asked: Vec<String>,
+    /// After so many of those that match, the next one.
+    armed: Option<(Matching, usize, Fault)>,
+}
+
+/// Dropping it cuts the way.
+pub struct Between {
+    pub address: String,
+    world: Arc<Mutex<World>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Between {
+    pub async fn to(server: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let world = Arc::new(Mutex::new(World { server: server.into(), ..World::default() }));
+        let service = Router::new().fallback(pass).with_state((world.clone(), Client::new()));
+        let task = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
+        Self { address, world, task }
+    }
+
+    /// Lets the `n`-th request that matches fail, from now on (from 0).
+    pub fn arm(&self, matching: Matching, n: usize, fault: Fault) {
+        self.world.lock().unwrap().armed = Some((matching, n, fault));
+    }
+
+    /// Whether it has failed.
+    pub fn struck(&self) -> bool {
+        self.world.lock().unwrap().armed.is_none()
+    }
+
+    /// What was asked since this was called last.
+    pub fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.world.lock().unwrap().asked)
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(
+    State((world, http)): State<(Arc<Mutex<World>>, Client)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let action = headers.get("x-amz-target").map_or("", |action| action.to_str().unwrap());
+    let asked = format!("{method} {uri} {action}");
+    let (server, fault) = {
+        let mut world = world.lock().unwrap();
+        let fault = match &mut world.armed {
+            Some((matching, n, fault)) if matching(&asked) => {
+                let now = (*n == 0).then_some(*fault);
+                *n = n.saturating_sub(1);
+                now
+            }
+            _ => None,
+        };
+        if fault.is_some() {
+            world.armed = None;
+        }
+        world.asked.push(asked);
+        (world.server.clone(), fault)
+    };
+    if let Some(Fault::Answer(code)) = fault {
+        let kind = if code == 429 { "ThrottlingException" } else { "InternalServiceError" };
+        let said = json!({"errors": ["made to fail"], "__type": kind, "message": "made to fail"});
+        return (StatusCode::from_u16(code).unwrap(), said.to_string()).into_response();
+    }
+    let mut request = http.request(method, format!("{server}{uri}")).body(body);
+    for (name, value) in headers.iter().filter(|(name, _)| !["host", "content-length"].contains(&name.as_str())) {
+        request = request.header(name, value);
+    }
+    let Ok(answer) = request.send().await else { return StatusCode::BAD_GATEWAY.into_response() };
+    let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
+    let body = answer.bytes().await.unwrap_or_default();
+    if fault == Some(Fault::AnswerLost) {
+        let cut = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("the connection was cut")) });
+        return Body::from_stream(cut).into_response();
+    }
+    let mut response = (status, body).into_response();
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind);
+    }
+    response
+}
