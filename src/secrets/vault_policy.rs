@@ -50,10 +50,7 @@ impl Policy {
             let below = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
             self.allow(store, "data", &below, &["read"]);
             let listing: &[&str] = if find.tags.is_empty() { &["list"] } else { &["list", "read"] };
-            self.allow(store, "metadata", &below, listing);
-            if !folder.is_empty() {
-                self.allow(store, "metadata", folder, &["list"]);
-            }
+            self.allow(store, "metadata", &below, listing); // a list of the folder itself is asked for with a slash at its end
         }
     }
 
@@ -113,7 +110,6 @@ mod tests {
             r#"path "kv/data/team/a/*" { capabilities = ["read"] }"#,
             r#"path "kv/delete/app/jwt" { capabilities = ["update"] }"#,
             r#"path "kv/metadata/app/jwt" { capabilities = ["read"] }"#,
-            r#"path "kv/metadata/team/a" { capabilities = ["list"] }"#,
             r#"path "kv/metadata/team/a/*" { capabilities = ["list", "read"] }"#,
         ];
         assert_eq!(of("v2").lines().collect::<Vec<_>>(), wanted);

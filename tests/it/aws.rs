@@ -6,7 +6,10 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{self, ControlPlane, Moto, Rotations, Workload, said};
+use crate::{
+    cli::seaworthy_in,
+    support::{self, Between, ControlPlane, Moto, Rotations, Workload, said},
+};
 
 fn spec(moto: &Moto) -> Value {
     let auth = json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
@@ -151,4 +154,60 @@ async fn the_standard_application() {
     let ambient = json!({"target": {"name": "x"}, "store": {"aws": {"region": "us-east-1", "auth": {"ambient": {}}}}, "data": [{"secretKey": "a", "remoteRef": {"key": "b"}}]});
     let refused = rotations.try_create("ambient", ambient).await.unwrap_err().to_string();
     assert!(refused.contains("that needs a SecretStore"), "{refused}");
+}
+
+/// What gives the operator's Pod its identity: the agent of EKS Pod Identity, and the metadata service of a machine. Each hands out its own key.
+async fn givers() -> String {
+    let keys = |id: &str| {
+        json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": id, "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}).to_string()
+    };
+    let answer = move |method: axum::http::Method, uri: axum::http::Uri, headers: axum::http::HeaderMap| async move {
+        let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let text = match (method.as_str(), uri.path()) {
+            ("GET", "/agent") if header("authorization") == "the token of the pod" => keys("AKIAAGENT"),
+            ("PUT", "/latest/api/token") => return ([("x-aws-ec2-metadata-token-ttl-seconds", "600")], "session".to_owned()),
+            ("GET", "/latest/meta-data/iam/security-credentials/") if header("x-aws-ec2-metadata-token") == "session" => "node".into(),
+            ("GET", "/latest/meta-data/iam/security-credentials/node") if header("x-aws-ec2-metadata-token") == "session" => {
+                keys("AKIANODE")
+            }
+            other => panic!("{other:?} {headers:?}"),
+        };
+        ([("x-aws-ec2-metadata-token-ttl-seconds", "600")], text)
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_identity_of_the_operators_pod() {
+    let (moto, givers) = (Moto::start().await, givers().await);
+    let between = Between::to(&moto.address).await;
+    moto.call("CreateSecret", json!({"Name": "db", "SecretString": "v"})).await;
+    let folder = std::env::temp_dir().join(format!("seaworthy-identity-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (store, token) = (folder.join("store.yaml"), folder.join("token"));
+    let spec = json!({"aws": {"region": "us-east-1", "endpoint": between.address, "auth": {"ambient": {}}}});
+    let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "pod"}, "spec": spec});
+    std::fs::write(&store, object.to_string()).unwrap();
+    std::fs::write(&token, "the token of the pod").unwrap();
+    let (kubeconfig, token) = (std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap(), token.to_str().unwrap());
+    let agent = format!("{givers}/agent");
+    let arguments = ["store", "get", "-f", store.to_str().unwrap(), "db", "--reveal"];
+    let irsa = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/operator"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token),
+        ("AWS_ENDPOINT_URL_STS", &between.address),
+    ];
+    let pod_identity = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()), ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token)];
+    let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", givers.as_str())];
+    // Who it was: the emulator's STS gives keys that begin so.
+    for (environment, whose) in [(irsa.as_slice(), "ASIA"), (&pod_identity, "AKIAAGENT"), (&machine, "AKIANODE")] {
+        let found = seaworthy_in(environment, &kubeconfig, &arguments);
+        assert_eq!(found, (0, "v\n".into()), "{environment:?}");
+        let asked = between.take_asked().into_iter().filter(|asked| asked.contains("GetSecretValue")).collect::<Vec<_>>();
+        assert!(asked.len() == 1 && asked[0].contains(&format!(" {whose}")), "{environment:?}: {asked:?}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -6,8 +6,13 @@ use crate::support::{ControlPlane, Operator, try_command};
 
 /// Runs it against a cluster; exit code, standard output and error together.
 pub fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
-    let output =
-        std::process::Command::new(env!("CARGO_BIN_EXE_seaworthy")).args(arguments).env("KUBECONFIG", kubeconfig).output().unwrap();
+    seaworthy_in(&[], kubeconfig, arguments)
+}
+
+/// The same with other variables of the environment.
+pub fn seaworthy_in(environment: &[(&str, &str)], kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_seaworthy"));
+    let output = command.args(arguments).envs(environment.iter().copied()).env("KUBECONFIG", kubeconfig).output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 

@@ -32,3 +32,4 @@ mod stores;
 mod sync;
 mod tenancy;
 mod vault;
+mod vault_policy;

@@ -79,7 +79,7 @@ async fn aws_fails_at_each_write_of_a_rotation() {
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
             let what = format!("{fault:?} at write {number}");
-            let is_write = |asked: &str| ["PutSecretValue", "UpdateSecretVersionStage"].iter().any(|action| asked.ends_with(action));
+            let is_write = |asked: &str| ["PutSecretValue", "UpdateSecretVersionStage"].iter().any(|action| asked.contains(action));
             let now = rotate(&namespace, &between, (is_write, number, fault), &what).await;
             assert_eq!(moto.get(&namespace.name).await, json!({"p": now}), "{what}");
             let listed = moto.call("ListSecretVersionIds", json!({"SecretId": namespace.name, "IncludeDeprecated": true})).await;

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Fault;
 
-/// Which request: method, path with query, and action of AWS, one after the other.
+/// Which request: method, path with query, and for AWS the action and the access key, one after the other.
 type Matching = fn(&str) -> bool;
 
 #[derive(Default)]
@@ -72,7 +72,9 @@ async fn pass(
     body: Bytes,
 ) -> Response {
     let action = headers.get("x-amz-target").map_or("", |action| action.to_str().unwrap());
-    let asked = format!("{method} {uri} {action}");
+    let authorization = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+    let whose = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let asked = format!("{method} {uri} {action} {whose}");
     let (server, fault) = {
         let mut world = world.lock().unwrap();
         let fault = match &mut world.armed {
