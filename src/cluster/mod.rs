@@ -13,6 +13,7 @@ pub mod lanes;
 pub mod lease;
 pub mod noticed;
 pub mod owner;
+pub mod pace;
 pub mod permissions;
 pub mod references;
 pub mod run;

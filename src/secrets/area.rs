@@ -27,6 +27,7 @@ use crate::{
         contest::Contest,
         index::{Key, Shared},
         noticed,
+        pace::Pace,
         run::{Guarded, Kind, Settings},
     },
     inventory::Inventory,
@@ -187,5 +188,6 @@ fn rotation_context(
             steps: parts.steps.clone(),
         },
         contest: Contest::default(),
+        pace: Pace::default(),
     }
 }

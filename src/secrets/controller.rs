@@ -9,38 +9,36 @@ use tokio::sync::Semaphore;
 use super::{
     compose::Remote,
     decide::{self, Observed, Plan, Target, Times, decide},
-    deliver::{self, Delivered, consumed, deliver, fingerprint},
+    deliver::{Delivered, deliver},
     fetch::Stores,
     make,
     memory::Memory,
     push,
+    put::put,
     reason::Reason,
     refresh::{self, Found, Known},
-    report::{report, told},
+    report::report,
     resolve::{self, ClusterStores, Resolved},
     retire,
     rotate::{self, Pending},
     status::{self, Halt, Problem, View},
-    store::{Allowed, SecretData, Store},
+    store::{Allowed, Store},
     sync::{self, Source},
     target::{self, Held, Which},
 };
 use crate::{
-    api::{
-        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{RefreshPolicy, TargetPolicy},
-    },
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation},
     clock::Clock,
     cluster::{
         apply::{WriteError, Writer},
         backoff::{Failures, retry_after},
-        conditions,
         contest::Contest,
         current,
         events::Events,
         halt::Word,
         index::Shared,
         noticed,
+        pace::Pace,
         run::{Done, Guarded},
         steps::Steps,
         unreadable,
@@ -96,6 +94,8 @@ pub struct Context {
     pub roller: Roller,
     /// Who undoes what is written.
     pub contest: Contest,
+    /// What changes by itself.
+    pub pace: Pace,
 }
 
 /// Looks at one object.
@@ -265,7 +265,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let dressed = target::is_dressed(rotation, &held);
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
-    let (source, read) = match ask(context, rotation, &facts, asks, view).await {
+    let (source, read) = match ask(context, rotation, (&facts, &held.memory), asks, view).await {
         Ok(asked) => asked,
         Err(problem) => {
             Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
@@ -285,14 +285,22 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     };
     match done {
         Ok(Some((data, memory))) => {
-            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await?;
+            // Known only once it stands there.
+            let (who, made_of) = (noticed::key(rotation), view.made.take());
             if made {
-                context.known.note(noticed::key(rotation), view.made.take(), |key| context.index.read(|index| index.has(key)));
+                context.known.forget(&who);
             }
-            Ok(())
+            let end = Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await;
+            match (&end, made_of) {
+                (Ok(()), Some(made)) => context.known.note(who, made, &view.memory, |key| context.index.read(|index| index.has(key))),
+                (Ok(()), None) => {}
+                (Err(_), _) => view.synced = None, // what was read has not come to its end
+            }
+            end
         }
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
+            view.synced = None;
             Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
             Err(problem.into())
         }
@@ -304,7 +312,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
 async fn ask(
     context: &Context,
     rotation: &SecretRotation,
-    facts: &Facts,
+    (facts, memory): (&Facts, &Memory),
     asks: bool,
     view: &mut View,
 ) -> Result<(Option<Source>, Option<Remote>), Problem> {
@@ -316,7 +324,7 @@ async fn ask(
     if plan.read != Some(Reason::RefreshDue) || plan.generate.is_some() || plan.retire || !none_pending {
         return Ok((Some(source), Some(Remote::default())));
     }
-    let read = match refresh::look(context, rotation, &source, facts).await? {
+    let read = match refresh::look(context, rotation, &source, (facts, memory)).await? {
         Found::Other(read) => Some(read),
         Found::Same => {
             view.reads = refresh::is_told(rotation, last_told(rotation), facts.now);
@@ -378,7 +386,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
     }
     let key = context.roller.restarter.key().await?;
     let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
-    let last_sync = context.known.last(&noticed::key(rotation), last_told(rotation));
+    let last_sync = context.known.last(&noticed::key(rotation), last_told(rotation), now);
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec,
@@ -398,75 +406,8 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
     Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
 }
 
-/// Writes the Secret if it is to be another, and goes on to who uses it.
-async fn put(
-    context: &Context,
-    rotation: &SecretRotation,
-    (held, dressed): (&Held, bool),
-    (data, mut memory): (SecretData, Memory),
-    (source, facts): (Option<&Source>, &Facts),
-    view: &mut View,
-) -> Result<(), Halt> {
-    let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
-    let key = context.roller.restarter.key().await?;
-    let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
-    let same_generation =
-        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
-    if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
-        // Consumers could not live with it; it is not tried again before somebody changes something.
-        let Some(meta) = held.meta.clone() else { return Ok(()) };
-        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
-        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
-    }
-    let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
-        held.meta.clone().unwrap_or_default()
-    } else {
-        // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
-        let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
-        let first = held.meta.is_none() && spec.rotation.is_none() && again;
-        if !first {
-            is_current(context, rotation).await?;
-        }
-        let altered = matches!(facts.target, Target::Edited(_))
-            || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
-        if altered {
-            may_put_right(context, rotation, held, now)?;
-        }
-        if is_other {
-            let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
-            memory.stage = match (&rotation.spec.restart, &held.memory.stage) {
-                (None, _) => Stage::Complete,
-                (Some(_), Stage::Open { from, .. }) => {
-                    Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
-                }
-                (Some(_), _) => Stage::Open { base, from: None },
-            };
-            memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
-        }
-        let written = context.steps.run("store", target::store(context, rotation, held, (&data, is_other), &mut memory)).await?;
-        if altered {
-            context.contest.put_right(&uid, now);
-        }
-        if is_other {
-            told(context, rotation, &memory, facts.plan.reason);
-        }
-        written
-    };
-    view.there = Some(true);
-    view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
-    view.memory = memory;
-    if rotation.spec.rotation.is_some() {
-        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
-    }
-    // What was due is done: the next times are others.
-    let mut after = facts_after(context, rotation, facts, view);
-    after.reason = facts.plan.reason;
-    view.plan = Some(after);
-    deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
-}
-
 /// The plan as it is after what it asked for was done.
-fn facts_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
+pub(super) fn facts_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec: &rotation.spec,
@@ -477,24 +418,10 @@ fn facts_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view
         target: &Target::AsWritten,
         memory: &view.memory,
         pending: false,
-        last_sync: context.known.last(&noticed::key(rotation), view.synced.or_else(|| last_told(rotation))),
+        last_sync: context.known.last(&noticed::key(rotation), view.synced.or_else(|| last_told(rotation)), facts.now),
         words: &context.known.words(rotation),
         live: false,
         stale: None,
     };
     decide(&observed, &facts.times, facts.now)
-}
-
-/// Refuses to put right what somebody else did to the Secret, if that was done again and again.
-fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now: Timestamp) -> Result<(), Problem> {
-    context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
-        let who = held.meta.as_ref().and_then(|meta| target::writer(context, rotation).last_stranger(meta));
-        let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
-        let message = format!(
-            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
-            rotation.spec.target.name,
-            conditions::seconds(until).0
-        );
-        Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
-    })
 }

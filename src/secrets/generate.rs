@@ -282,4 +282,23 @@ mod tests {
         let squared: f64 = counts.values().map(|count| (f64::from(u32::try_from(*count).unwrap()) - expected).powi(2) / expected).sum();
         assert!(squared < 150.0, "{squared}");
     }
+
+    /// The same test for what must have some of each class: of two letters and two digits, every word that fits is as likely as any other.
+    #[test]
+    fn so_is_every_password_that_has_what_it_must_have() {
+        let others: String = (b'a'..=b'z').chain(b'0'..=b'9').map(char::from).filter(|sign| !"ab01".contains(*sign)).collect();
+        // Of two signs eight words fit; of twelve with six of each class so few that they are put together, and there the signs of a place are counted.
+        for (length, minimum, place, wanted) in [(2, 1, None, 8), (12, 6, Some(0), 4), (12, 6, Some(11), 4)] {
+            let mut counts = BTreeMap::<String, u64>::new();
+            for _ in 0..20_000 {
+                let made = text(&spec(length, &[Class::Lower, Class::Digits], minimum, &others));
+                let counted = place.map_or(made.as_str(), |place: usize| &made[place..=place]);
+                *counts.entry(counted.to_owned()).or_default() += 1;
+            }
+            assert_eq!(counts.len(), wanted);
+            let expected = 20_000.0 / f64::from(u32::try_from(wanted).unwrap());
+            let squared: f64 = counts.values().map(|count| (f64::from(u32::try_from(*count).unwrap()) - expected).powi(2) / expected).sum();
+            assert!(squared < 60.0, "{squared} {counts:?}");
+        }
+    }
 }

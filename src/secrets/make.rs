@@ -54,12 +54,13 @@ pub(super) async fn make(
         Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan, read)).await?,
         None => Remote::default(),
     };
-    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote)).unwrap_or_default();
+    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote, &key)).unwrap_or_default();
     let bytes = remote.bytes();
     // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
     let rests = matches!(held.memory.stage, Stage::Open { .. }) && plan.read == Some(Reason::RefreshDue);
     let live = spec.store.as_ref().is_some_and(Store::is_own_namespace);
-    view.made = source.filter(|_| !rests && !live).and_then(|source| context.known.made(source, &facts.request, &remote, now));
+    let again = !live && sync::is_periodic(spec);
+    let made = source.filter(|_| again).and_then(|source| context.known.made(source, &facts.request, &remote, now));
     let (gathered, gone) = apart(context, spec, bytes, move |spec| {
         let gathered = compose::gather(spec, &remote)?;
         let gone = compose::judge(spec, &gathered)?;
@@ -84,8 +85,9 @@ pub(super) async fn make(
         let versions = (&pending.memory.superseded, &mut superseded);
         kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, versions)).await?;
     }
+    let mut as_read = pending.is_none();
     if let (None, Some(source)) = (&pending, source) {
-        push_again(context, rotation, source, (&gathered, held), &mut superseded).await?;
+        as_read = !push_again(context, rotation, source, (&gathered, held), &mut superseded).await?;
     }
     let mut values = gathered.values;
     let mut memory = Memory { superseded, ..held.memory.clone() };
@@ -96,10 +98,13 @@ pub(super) async fn make(
             .and_then(|pending| pending.data.get(name))
             .or_else(|| held.data.get(name).filter(|_| rests || !values.contains_key(name)));
         if let Some(value) = here {
+            as_read &= values.get(name).is_none_or(|read| read == value);
             values.insert(name.clone(), value.clone());
         }
     }
     values.extend(kept);
+    // What was read before the store was written to, or is held back, is not what the Secret is made of.
+    view.made = made.filter(|_| as_read);
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
     let salt = key.clone();
     let data = apart(context, spec, bytes, move |spec| {
@@ -129,14 +134,14 @@ pub(super) async fn make(
     Ok(Some((data, memory)))
 }
 
-/// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there.
+/// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there. Returns whether there was any.
 async fn push_again(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
     (gathered, held): (&Gathered, &Held),
     superseded: &mut Superseded,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let hashes = context.roller.restarter.key().await?;
     // What somebody else put into the Secret is not what the store was to have.
     let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hashes, key, value));
@@ -144,13 +149,13 @@ async fn push_again(
         held.data.iter().filter(|(key, value)| gathered.gone.contains_key(*key) && gathered.remote.contains(*key) && ours(key, value));
     let lacking: SecretData = lacking.map(|(key, value)| (key.clone(), value.clone())).collect();
     if lacking.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     is_current(context, rotation).await?;
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
     let known = (&held.memory.values, token.as_str());
     let versions = (&Superseded::new(), superseded);
-    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, versions)).await.map(|_| ())
+    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, versions)).await.map(|_| true)
 }
 
 /// So few bytes, of which nothing is made, are put together at once.

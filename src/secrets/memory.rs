@@ -29,7 +29,7 @@ const REJECTED: &str = "seaworthy.dev/rejected";
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
 
-/// Versions of values in the store that a rotation has replaced, by remote key.
+/// Versions of values in the store that a rotation has replaced, by remote key; each with a keyed hash.
 pub type Superseded = BTreeMap<String, BTreeSet<String>>;
 
 /// What is remembered. Absent values were lost or never written.

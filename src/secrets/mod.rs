@@ -33,6 +33,7 @@ pub mod pattern;
 pub mod permissions;
 pub mod property;
 pub mod push;
+mod put;
 pub mod reason;
 pub mod refresh;
 mod report;

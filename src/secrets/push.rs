@@ -166,7 +166,7 @@ pub async fn generated(
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
     let known = |push: &Push| known.get(&push.secret_key).cloned().into_iter().collect();
     let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy };
-    let mut kept = SecretData::new();
+    let (mut kept, hashes) = (SecretData::new(), context.roller.restarter.key().await?);
     let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
     let parts = pushes.filter_map(|push| Some((push, values.get(&push.secret_key)?.as_slice())));
     for (to, parts) in grouped(parts) {
@@ -174,7 +174,8 @@ pub async fn generated(
         let place = retire::place(&source.resolved, to);
         // Who wrote it, and died then, noted before which version that was to be.
         let before = outcome.kept.is_empty().then(|| noted.get(&place)).flatten().into_iter().flatten().cloned();
-        let replaced: BTreeSet<String> = outcome.replaced.into_iter().chain(before).collect();
+        let replaced = outcome.replaced.map(|version| retire::noted(&hashes, &place, &version));
+        let replaced: BTreeSet<String> = replaced.into_iter().chain(before).collect();
         if !replaced.is_empty() {
             superseded.entry(place).or_default().extend(replaced);
         }
@@ -190,7 +191,7 @@ type Due<'a> = (&'a Push, &'a property::Bytes, String);
 ///
 /// A hash of what is about to be written is noted in status before it is written, by a look of its own: who dies after the write knows the value again.
 pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    let spec = &rotation.spec;
+    let (spec, now) = (&rotation.spec, context.clock.now());
     let Some(plan) = view.plan.filter(|plan| !plan.rest && !spec.push.is_empty()) else { return Ok(()) };
     let held = target::read(context, rotation, Which::Target).await?;
     let name = &spec.target.name;
@@ -225,10 +226,12 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
             }
         }
     }
-    view.handled_refresh = (view.reads && decide::only_pushes(spec)).then(|| annotation(rotation, REFRESH_ANNOTATION).into());
-    view.synced = view.synced.or_else(|| Some(context.clock.now()));
-    // The next time is another, now that the store was asked.
-    view.plan = Some(Plan { next_sync: next_refresh(spec, &words(spec), view.synced), ..plan });
+    if decide::only_pushes(spec) {
+        view.handled_refresh = view.reads.then(|| annotation(rotation, REFRESH_ANNOTATION).into());
+        view.synced = Some(now);
+        // The next time is another, now that the store was asked.
+        view.plan = Some(Plan { next_sync: next_refresh(spec, &words(spec), view.synced), ..plan });
+    }
     Ok(())
 }
 

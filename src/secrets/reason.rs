@@ -35,6 +35,8 @@ reasons! {
     NotOurs,
     /// Somebody else keeps changing the Secret.
     Contested,
+    /// The values change all the time.
+    Restless,
     /// Another resource of ours writes this Secret.
     TargetConflict,
     /// The Secret has a type that is not written to.

@@ -16,6 +16,7 @@ use super::{
     controller::{Context, Facts},
     fetch::Answer,
     index::{Key, find_word, words},
+    memory::Memory,
     status::Problem,
     store::{Content, Find, Place, StoreError},
     sync::{self, Source},
@@ -34,6 +35,9 @@ use crate::{
 /// are asked for several.
 const TIMES: i32 = 32;
 
+/// So many seconds lie between two of them.
+const AT_LEAST: i64 = 5;
+
 /// When the store is read next: at the first time of any of `words`.
 pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: Option<Timestamp>) -> Option<Timestamp> {
     let interval = spec.refresh_interval.signed();
@@ -47,7 +51,7 @@ pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: O
 
 /// The first time of `word` after `last`.
 fn next_of(interval: SignedDuration, word: &str, last: Timestamp) -> Option<Timestamp> {
-    let part = (interval / TIMES).as_secs().max(1);
+    let part = (interval / TIMES).as_secs().max(AT_LEAST);
     let offset = jitter(word, interval).as_secs() / part * part;
     let (interval, last) = (interval.as_secs().max(1), last.as_second());
     let rounds = (last - offset).div_euclid(interval) + 1;
@@ -67,6 +71,8 @@ pub struct Made {
     found: Vec<(Find, Tag)>,
     /// Until when all of it was so.
     last: Timestamp,
+    /// The Secret that was made of it, as its hashes are written down with it.
+    secret: String,
 }
 
 /// What the Secrets were made of, by resource.
@@ -96,16 +102,18 @@ impl Known {
         let found: Vec<_> = remote.found.iter().map(|(find, names)| (find.clone(), self.names(names))).collect();
         let mut values = values.filter(|values| values.len() + found.len() > 1)?; // of one key there is no rest
         values.sort();
-        Some(Made { of: identity(source, request), values, found, last: now })
+        Some(Made { of: identity(source, request), values, found, last: now, secret: String::new() })
     }
 
-    /// The Secret is now made of this.
-    pub fn note(&self, who: Key, made: Option<Made>, is_there: impl Fn(&Key) -> bool) {
+    /// What the Secret was made of is not so any more.
+    pub fn forget(&self, who: &Key) {
+        self.all().made.remove(who);
+    }
+
+    /// The Secret that `memory` stands with is now made of this.
+    pub fn note(&self, who: Key, made: Made, memory: &Memory, is_there: impl Fn(&Key) -> bool) {
+        let made = Made { secret: secret(memory), ..made };
         let mut all = self.all();
-        let Some(made) = made else {
-            all.made.remove(&who);
-            return;
-        };
         if all.made.len() >= all.room {
             all.made.retain(|key, _| is_there(key));
             all.room = (all.made.len() * 2).max(1000);
@@ -113,10 +121,11 @@ impl Known {
         all.made.insert(who, Arc::new(made));
     }
 
-    /// What is known to have been so last, and when: later than what stands in status, which is not written each time.
-    pub fn last(&self, who: &Key, status: Option<Timestamp>) -> Option<Timestamp> {
+    /// When the store was read last: later than what stands in status, which is not written each time. Never later than `now`, should the clock have
+    /// been set back.
+    pub fn last(&self, who: &Key, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         let made = self.all().made.get(who).map(|made| made.last);
-        status.map(|status| made.map_or(status, |made| made.max(status)))
+        status.map(|status| made.map_or(status, |made| made.max(status)).min(now))
     }
 
     /// What the times of its reads are spread by: what its spec names, and what was found for it.
@@ -167,6 +176,10 @@ impl Known {
     }
 }
 
+fn secret(memory: &Memory) -> String {
+    ids::short(serde_json::to_string(&memory.values).unwrap_or_default().as_bytes())
+}
+
 fn identity(source: &Source, request: &str) -> String {
     ids::short(format!("{request} {}", source.door.identity()).as_bytes())
 }
@@ -180,9 +193,14 @@ pub enum Found {
 }
 
 /// Reads what is due, and nothing else.
-pub(super) async fn look(context: &Context, rotation: &SecretRotation, source: &Source, facts: &Facts) -> Result<Found, Problem> {
+pub(super) async fn look(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    (facts, memory): (&Facts, &Memory),
+) -> Result<Found, Problem> {
     let who = noticed::key(rotation);
-    let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request));
+    let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request) && made.secret == secret(memory));
     let Some(made) = made else { return Ok(Found::Other(Remote::default())) };
     let (interval, last) = (rotation.spec.refresh_interval.signed(), facts.last_sync.unwrap_or(made.last));
     let is_due = |word: &str| next_of(interval, word, last).is_none_or(|next| next <= facts.now);
@@ -200,7 +218,7 @@ pub(super) async fn look(context: &Context, rotation: &SecretRotation, source: &
     if !same {
         return Ok(Found::Other(read));
     }
-    known.note(who, Some(Made { last: facts.now, ..Made::clone(&made) }), |_| true);
+    known.note(who, Made { last: facts.now, ..Made::clone(&made) }, memory, |key| context.index.read(|index| index.has(key)));
     Ok(Found::Same)
 }
 

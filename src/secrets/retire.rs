@@ -9,7 +9,7 @@ use super::{
     compose::Remote,
     controller::{Context, is_current},
     decide,
-    memory::{Memory, Superseded},
+    memory::{Memory, Superseded, hash},
     reason::Reason,
     resolve::{Resolved, resolve},
     status::{Halt, View},
@@ -30,14 +30,31 @@ pub fn place(resolved: &Resolved, key: &str) -> String {
     format!("{} {key}", ids::short(format!("{} {spec}", resolved.scope).as_bytes()))
 }
 
+/// How a version is noted, so that nobody but us can note one: who may write to the Secret does not say what is retired.
+pub fn noted(key: &[u8], place: &str, version: &str) -> String {
+    format!("{version} {}", hash(key, place, version.as_bytes()))
+}
+
+/// The version that was noted. None: not by us.
+fn version_of<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str> {
+    let (version, _) = note.rsplit_once(' ')?;
+    (noted(key, place, version) == note).then_some(version)
+}
+
 /// What is the current version of what is to be pushed, as far as the store has versions.
-pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote) -> Superseded {
+pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, hashes: &[u8]) -> Superseded {
     let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
     let version = |key: &String| match remote.values.get(&Place { key: key.clone(), version: None })?.as_ref() {
         Ok(stored) => stored.version.clone(),
         Err(_) => None,
     };
-    pushed.filter_map(|key| Some((place(resolved, key), [version(key)?].into()))).collect()
+    pushed
+        .filter_map(|key| {
+            let place = place(resolved, key);
+            let note = noted(hashes, &place, &version(key)?);
+            Some((place, [note].into()))
+        })
+        .collect()
 }
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.
@@ -55,12 +72,14 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
     let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
     let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
+    let hashes = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
-    for (place, versions) in &held.memory.superseded {
+    for (place, notes) in &held.memory.superseded {
         let Some(key) = keys.get(place) else { continue };
-        for version in versions {
+        for note in notes {
+            let Some(version) = version_of(&hashes, place, note) else { continue };
             if !one(context, rotation, &source, (key, version)).await? {
-                left.entry(place.clone()).or_default().insert(version.clone());
+                left.entry(place.clone()).or_default().insert(note.clone());
             }
         }
     }
@@ -88,6 +107,26 @@ async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key
         Err(error) => {
             tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %error, "a version that was replaced is left as it is");
             Ok(true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_we_noted_ourselves_is_believed() {
+        let note = noted(b"key", "place", "7");
+        assert_eq!(version_of(b"key", "place", &note), Some("7"));
+        for (key, place, note) in [
+            (b"other".as_slice(), "place", note.as_str()),
+            (b"key", "another place", &note),
+            (b"key", "place", "7"),
+            (b"key", "place", "7 "),
+            (b"key", "place", &note.replace('7', "8")),
+        ] {
+            assert_eq!(version_of(key, place, note), None, "{note}");
         }
     }
 }

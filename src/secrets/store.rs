@@ -310,3 +310,19 @@ impl<'a> Matcher<'a> {
         self.path.is_none_or(|path| name.starts_with(path)) && self.name.as_ref().is_none_or(|pattern| pattern.is_match(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_value() {
+        let bytes = Content::Bytes(b"canary".to_vec().into());
+        let map = Content::Map([("key".to_owned(), b"canary".to_vec().into())].into());
+        for content in [bytes, map] {
+            let write = Write { key: "k", content: &content, expected: None, token: "t" };
+            let shown = format!("{content:?} {write:?} {:?}", Stored { content: content.clone(), version: None });
+            assert!(shown.contains('…') && !shown.contains("canary") && !shown.contains("99, 97"), "{shown}");
+        }
+    }
+}

@@ -75,7 +75,8 @@ pub fn away(context: &Context, rotation: &SecretRotation, door: &Door, error: St
     Problem { after: Some(after), ..problem }
 }
 
-fn is_periodic(spec: &SecretRotationSpec) -> bool {
+/// Whether it is read again by itself.
+pub fn is_periodic(spec: &SecretRotationSpec) -> bool {
     spec.refresh_policy == RefreshPolicy::Periodic && !spec.refresh_interval.signed().is_zero()
 }
 
@@ -96,6 +97,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
             let count = reading.count(&want(reading.scope(), &place));
             *wanted.entry(place).or_default() += count;
         }
+        reading.remote.values.retain(|place, _| wanted.contains_key(place));
         wanted.retain(|place, _| !reading.remote.values.contains_key(place));
         reading.values(wanted).await?;
         Ok(reading.remote)
@@ -114,8 +116,13 @@ pub async fn some(
     let work = async {
         let mut reading = Reading { context, rotation, source, fresh: fresh(context, rotation, plan), remote: Remote::default() };
         reading.find(to_find.into_iter()).await?;
+        let named = places(&rotation.spec);
         let wanted = to_read.into_iter().map(|place| {
-            let count = reading.count(&want(reading.scope(), &place));
+            // What was found is wanted by all who look for the same.
+            let count = match named.contains(&place) {
+                true => reading.count(&want(reading.scope(), &place)),
+                false => finds(&rotation.spec).map(|find| reading.count(&want_found(reading.scope(), find))).sum(),
+            };
             (place, count)
         });
         let wanted = wanted.collect();

@@ -24,34 +24,44 @@ fn spec(number: usize, store: &Value) -> Value {
     json!({"target": {"name": name(number)}, "store": store, "refreshInterval": "1h", "data": data})
 }
 
-/// Goes through one round, from one time at which something is read to the next. Returns how often each value was read.
-async fn round(rotations: &Rotations<'_>, operator: &Operator, between: &Between, store: &Value) -> BTreeMap<String, usize> {
-    let start = operator.clock.now();
-    let spec: SecretRotationSpec = serde_json::from_value(spec(0, store)).unwrap();
-    let time = |key: &str| next_refresh(&spec, &[key.to_owned()].into(), Some(start)).unwrap();
-    let mut times: Vec<(Timestamp, &str)> = KEYS.iter().map(|key| (time(key), *key)).collect();
-    times.sort();
-    between.take_asked();
-    let mut counts = BTreeMap::<String, usize>::new();
-    for (time, key) in times {
-        let wait = time.duration_since(operator.clock.now()) + SignedDuration::from_secs(2);
-        operator.clock.advance(wait.max(SignedDuration::ZERO));
-        for number in 0..WANTS.len() {
-            rotations.ask(&name(number), "look", &time.to_string()).await;
-        }
-        let counts = std::sync::Mutex::new(&mut counts);
-        eventually(&format!("{key} is read"), || async {
-            let mut counts = counts.lock().unwrap();
-            for asked in between.take_asked() {
-                if let Some(key) = asked.strip_prefix("GET /v1/secret/data/") {
-                    *counts.entry(key.trim().to_owned()).or_default() += 1;
-                }
+/// Resources that want `keys` of a Vault, by their names.
+struct Round<'a> {
+    rotations: &'a Rotations<'a>,
+    operator: &'a Operator,
+    between: &'a Between,
+    keys: Vec<&'a str>,
+    names: Vec<String>,
+}
+
+impl Round<'_> {
+    /// Goes through one round, from one time at which something is read to the next. Returns how often each value was read.
+    async fn run(&self) -> BTreeMap<String, usize> {
+        let start = self.operator.clock.now();
+        let spec: SecretRotationSpec = serde_json::from_value(spec(0, &json!({"memory": {}}))).unwrap();
+        let time = |key: &str| next_refresh(&spec, &[key.to_owned()].into(), Some(start)).unwrap();
+        let mut times: Vec<(Timestamp, &str)> = self.keys.iter().map(|key| (time(key), *key)).collect();
+        times.sort();
+        self.between.take_asked();
+        let counts = std::sync::Mutex::new(BTreeMap::<String, usize>::new());
+        for (time, key) in times {
+            let wait = time.duration_since(self.operator.clock.now()) + SignedDuration::from_secs(2);
+            self.operator.clock.advance(wait.max(SignedDuration::ZERO));
+            for name in &self.names {
+                self.rotations.ask(name, "look", &time.to_string()).await;
             }
-            if counts.contains_key(key) { Ok(()) } else { Err(format!("{counts:?}")) }
-        })
-        .await;
+            eventually(&format!("{key} is read"), || async {
+                let mut counts = counts.lock().unwrap();
+                for asked in self.between.take_asked() {
+                    if let Some(key) = asked.strip_prefix("GET /v1/secret/data/") {
+                        *counts.entry(key.trim().to_owned()).or_default() += 1;
+                    }
+                }
+                if counts.contains_key(key) { Ok(()) } else { Err(format!("{counts:?}")) }
+            })
+            .await;
+        }
+        counts.into_inner().unwrap()
     }
-    counts
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,14 +79,16 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
         rotations.create(&name(number), spec(number, &store)).await;
         rotations.ready(&name(number), 1).await;
     }
+    let names = (0..WANTS.len()).map(name).collect();
+    let round = Round { rotations: &rotations, operator: &operator, between: &between, keys: KEYS.to_vec(), names };
     let once: BTreeMap<String, usize> = KEYS.map(|key| (key.to_owned(), 1)).into();
     for number in 0..3 {
-        assert_eq!(round(&rotations, &operator, &between, &store).await, once, "round {number}");
+        assert_eq!(round.run().await, once, "round {number}");
     }
 
     // One of them changes: who wants it reads what else it wants as well, and the others notice nothing.
     vault.put("d", json!({"p": "2", "q": "1"})).await;
-    round(&rotations, &operator, &between, &store).await;
+    round.run().await;
     for (number, wants) in WANTS.iter().enumerate() {
         let changed = wants.contains(&"d");
         rotations.ready(&name(number), if changed { 2 } else { 1 }).await;
@@ -84,7 +96,7 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
     }
     // One that is gone is told by who wants it, and the others go on.
     vault.call("DELETE", "secret/metadata/a", Value::Null).await;
-    round(&rotations, &operator, &between, &store).await;
+    round.run().await;
     for (number, wants) in WANTS.iter().enumerate() {
         if wants.contains(&"a") {
             let said = rotations.says(&name(number), "Ready", "False", "ValueNotFound").await;
@@ -94,4 +106,82 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
         }
         assert_eq!(rotations.data(&name(number)).await.len(), 4, "what is there stays");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_by_several_is_read_once_in_a_round() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let namespace = cluster.namespace("found").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut store = namespace.store_in(&vault).await;
+    store["vault"]["server"] = between.address.clone().into();
+    let keys = ["team/one", "team/two", "team/three"];
+    for key in keys {
+        vault.put(key, json!({"p": "1"})).await;
+    }
+    let names: Vec<String> = (0..3).map(name).collect();
+    for name in &names {
+        let spec = json!({"target": {"name": name}, "store": store, "refreshInterval": "1h", "dataFrom": [{"find": {"path": "team"}}]});
+        rotations.create(name, spec).await;
+        rotations.ready(name, 1).await;
+    }
+    let round = Round { rotations: &rotations, operator: &operator, between: &between, keys: keys.to_vec(), names };
+    let once: BTreeMap<String, usize> = keys.map(|key| (key.to_owned(), 1)).into();
+    for number in 0..3 {
+        assert_eq!(round.run().await, once, "round {number}");
+    }
+    // Another one is found, and one is gone.
+    vault.put("team/four", json!({"p": "1"})).await;
+    vault.call("DELETE", "secret/metadata/team/two", Value::Null).await;
+    operator.clock.advance(SignedDuration::from_hours(1));
+    for name in &round.names {
+        rotations.ask(name, "look", "all").await;
+        rotations.ready(name, 2).await;
+        assert_eq!(rotations.data(name).await.into_keys().collect::<Vec<_>>(), ["team_four", "team_one", "team_three"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_and_a_secret_that_go_back_are_noticed() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let namespace = cluster.namespace("back").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    vault.put("b", json!({"p": "b1"})).await;
+    let of = |key: &str| json!({"key": key, "property": "p"});
+    let spec = json!({
+        "target": {"name": "app"}, "store": namespace.store_in(&vault).await, "refreshInterval": "1h",
+        "data": [{"secretKey": "b", "remoteRef": of("b")}],
+        "rotation": {"generate": [{"secretKey": "a", "hex": {}}], "push": [{"secretKey": "a", "remoteRef": of("a")}]},
+    });
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let first = rotations.data("app").await["a"].clone();
+    let an_interval_later = async |what: &str| {
+        operator.clock.advance(SignedDuration::from_hours(1) + SignedDuration::from_mins(1));
+        rotations.ask("app", "look", what).await;
+    };
+    // What is restored in the store just after a rotation is what was there before it.
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    assert_ne!(rotations.data("app").await["a"], first);
+    vault.put("a", json!({"p": first})).await;
+    an_interval_later("1").await;
+    rotations.ready("app", 3).await;
+    assert_eq!(rotations.data("app").await["a"], first);
+    // An older Secret that is restored with all that is noted with it is brought up to date.
+    let mut backup = namespace.secrets().get("app").await.unwrap();
+    vault.put("b", json!({"p": "b2"})).await;
+    an_interval_later("2").await;
+    rotations.ready("app", 4).await;
+    assert_eq!(rotations.data("app").await["b"], "b2");
+    (backup.metadata.resource_version, backup.metadata.managed_fields) = (None, None);
+    namespace.secrets().replace("app", &kube::api::PostParams::default(), &backup).await.unwrap();
+    assert_eq!(rotations.data("app").await["b"], "b1");
+    an_interval_later("3").await;
+    eventually("the value of the store is there", || async {
+        let now = rotations.data("app").await["b"].clone();
+        if now == "b2" { Ok(()) } else { Err(now) }
+    })
+    .await;
 }

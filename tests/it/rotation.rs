@@ -474,3 +474,31 @@ async fn a_rotation_that_is_taken_away_half_way_leaves_nothing_behind() {
     .await;
     assert_eq!(rotations.data("jwt").await, [("a".to_owned(), "1".to_owned())].into());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_waits_for_the_window_and_what_is_asked_for_does_not() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("window").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    // Due after a day; open for an hour, half a day after that.
+    let opens = (operator.clock.now() + HOUR * 12).to_zoned(jiff::tz::TimeZone::UTC);
+    let window = json!({"schedule": format!("{} {} * * *", opens.minute(), opens.hour()), "duration": "1h"});
+    let spec =
+        json!({"target": {"name": "k"}, "rotation": {"every": "24h", "window": window, "generate": [{"secretKey": "k", "hex": {}}]}});
+    rotations.create("k", spec).await;
+    rotations.ready("k", 1).await;
+    let first = rotations.data("k").await;
+    operator.clock.advance(HOUR * 24);
+    rotations.ask("k", "look", "1").await;
+    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(_, _, said)| said.contains("waits for the window until"));
+    let object = rotations.until("k", "it waits", waits).await;
+    assert!(said(&object, "Reconciling").is_none(), "that is no work");
+    assert_eq!(rotations.data("k").await, first);
+    operator.clock.advance(HOUR * 12 + SignedDuration::from_mins(10));
+    rotations.ask("k", "look", "2").await;
+    rotations.ready("k", 2).await;
+    assert_ne!(rotations.data("k").await, first);
+    operator.clock.advance(HOUR * 5);
+    rotations.ask("k", "rotate", "now").await;
+    rotations.ready("k", 3).await;
+}

@@ -316,3 +316,37 @@ async fn what_the_operator_has_itself_is_given_out_as_its_settings_allow() {
         assert!(refused.contains("they need a SecretStore"), "{refused}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_of_resources_that_read_each_other_is_slowed_down() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("ring").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    let reads = |from: &str, grows: &str| {
+        json!({
+            "store": {"kubernetes": {}}, "data": [{"secretKey": "x", "remoteRef": {"key": from, "property": "x"}}],
+            "template": {"data": {"x": format!("{{{{ x }}}}{grows}")}},
+        })
+    };
+    let of = |target: &str, mut spec: serde_json::Value| {
+        spec["target"] = json!({"name": target});
+        spec
+    };
+    let first = json!({"store": {"memory": {"data": {"x": "x"}}}, "data": [{"secretKey": "x", "remoteRef": {"key": "x"}}]});
+    rotations.create("a", of("a", first)).await;
+    rotations.ready("a", 1).await;
+    rotations.create("b", of("b", reads("a", "b"))).await;
+    rotations.ready("b", 1).await;
+    let mut change = reads("b", "a");
+    change["store"]["memory"] = json!(null);
+    rotations.change("a", change).await;
+    let restless = |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(_, reason, _)| reason == "Restless");
+    let slowed = tokio::select! {
+        object = rotations.until("a", "it is slowed down", restless) => object,
+        object = rotations.until("b", "it is slowed down", restless) => object,
+    };
+    let revision = slowed.status.clone().unwrap().revision.unwrap();
+    assert!((10..14).contains(&revision), "{revision}");
+    assert!(said(&slowed, "Ready").unwrap().2.contains("in a ring"), "{slowed:?}");
+}

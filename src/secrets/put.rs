@@ -1,0 +1,121 @@
+//! Writes the Secret, if it is to be another: fenced, at a pace, and not against somebody who undoes it.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    controller::{Context, Facts, facts_after, is_current},
+    decide::{Plan, Target},
+    deliver::{self, Delivered, consumed, deliver, fingerprint},
+    memory::Memory,
+    reason::Reason,
+    report::told,
+    rotate,
+    status::{Halt, Problem, View},
+    store::SecretData,
+    sync::Source,
+    target::{self, Held},
+};
+use crate::{
+    api::{
+        SecretRotation,
+        secret_rotation::{RefreshPolicy, TargetPolicy},
+    },
+    cluster::conditions,
+    rollout::stage::Stage,
+};
+
+/// Writes the Secret if it is to be another, and goes on to who uses it.
+pub(super) async fn put(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, dressed): (&Held, bool),
+    (data, mut memory): (SecretData, Memory),
+    (source, facts): (Option<&Source>, &Facts),
+    view: &mut View,
+) -> Result<(), Halt> {
+    let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
+    let key = context.roller.restarter.key().await?;
+    let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
+    let same_generation =
+        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
+    if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
+        // Consumers could not live with it; it is not tried again before somebody changes something.
+        let Some(meta) = held.meta.clone() else { return Ok(()) };
+        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
+        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
+    }
+    let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
+        held.meta.clone().unwrap_or_default()
+    } else {
+        // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
+        let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
+        let first = held.meta.is_none() && spec.rotation.is_none() && again;
+        if !first {
+            is_current(context, rotation).await?;
+        }
+        let altered = matches!(facts.target, Target::Edited(_))
+            || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
+        if altered {
+            may_put_right(context, rotation, held, now)?;
+        }
+        if is_other && facts.plan.read == Some(Reason::RefreshDue) && facts.pending.is_none() {
+            may_change(context, rotation, now)?;
+        }
+        if is_other {
+            let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
+            memory.stage = match (&rotation.spec.restart, &held.memory.stage) {
+                (None, _) => Stage::Complete,
+                (Some(_), Stage::Open { from, .. }) => {
+                    Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
+                }
+                (Some(_), _) => Stage::Open { base, from: None },
+            };
+            memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
+        }
+        let written = context.steps.run("store", target::store(context, rotation, held, (&data, is_other), &mut memory)).await?;
+        if altered {
+            context.contest.put_right(&uid, now);
+        }
+        if is_other {
+            told(context, rotation, &memory, facts.plan.reason);
+        }
+        written
+    };
+    view.there = Some(true);
+    view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
+    view.memory = memory;
+    if rotation.spec.rotation.is_some() {
+        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
+    }
+    // What was due is done: the next times are others.
+    let mut after = facts_after(context, rotation, facts, view);
+    after.reason = facts.plan.reason;
+    view.plan = Some(after);
+    deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
+}
+
+/// Refuses to put right what somebody else did to the Secret, if that was done again and again.
+fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now: Timestamp) -> Result<(), Problem> {
+    context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
+        let who = held.meta.as_ref().and_then(|meta| target::writer(context, rotation).last_stranger(meta));
+        let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
+        let message = format!(
+            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
+            rotation.spec.target.name,
+            conditions::seconds(until).0
+        );
+        Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
+    })
+}
+
+/// Refuses to follow what changes by itself all the time.
+fn may_change(context: &Context, rotation: &SecretRotation, now: Timestamp) -> Result<(), Problem> {
+    context.pace.take(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
+        let message = format!(
+            "the values change again and again, and are written at {}; do SecretRotations read each other's Secrets in a ring?",
+            conditions::seconds(until).0
+        );
+        Problem { reason: Reason::Restless, message, after: Some(until.duration_since(now)) }
+    })
+}
