@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     /// Where /livez, /readyz and /metrics are answered.
     #[arg(long, env = "SEAWORTHY_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// How many objects of a kind are looked at at the same time; those of one namespace take at most half of the places.
+    /// How many objects of a kind are looked at at the same time; those of one namespace take at most half of the places that others leave.
     #[arg(long, env = "SEAWORTHY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
     /// How many workloads are restarted at a time in the whole cluster.

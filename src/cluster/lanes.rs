@@ -1,9 +1,9 @@
 //! What is looked at next, in two lanes: what a person has just changed goes before what is due by the clock or because something else changed,
-//! so that a thousand renewals do not hold up the one that somebody waits for. And no namespace takes all places: what a tenant's server that never
-//! answers holds up is the tenant's. Pure.
+//! so that a thousand renewals do not hold up the one that somebody waits for. And no namespace takes more than half of the places that others leave:
+//! what the server of a tenant that never answers holds up is the tenant's, and of several tenants together not everybody. Pure.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     hash::Hash,
 };
 
@@ -22,11 +22,13 @@ const SHARE: u32 = 4;
 /// Objects that wait, each at most once, and those that are being looked at, of which none is looked at twice at the same time.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    /// So many of one namespace are looked at at a time.
-    most: usize,
+    /// So many are looked at at a time.
+    places: usize,
     /// Where an object lives; None: in no namespace, and there may be any number.
     home: fn(&T) -> Option<&str>,
     homes: HashMap<String, Home<T>>,
+    /// Those of them where something is held.
+    holding: BTreeSet<String>,
     /// Everything else that waits.
     queues: Queues<T>,
     /// In which lane each one waits. One that changed lanes has an entry left in the other that counts no more.
@@ -64,15 +66,29 @@ impl<T> Queues<T> {
 #[derive(Debug)]
 struct Home<T> {
     busy: usize,
-    /// What was next when there was no room for more of it.
+    /// What was next when there was no place for more of it.
     held: Queues<T>,
 }
 
+impl<T> Home<T> {
+    fn new() -> Self {
+        Self { busy: 0, held: Queues::new() }
+    }
+}
+
 impl<T: Clone + Eq + Hash> Lanes<T> {
-    /// For so many places, of which one namespace takes at most half.
+    /// For so many places.
     pub fn new(places: usize, home: fn(&T) -> Option<&str>) -> Self {
-        let most = places - places / 2;
-        Self { most, home, homes: HashMap::new(), queues: Queues::new(), waiting: HashMap::new(), busy: HashMap::new(), turn: 0 }
+        Self {
+            places,
+            home,
+            homes: HashMap::new(),
+            holding: BTreeSet::new(),
+            queues: Queues::new(),
+            waiting: HashMap::new(),
+            busy: HashMap::new(),
+            turn: 0,
+        }
     }
 
     /// Calls for a look. What waits in the slower lane is moved to the faster one, never back.
@@ -91,13 +107,47 @@ impl<T: Clone + Eq + Hash> Lanes<T> {
     /// Takes the next one; until [`Lanes::done`] it is not handed out again.
     pub fn take(&mut self) -> Option<T> {
         self.turn = self.turn.wrapping_add(1);
-        let object = self.order().into_iter().find_map(|lane| self.pop(lane))?;
+        let order = if self.turn.is_multiple_of(SHARE) { [Lane::Due, Lane::Changed] } else { [Lane::Changed, Lane::Due] };
+        let object = order.into_iter().find_map(|lane| self.held(lane).or_else(|| self.pop(lane)))?;
+        self.waiting.remove(&object);
         self.busy.insert(object.clone(), None);
+        if let Some(home) = (self.home)(&object) {
+            self.homes.entry(home.into()).or_insert_with(Home::new).busy += 1;
+        }
         Some(object)
     }
 
-    fn order(&self) -> [Lane; 2] {
-        if self.turn.is_multiple_of(SHARE) { [Lane::Due, Lane::Changed] } else { [Lane::Changed, Lane::Due] }
+    /// Whether a namespace of which so many are being looked at may have one more: as many places are free as it has, and one.
+    fn has_place(&self, busy: usize) -> bool {
+        self.places.saturating_sub(self.busy.len()) > busy
+    }
+
+    /// What was held up and has a place now, of the namespace of which least is being looked at.
+    fn held(&mut self, lane: Lane) -> Option<T> {
+        let waiting = &self.waiting;
+        let mut best: Option<(usize, &String)> = None;
+        let mut empty = Vec::new();
+        for name in &self.holding {
+            let Some(home) = self.homes.get_mut(name) else { continue };
+            // What was moved to the other lane meanwhile waits there.
+            let held = home.held.of(lane);
+            while held.front().is_some_and(|object| waiting.get(object) != Some(&lane)) {
+                held.pop_front();
+            }
+            let next = !held.is_empty();
+            if home.held.is_empty() {
+                empty.push(name.clone());
+            }
+            if next && best.is_none_or(|(busy, _)| home.busy < busy) {
+                best = Some((home.busy, name));
+            }
+        }
+        let best = best.filter(|(busy, _)| self.has_place(*busy)).map(|(_, name)| name.clone());
+        for name in empty {
+            self.holding.remove(&name);
+            self.forget(&name);
+        }
+        self.homes.get_mut(&best?)?.held.of(lane).pop_front()
     }
 
     fn pop(&mut self, lane: Lane) -> Option<T> {
@@ -105,42 +155,33 @@ impl<T: Clone + Eq + Hash> Lanes<T> {
             if self.waiting.get(&object) != Some(&lane) {
                 continue;
             }
-            if let Some(home) = (self.home)(&object) {
-                let home = self.homes.entry(home.into()).or_insert(Home { busy: 0, held: Queues::new() });
-                if home.busy >= self.most {
-                    home.held.of(lane).push_back(object);
-                    continue;
-                }
-                home.busy += 1;
+            let Some(home) = (self.home)(&object) else { return Some(object) };
+            if self.has_place(self.homes.get(home).map_or(0, |home| home.busy)) {
+                return Some(object);
             }
-            self.waiting.remove(&object);
-            return Some(object);
+            self.holding.insert(home.to_owned());
+            self.homes.entry(home.to_owned()).or_insert_with(Home::new).held.of(lane).push_back(object);
         }
         None
     }
 
-    /// There is room for one more of the namespace of `object`: who was next of it is next again.
-    fn leave(&mut self, object: &T) {
-        let order = self.order();
-        let Some(name) = (self.home)(object) else { return };
-        let Some(home) = self.homes.get_mut(name) else { return };
-        home.busy -= 1;
-        let next = order.into_iter().find_map(|lane| {
-            let held = home.held.of(lane);
-            std::iter::from_fn(|| held.pop_front()).find(|object| self.waiting.get(object) == Some(&lane)).map(|object| (lane, object))
-        });
-        if home.busy == 0 && home.held.is_empty() {
+    /// Nothing is kept of a namespace where nothing is done.
+    fn forget(&mut self, name: &str) {
+        if self.homes.get(name).is_some_and(|home| home.busy == 0 && home.held.is_empty()) {
             self.homes.remove(name);
-        }
-        if let Some((lane, object)) = next {
-            self.queues.of(lane).push_front(object);
+            self.holding.remove(name);
         }
     }
 
     /// The look is over. Whether it was called for again meanwhile: then it waits already.
     pub fn done(&mut self, object: &T) -> bool {
         let Some(again) = self.busy.remove(object) else { return false };
-        self.leave(object);
+        if let Some(name) = (self.home)(object) {
+            if let Some(home) = self.homes.get_mut(name) {
+                home.busy -= 1;
+            }
+            self.forget(name);
+        }
         let Some(again) = again else { return false };
         self.push(object.clone(), again);
         true
@@ -237,6 +278,29 @@ mod tests {
         }
         assert_eq!(all(&mut lanes).len(), 4);
         assert!(lanes.homes.is_empty(), "nothing is kept of a namespace where nothing is done");
+    }
+
+    #[test]
+    fn several_namespaces_together_leave_places_to_others() {
+        let mut lanes = Lanes::new(8, |object: &u32| Some(["a", "b", "c", "d", "e"][*object as usize / 100]));
+        for object in (0..20).chain(100..120).chain(200..220) {
+            lanes.push(object, Lane::Due);
+        }
+        let taken: Vec<u32> = std::iter::from_fn(|| lanes.take()).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 100, 101, 200], "half of what others leave, each");
+        lanes.push(300, Lane::Due);
+        assert_eq!((lanes.take(), lanes.take()), (Some(300), None), "who comes then has a place");
+        // What is free goes to those who have least.
+        for object in [0, 1, 2, 3] {
+            lanes.done(&object);
+        }
+        let next: Vec<u32> = std::iter::from_fn(|| lanes.take()).collect();
+        assert_eq!(next, [4, 5, 201]);
+        for object in taken.into_iter().skip(4).chain(next).chain([300]) {
+            lanes.done(&object);
+        }
+        assert_eq!(all(&mut lanes).len(), 50);
+        assert!(lanes.homes.is_empty() && lanes.holding.is_empty());
     }
 
     #[test]

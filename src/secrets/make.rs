@@ -21,7 +21,10 @@ use super::{
     target::{self, Held, described},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
+    api::{
+        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
+        secret_rotation::{MergePolicy, SecretRotationSpec},
+    },
     cluster::{apply::WriteError, error::message},
     rollout::stage::Stage,
 };
@@ -80,7 +83,8 @@ pub(super) async fn make(
     let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
-        target::may_add(context, rotation, held, &pending.data).await?;
+        let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
+        target::may_add(context, rotation, held, added.collect()).await?;
         let known = (&held.memory.values, token);
         let versions = (&pending.memory.superseded, &mut superseded);
         kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, versions)).await?;

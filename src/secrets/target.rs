@@ -192,9 +192,9 @@ pub fn may_generate(rotation: &SecretRotation, held: &Held) -> Result<(), Proble
 }
 
 /// Whether `data` may be added to somebody else's Secret, asked before anybody hears of it.
-pub async fn may_add(context: &Context, rotation: &SecretRotation, held: &Held, data: &SecretData) -> Result<(), Halt> {
+pub async fn may_add(context: &Context, rotation: &SecretRotation, held: &Held, data: SecretData) -> Result<(), Halt> {
     let Some(meta) = held.meta.as_ref().filter(|_| Which::Target.is_somebody_elses(rotation)) else { return Ok(()) };
-    let all = held.ours().into_iter().chain(data.clone()).collect();
+    let all = held.ours().into_iter().chain(data).collect();
     let tried = writer(context, rotation).would_apply(secret(rotation, Which::Target, &all, &held.memory), meta).await;
     tried.map_err(owned)
 }

@@ -251,3 +251,24 @@ async fn what_goes_to_one_key_is_written_at_once() {
     assert!(said(&object, "Ready").is_some());
     operator.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_generated_into_the_store_for_a_secret_that_does_not_take_it() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("untaken").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    namespace.secret("source", "Opaque", &[("json", r#"{"password": "p"}"#)]).await;
+    namespace.secret("theirs", "Opaque", &[("password", "x")]).await;
+    // One of the keys that are found only when it is read is theirs.
+    let spec = json!({
+        "target": {"name": "theirs", "creationPolicy": "Merge"}, "store": {"kubernetes": {}},
+        "dataFrom": [{"extract": {"key": "source", "property": "json"}}],
+        "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "remote", "property": "k"}}]},
+    });
+    rotations.create("m", spec).await;
+    let message = rotations.says("m", "Stalled", "True", "NotOurs").await;
+    assert!(message.contains(".data.password"), "{message}");
+    assert!(namespace.secrets().get_opt("remote").await.unwrap().is_none(), "nothing was pushed");
+    holds(&namespace, "theirs", &[("password", "x")]).await;
+}
