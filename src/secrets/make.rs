@@ -21,10 +21,7 @@ use super::{
     target::{self, Held, described},
 };
 use crate::{
-    api::{
-        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{MergePolicy, SecretRotationSpec},
-    },
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
     cluster::{apply::WriteError, error::message},
     rollout::stage::Stage,
 };
