@@ -161,7 +161,7 @@ impl Known {
 
     fn names(&self, names: &[String]) -> Tag {
         let names: BTreeSet<&String> = names.iter().collect();
-        self.tag(names.into_iter().map(|name| name.as_bytes()))
+        self.tag(names.into_iter().map(String::as_bytes))
     }
 
     fn tag<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> Tag {

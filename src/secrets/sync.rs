@@ -119,9 +119,10 @@ pub async fn some(
         let named = places(&rotation.spec);
         let wanted = to_read.into_iter().map(|place| {
             // What was found is wanted by all who look for the same.
-            let count = match named.contains(&place) {
-                true => reading.count(&want(reading.scope(), &place)),
-                false => finds(&rotation.spec).map(|find| reading.count(&want_found(reading.scope(), find))).sum(),
+            let count = if named.contains(&place) {
+                reading.count(&want(reading.scope(), &place))
+            } else {
+                finds(&rotation.spec).map(|find| reading.count(&want_found(reading.scope(), find))).sum()
             };
             (place, count)
         });
