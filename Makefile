@@ -26,7 +26,7 @@ test-fast: lint ## what needs no cluster
 test-cluster:
 	cargo build --bin seaworthy
 	cargo test --no-run --test it
-	tests/with-cluster.sh cargo test --test it
+	tests/with-cluster.sh cargo test --test it -- --test-threads=4 # most of them wait most of the time
 
 test-chart:
 	tests/chart/check.sh

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use mlua::{Lua, LuaSerdeExt, Table};
+use seaworthy::telemetry::metrics::{Certificates, Metrics, Secrets};
 use serde_json::{Value, json};
 
 fn page(name: &str) -> String {
@@ -39,6 +40,24 @@ fn every_issuer_has_its_row() {
     let page = page("certificate-issuer.md");
     for kind in seaworthy::certificates::issuers::IssuerSpec::KINDS {
         assert!(page.contains(&format!("| `{kind}: ")), "docs/certificate-issuer.md says nothing about {kind}");
+    }
+}
+
+#[test]
+fn every_alert_is_about_a_metric_that_there_is() {
+    let alerts = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/seaworthy/files/alerts.yaml")).unwrap();
+    let metrics = Metrics::new();
+    metrics.failed("kind", "reason"); // what was never counted is not told
+    metrics.certificates(&Certificates::default());
+    metrics.secrets(&Secrets::default());
+    metrics.leading(true);
+    let metrics = metrics.encode();
+    let names: Vec<&str> =
+        alerts.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_').filter(|word| word.starts_with("seaworthy_")).collect();
+    assert!(names.len() > 7);
+    for name in names {
+        let of_counter = name.strip_suffix("_total").unwrap_or(name);
+        assert!(metrics.lines().any(|line| line.starts_with(&format!("# TYPE {of_counter} "))), "there is no metric {name}:\n{metrics}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is looked at next, in two lanes: what a person has just changed goes before what is due by the clock or because something else changed,
-//! so that a thousand renewals do not hold up the one that somebody waits for. And no namespace takes more than half of the places that others leave:
-//! what the server of a tenant that never answers holds up is the tenant's, and of several tenants together not everybody. Pure.
+//! so that a thousand renewals do not hold up the one that somebody waits for. And the namespace of which least is being looked at goes before others, and
+//! none takes more than half of the places that others leave: what the server of a tenant that never answers holds up is the tenant's, and of several tenants
+//! together not everybody. Pure.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -26,53 +27,49 @@ pub struct Lanes<T> {
     places: usize,
     /// Where an object lives; None: in no namespace, and there may be any number.
     home: fn(&T) -> Option<&str>,
+    /// By namespace; what lives in none is under the empty name.
     homes: HashMap<String, Home<T>>,
-    /// Those of them where something is held.
-    holding: BTreeSet<String>,
-    /// Everything else that waits.
-    queues: Queues<T>,
+    /// Who is next in each lane.
+    due: BTreeSet<Turn>,
+    changed: BTreeSet<Turn>,
     /// In which lane each one waits. One that changed lanes has an entry left in the other that counts no more.
     waiting: HashMap<T, Lane>,
     /// What is being looked at, and where it goes afterwards because it was called for again.
     busy: HashMap<T, Option<Lane>>,
     turn: u32,
+    calls: u64,
+}
+
+/// How many of a namespace are being looked at, since when its first object waits, and its name.
+type Turn = (usize, u64, String);
+
+/// A namespace of which something waits or is being looked at.
+#[derive(Debug)]
+struct Home<T> {
+    busy: usize,
+    due: Queue<T>,
+    changed: Queue<T>,
 }
 
 /// What waits, in its order.
 #[derive(Debug)]
-struct Queues<T> {
-    changed: VecDeque<T>,
-    due: VecDeque<T>,
-}
-
-impl<T> Queues<T> {
-    fn new() -> Self {
-        Self { changed: VecDeque::new(), due: VecDeque::new() }
-    }
-
-    fn of(&mut self, lane: Lane) -> &mut VecDeque<T> {
-        match lane {
-            Lane::Changed => &mut self.changed,
-            Lane::Due => &mut self.due,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.due.is_empty()
-    }
-}
-
-/// A namespace of which something is being looked at.
-#[derive(Debug)]
-struct Home<T> {
-    busy: usize,
-    /// What was next when there was no place for more of it.
-    held: Queues<T>,
+struct Queue<T> {
+    objects: VecDeque<(u64, T)>,
+    /// Its place among those of other namespaces.
+    turn: Option<Turn>,
 }
 
 impl<T> Home<T> {
     fn new() -> Self {
-        Self { busy: 0, held: Queues::new() }
+        let queue = || Queue { objects: VecDeque::new(), turn: None };
+        Self { busy: 0, due: queue(), changed: queue() }
+    }
+
+    fn of(&mut self, lane: Lane) -> &mut Queue<T> {
+        match lane {
+            Lane::Changed => &mut self.changed,
+            Lane::Due => &mut self.due,
+        }
     }
 }
 
@@ -83,11 +80,12 @@ impl<T: Clone + Eq + Hash> Lanes<T> {
             places,
             home,
             homes: HashMap::new(),
-            holding: BTreeSet::new(),
-            queues: Queues::new(),
+            due: BTreeSet::new(),
+            changed: BTreeSet::new(),
             waiting: HashMap::new(),
             busy: HashMap::new(),
             turn: 0,
+            calls: 0,
         }
     }
 
@@ -100,88 +98,73 @@ impl<T: Clone + Eq + Hash> Lanes<T> {
         if self.waiting.get(&object).is_some_and(|now| *now >= lane) {
             return;
         }
+        let name = self.name(&object);
         self.waiting.insert(object.clone(), lane);
-        self.queues.of(lane).push_back(object);
+        self.calls += 1;
+        self.homes.entry(name.clone()).or_insert_with(Home::new).of(lane).objects.push_back((self.calls, object));
+        self.settle(&name);
+    }
+
+    fn name(&self, object: &T) -> String {
+        (self.home)(object).unwrap_or_default().to_owned()
     }
 
     /// Takes the next one; until [`Lanes::done`] it is not handed out again.
     pub fn take(&mut self) -> Option<T> {
-        self.turn = self.turn.wrapping_add(1);
-        let order = if self.turn.is_multiple_of(SHARE) { [Lane::Due, Lane::Changed] } else { [Lane::Changed, Lane::Due] };
-        let object = order.into_iter().find_map(|lane| self.held(lane).or_else(|| self.pop(lane)))?;
+        let turn = self.turn.wrapping_add(1);
+        let order = if turn.is_multiple_of(SHARE) { [Lane::Due, Lane::Changed] } else { [Lane::Changed, Lane::Due] };
+        let (lane, name) = order.into_iter().find_map(|lane| Some((lane, self.next(lane)?)))?;
+        let home = self.homes.get_mut(&name)?;
+        let (_, object) = home.of(lane).objects.pop_front()?;
+        home.busy += 1;
+        self.turn = turn;
         self.waiting.remove(&object);
         self.busy.insert(object.clone(), None);
-        if let Some(home) = (self.home)(&object) {
-            self.homes.entry(home.into()).or_insert_with(Home::new).busy += 1;
-        }
+        self.settle(&name);
         Some(object)
     }
 
-    /// Whether a namespace of which so many are being looked at may have one more: as many places are free as it has, and one.
-    fn has_place(&self, busy: usize) -> bool {
-        self.places.saturating_sub(self.busy.len()) > busy
+    /// The namespace of which least is being looked at, and of those the one that waits longest; if it may have one more: as many places are free as it
+    /// has, and one.
+    fn next(&self, lane: Lane) -> Option<String> {
+        let turns = match lane {
+            Lane::Changed => &self.changed,
+            Lane::Due => &self.due,
+        };
+        let free = self.places.saturating_sub(self.busy.len());
+        turns.first().filter(|(busy, ..)| free > *busy).map(|(.., name)| name.clone())
     }
 
-    /// What was held up and has a place now, of the namespace of which least is being looked at.
-    fn held(&mut self, lane: Lane) -> Option<T> {
-        let waiting = &self.waiting;
-        let mut best: Option<(usize, &String)> = None;
-        let mut empty = Vec::new();
-        for name in &self.holding {
-            let Some(home) = self.homes.get_mut(name) else { continue };
+    /// Puts a namespace where it belongs now among the others.
+    fn settle(&mut self, name: &str) {
+        let Some(home) = self.homes.get_mut(name) else { return };
+        let busy = if name.is_empty() { 0 } else { home.busy };
+        for (lane, turns) in [(Lane::Due, &mut self.due), (Lane::Changed, &mut self.changed)] {
+            let queue = home.of(lane);
             // What was moved to the other lane meanwhile waits there.
-            let held = home.held.of(lane);
-            while held.front().is_some_and(|object| waiting.get(object) != Some(&lane)) {
-                held.pop_front();
+            while queue.objects.front().is_some_and(|(_, object)| self.waiting.get(object) != Some(&lane)) {
+                queue.objects.pop_front();
             }
-            let next = !held.is_empty();
-            if home.held.is_empty() {
-                empty.push(name.clone());
-            }
-            if next && best.is_none_or(|(busy, _)| home.busy < busy) {
-                best = Some((home.busy, name));
+            let turn = queue.objects.front().map(|(since, _)| (busy, *since, name.to_owned()));
+            if queue.turn != turn {
+                queue.turn.take().map(|before| turns.remove(&before));
+                turns.extend(turn.clone());
+                queue.turn = turn;
             }
         }
-        let best = best.filter(|(busy, _)| self.has_place(*busy)).map(|(_, name)| name.clone());
-        for name in empty {
-            self.holding.remove(&name);
-            self.forget(&name);
-        }
-        self.homes.get_mut(&best?)?.held.of(lane).pop_front()
-    }
-
-    fn pop(&mut self, lane: Lane) -> Option<T> {
-        while let Some(object) = self.queues.of(lane).pop_front() {
-            if self.waiting.get(&object) != Some(&lane) {
-                continue;
-            }
-            let Some(home) = (self.home)(&object) else { return Some(object) };
-            if self.has_place(self.homes.get(home).map_or(0, |home| home.busy)) {
-                return Some(object);
-            }
-            self.holding.insert(home.to_owned());
-            self.homes.entry(home.to_owned()).or_insert_with(Home::new).held.of(lane).push_back(object);
-        }
-        None
-    }
-
-    /// Nothing is kept of a namespace where nothing is done.
-    fn forget(&mut self, name: &str) {
-        if self.homes.get(name).is_some_and(|home| home.busy == 0 && home.held.is_empty()) {
-            self.homes.remove(name);
-            self.holding.remove(name);
+        if home.busy == 0 && home.due.objects.is_empty() && home.changed.objects.is_empty() {
+            self.homes.remove(name); // nothing is kept of a namespace where nothing is done
         }
     }
 
     /// The look is over. Whether it was called for again meanwhile: then it waits already.
     pub fn done(&mut self, object: &T) -> bool {
         let Some(again) = self.busy.remove(object) else { return false };
-        if let Some(name) = (self.home)(object) {
-            if let Some(home) = self.homes.get_mut(name) {
-                home.busy -= 1;
-            }
-            self.forget(name);
+        let name = self.name(object);
+        if let Some(home) = self.homes.get_mut(&name) {
+            home.busy = home.busy.saturating_sub(1);
         }
+        self.settle(&name);
         let Some(again) = again else { return false };
         self.push(object.clone(), again);
         true
@@ -287,20 +270,40 @@ mod tests {
             lanes.push(object, Lane::Due);
         }
         let taken: Vec<u32> = std::iter::from_fn(|| lanes.take()).collect();
-        assert_eq!(taken, [0, 1, 2, 3, 100, 101, 200], "half of what others leave, each");
+        assert_eq!(taken, [0, 100, 200, 1, 101, 201], "who has least is next, and the last places are for others");
         lanes.push(300, Lane::Due);
-        assert_eq!((lanes.take(), lanes.take()), (Some(300), None), "who comes then has a place");
-        // What is free goes to those who have least.
-        for object in [0, 1, 2, 3] {
+        lanes.push(400, Lane::Due);
+        assert_eq!((lanes.take(), lanes.take(), lanes.take()), (Some(300), Some(400), None), "who comes then has a place");
+        for object in taken.into_iter().chain([300, 400]) {
             lanes.done(&object);
         }
-        let next: Vec<u32> = std::iter::from_fn(|| lanes.take()).collect();
-        assert_eq!(next, [4, 5, 201]);
-        for object in taken.into_iter().skip(4).chain(next).chain([300]) {
-            lanes.done(&object);
+        assert_eq!(all(&mut lanes).len(), 54);
+        assert!(lanes.homes.is_empty() && lanes.due.is_empty() && lanes.changed.is_empty());
+    }
+
+    #[test]
+    fn a_long_row_of_one_namespace_does_not_hold_up_another() {
+        let mut lanes = Lanes::new(2, |object: &u32| Some(if *object < 100 { "many" } else { "one" }));
+        for object in 0..50 {
+            lanes.push(object, Lane::Due);
         }
-        assert_eq!(all(&mut lanes).len(), 50);
-        assert!(lanes.homes.is_empty() && lanes.holding.is_empty());
+        lanes.push(100, Lane::Due);
+        assert_eq!((lanes.take(), lanes.take(), lanes.take()), (Some(0), Some(100), None));
+    }
+
+    #[test]
+    fn asking_in_vain_costs_no_turn() {
+        let mut lanes = Lanes::new(1, |_: &u32| None);
+        for object in 0..8 {
+            lanes.push(object, if object < 4 { Lane::Due } else { Lane::Changed });
+        }
+        let mut order = Vec::new();
+        while let Some(object) = lanes.take() {
+            assert_eq!(lanes.take(), None);
+            lanes.done(&object);
+            order.push(object);
+        }
+        assert_eq!(order, [4, 5, 6, 0, 7, 1, 2, 3]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Pace {
     /// Whether one more change of `uid` is followed at `now`, which counts then. `Err`: not before that time.
     pub fn take(&self, uid: &str, now: Timestamp) -> Result<(), Timestamp> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        used.retain(|_, until| *until > now);
+        used.retain(|_, until| *until > now && until.duration_since(now) <= EVERY * BURST); // the clock may have been set back
         let until = used.get(uid).copied().unwrap_or(now) + EVERY;
         if until.duration_since(now) > EVERY * BURST {
             return Err(until - EVERY * BURST);
@@ -52,5 +52,6 @@ mod tests {
         }
         assert!(pace.take("a", later).is_err());
         assert_eq!(pace.0.lock().unwrap().len(), 1, "who has been quiet is forgotten");
+        assert_eq!(pace.take("a", start), Ok(()), "and so is what is yet to come");
     }
 }

@@ -215,8 +215,9 @@ fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Opt
     Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
 }
 
-/// Nothing is written for a resource that is another by now.
+/// Nothing is written for a resource that is another by now, or by a process that does not lead any more.
 pub(super) async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    context.writer.check()?;
     let api = Api::<SecretRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
     Ok(current::check(&api, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
 }
@@ -285,22 +286,10 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     };
     match done {
         Ok(Some((data, memory))) => {
-            // Known only once it stands there.
-            let (who, made_of) = (noticed::key(rotation), view.made.take());
-            if made {
-                context.known.forget(&who);
-            }
-            let end = Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await;
-            match (&end, made_of) {
-                (Ok(()), Some(made)) => context.known.note(who, made, &view.memory, |key| context.index.read(|index| index.has(key))),
-                (Ok(()), None) => {}
-                (Err(_), _) => view.synced = None, // what was read has not come to its end
-            }
-            end
+            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await
         }
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
-            view.synced = None;
             Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
             Err(problem.into())
         }
@@ -349,6 +338,7 @@ async fn without_store(
     facts: &Facts,
     view: &mut View,
 ) -> Result<(), Halt> {
+    (view.read_at, view.made) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
         let made = make::retired(rotation, &held, facts.plan)?;
         return put(context, rotation, (&held, dressed), made, (None, facts), view).await;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
-    cluster::{apply::WriteError, error::message},
+    cluster::{apply::WriteError, error::message, noticed},
     rollout::stage::Stage,
 };
 
@@ -75,7 +75,7 @@ pub(super) async fn make(
     let in_between = live
         && plan.next_sync.is_some_and(|due| due > now)
         && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
-    view.synced = source.map(|_| now).filter(|_| !in_between).or(view.synced);
+    view.read_at = source.map(|_| now).filter(|_| !in_between);
     let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key), current).await?;
     let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
     if let (Some(pending), Some(source)) = (&pending, source) {
@@ -106,6 +106,9 @@ pub(super) async fn make(
     values.extend(kept);
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
     view.made = made.filter(|_| as_read);
+    if !as_read {
+        context.known.forget(&noticed::key(rotation));
+    }
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
     let salt = key.clone();
     let data = apart(context, spec, bytes, move |spec| {
@@ -146,8 +149,9 @@ async fn push_again(
     let hashes = context.roller.restarter.key().await?;
     // What somebody else put into the Secret is not what the store was to have.
     let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hashes, key, value));
-    let lacking =
-        held.data.iter().filter(|(key, value)| gathered.gone.contains_key(*key) && gathered.remote.contains(*key) && ours(key, value));
+    let pushed = |key: &String| rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).any(|push| push.secret_key == *key);
+    let is_lacking = |key: &String| gathered.gone.contains_key(key) && gathered.remote.contains(key) && pushed(key);
+    let lacking = held.data.iter().filter(|(key, value)| is_lacking(key) && ours(key, value));
     let lacking: SecretData = lacking.map(|(key, value)| (key.clone(), value.clone())).collect();
     if lacking.is_empty() {
         return Ok(false);
@@ -225,8 +229,9 @@ async fn values_on_their_way(
         }));
     }
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
+    let before = deliver::previous_keys(rotation).filter(|_| !facts.plan.retire); // they are about to go
     if facts.plan.generate.is_none()
-        && let Some(edited) = spec.generate.iter().map(|generate| &generate.secret_key).find(|name| lost(name))
+        && let Some(edited) = spec.generate.iter().map(|generate| generate.secret_key.clone()).chain(before).find(|name| lost(name))
     {
         let message = format!(
             "key {edited:?} of Secret {} was changed by somebody else, and no store has what it was; it is left as it is until the next rotation: `seaworthy rotate` makes a new value",

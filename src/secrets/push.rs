@@ -106,6 +106,7 @@ pub async fn write(
                 .map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
         }
         let expected = there.as_ref().and_then(|there| there.version.as_deref());
+        is_current(context, rotation).await?;
         let write = Write { key: to, content: &content, expected, token: pushing.token };
         let written = source.door.call(source.store.write(write)).await;
         source.door.heard(&written);

@@ -21,7 +21,7 @@ use crate::{
         SecretRotation,
         secret_rotation::{RefreshPolicy, TargetPolicy},
     },
-    cluster::conditions,
+    cluster::{conditions, noticed},
     rollout::stage::Stage,
 };
 
@@ -41,6 +41,7 @@ pub(super) async fn put(
         matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
     if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
         // Consumers could not live with it; it is not tried again before somebody changes something.
+        view.synced = view.read_at.or(view.synced);
         let Some(meta) = held.meta.clone() else { return Ok(()) };
         view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
@@ -59,7 +60,7 @@ pub(super) async fn put(
         if altered {
             may_put_right(context, rotation, held, now)?;
         }
-        if is_other && facts.plan.read == Some(Reason::RefreshDue) && facts.pending.is_none() {
+        if is_other && facts.plan.read == Some(Reason::RefreshDue) && facts.pending.is_none() && facts.plan.generate.is_none() {
             may_change(context, rotation, now)?;
         }
         if is_other {
@@ -85,6 +86,10 @@ pub(super) async fn put(
     view.there = Some(true);
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
     view.memory = memory;
+    view.synced = view.read_at.or(view.synced);
+    if let Some(made) = view.made.take() {
+        context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
+    }
     if rotation.spec.rotation.is_some() {
         context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
     }

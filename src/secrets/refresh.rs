@@ -121,11 +121,11 @@ impl Known {
         all.made.insert(who, Arc::new(made));
     }
 
-    /// When the store was read last: later than what stands in status, which is not written each time. Never later than `now`, should the clock have
-    /// been set back.
+    /// When the store was read last: later than what stands in status, which is not written each time. A time that is yet to come tells nothing: the clock
+    /// has been set back.
     pub fn last(&self, who: &Key, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let made = self.all().made.get(who).map(|made| made.last);
-        status.map(|status| made.map_or(status, |made| made.max(status)).min(now))
+        let made = self.all().made.get(who).map(|made| made.last).filter(|made| *made <= now);
+        status.filter(|status| *status <= now).map(|status| made.map_or(status, |made| made.max(status)))
     }
 
     /// What the times of its reads are spread by: what its spec names, and what was found for it.
@@ -201,8 +201,8 @@ pub(super) async fn look(
 ) -> Result<Found, Problem> {
     let who = noticed::key(rotation);
     let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request) && made.secret == secret(memory));
-    let Some(made) = made else { return Ok(Found::Other(Remote::default())) };
-    let (interval, last) = (rotation.spec.refresh_interval.signed(), facts.last_sync.unwrap_or(made.last));
+    let Some((made, last)) = made.zip(facts.last_sync) else { return Ok(Found::Other(Remote::default())) };
+    let interval = rotation.spec.refresh_interval.signed();
     let is_due = |word: &str| next_of(interval, word, last).is_none_or(|next| next <= facts.now);
     let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_word(find))).collect();
     let places = made.values.iter().map(|(place, _)| place).filter(|place| is_due(&place.key)).cloned().collect();
@@ -226,5 +226,5 @@ pub(super) async fn look(
 pub fn is_told(rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> bool {
     let words = words(&rotation.spec);
     let next = |last| words.first().and_then(|word| next_of(rotation.spec.refresh_interval.signed(), word, last));
-    status.and_then(next).is_none_or(|next| next <= now)
+    status.filter(|status| *status <= now).and_then(next).is_none_or(|next| next <= now)
 }

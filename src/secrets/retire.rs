@@ -77,7 +77,15 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     for (place, notes) in &held.memory.superseded {
         let Some(key) = keys.get(place) else { continue };
         for note in notes {
-            let Some(version) = version_of(&hashes, place, note) else { continue };
+            let Some(version) = version_of(&hashes, place, note) else {
+                tracing::warn!(
+                    object = rotation.name_any(),
+                    namespace = rotation.namespace(),
+                    key,
+                    "a version that is noted to be retired is not proved to be ours (the key in Secret seaworthy-rollout may have been lost) and stays in the store"
+                );
+                continue;
+            };
             if !one(context, rotation, &source, (key, version)).await? {
                 left.entry(place.clone()).or_default().insert(note.clone());
             }
@@ -94,6 +102,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
 
 /// Whether nothing is left to be done about it.
 async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key, version): (&str, &str)) -> Result<bool, Halt> {
+    context.writer.check()?;
     let retired = source.door.call(source.store.retire(key, version)).await;
     source.door.heard(&retired);
     match retired {

@@ -47,7 +47,9 @@ pub struct View {
     pub plan: Option<Plan>,
     /// When the Secret was created.
     pub created: Option<Timestamp>,
-    /// When the store was read in this look.
+    /// When the store was read for a Secret that is yet to be written.
+    pub read_at: Option<Timestamp>,
+    /// When the store was read in this look, and what came of it is done.
     pub synced: Option<Timestamp>,
     /// What the Secret was made of in this look.
     pub made: Option<Made>,
@@ -96,7 +98,9 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         revision: if memory.revision > 0 { Some(memory.revision) } else { before.revision },
         last_sync_time: view.synced.map(seconds).or_else(|| before.last_sync_time.clone()),
         last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
-        next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.next_rotation.map(seconds)),
+        next_rotation_time: view
+            .plan
+            .map_or_else(|| before.next_rotation_time.clone(), |plan| plan.waits_until.or(plan.next_rotation).map(seconds)),
         previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),

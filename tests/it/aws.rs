@@ -1,8 +1,11 @@
 //! AWS Secrets Manager, by an emulator.
 
 use seaworthy::{
-    secrets::store::{Content, OpenStore, Place, StoreError, Write},
-    testing::store_contract,
+    secrets::{
+        store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError, Write},
+        stores::StoreSpec,
+    },
+    testing::{issuer_contract::Secrets, store_contract},
 };
 use serde_json::{Value, json};
 
@@ -154,6 +157,21 @@ async fn the_standard_application() {
     let ambient = json!({"target": {"name": "x"}, "store": {"aws": {"region": "us-east-1", "auth": {"ambient": {}}}}, "data": [{"secretKey": "a", "remoteRef": {"key": "b"}}]});
     let refused = rotations.try_create("ambient", ambient).await.unwrap_err().to_string();
     assert!(refused.contains("that needs a SecretStore"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_leads_to_us_is_refused_once_it_is_resolved() {
+    seaworthy::install_crypto_provider();
+    let (store, data) = (
+        json!({"aws": {"region": "us-east-1", "endpoint": "http://localhost:1", "auth": {"secretRef": {
+        "accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "id"}}}}}),
+        [("id".to_owned(), b"x".to_vec().into())],
+    );
+    let (secrets, allowed) = (Secrets::default().with("aws", data.into()), Allowed::default());
+    let opening = Opening { secrets: &secrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    let store = serde_json::from_value::<StoreSpec>(store).unwrap().open(opening).await.unwrap();
+    let error = store.read(&place("db", None)).await.unwrap_err().to_string();
+    assert!(error.contains("is refused"), "{error}");
 }
 
 /// What gives the operator's Pod its identity: the agent of EKS Pod Identity, and the metadata service of a machine. Each hands out its own key.

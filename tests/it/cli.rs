@@ -122,5 +122,50 @@ async fn what_is_in_a_store() {
         let (found, said) = run(&arguments);
         assert!(found == code && said.contains(wanted), "{arguments:?}: {found} {said}");
     }
+    // By its name; a version; one that is away; a folder that the command itself is given.
+    cluster.secret_store("own", json!({"kubernetes": {"namespace": namespace.name}})).await;
+    assert_eq!(run(&["store", "get", "own", "db", "--property", "user", "--reveal"]), (0, "u\n".into()));
+    let with = |spec: Value| {
+        let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "x"}, "spec": spec});
+        std::fs::write(&file, store.to_string()).unwrap();
+    };
+    with(json!({"memory": {"data": {"a": "v"}}}));
+    assert_eq!(run(&["store", "get", "-f", &file, "a", "--version", "1", "--reveal"]), (0, "v\n".into()));
+    assert_eq!(run(&["store", "get", "-f", &file, "a", "--version", "2"]).0, 1);
+    with(json!({"vault": {"server": "http://127.0.0.1:1", "auth": {"token": {"secretRef": {"name": "none", "key": "k"}}}}}));
+    assert_eq!(run(&["store", "check", "-f", &file]).0, 1, "its credentials are not there");
+    cluster.operators_secret("none", json!({"k": "t"})).await;
+    let (code, said) = run(&["store", "check", "-f", &file]);
+    assert!(code == 3 && said.contains("127.0.0.1"), "{code} {said}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    with(json!({"file": {"path": folder}}));
+    assert_eq!(run(&["store", "list", "-f", &file]).0, 1, "no folder is allowed");
+    let (code, list) = run(&["store", "list", "-f", &file, "--store-folders", folder]);
+    assert!(code == 0 && list.contains(".yaml"), "{list}");
+    with(json!({"env": {}}));
+    assert_eq!(run(&["store", "get", "-f", &file, "HOME"]).0, 1, "no variable is allowed");
+    assert_eq!(run(&["store", "get", "-f", &file, "HOME", "--store-env", "HOM*"]).0, 0);
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn the_policy_for_vault_of_files() {
+    let (folder, nowhere) = (std::env::temp_dir().join(format!("seaworthy-policy-{}", std::process::id())), "/does/not/exist");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, kind: &str, spec: Value| {
+        let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": kind, "metadata": {"name": "shared"}, "spec": spec});
+        std::fs::write(folder.join(name), object.to_string()).unwrap();
+        folder.join(name).to_str().unwrap().to_owned()
+    };
+    let data = json!([{"secretKey": "a", "remoteRef": {"key": "app/db", "property": "p"}}]);
+    let rotation = file("r.yaml", "SecretRotation", json!({"target": {"name": "t"}, "storeRef": {"name": "shared"}, "data": data}));
+    let auth = json!({"token": {"secretRef": {"name": "a", "key": "b"}}});
+    let store =
+        file("s.yaml", "SecretStore", json!({"vault": {"server": "https://vault:8200", "version": "v1", "path": "kv", "auth": auth}}));
+    let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &rotation]);
+    assert!(code == 1 && said.contains("SecretStore shared is not there"), "{said}");
+    let policy = "# https://vault:8200\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
+    assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, "-f", &store]), (0, policy.into()));
+    assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", nowhere]).0, 2);
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -129,8 +129,9 @@ impl<'a> Own<'a> {
             let id = String::from_utf8(secret.data.unwrap()["id"].0.clone()).unwrap();
             let login = json!({"role_id": self.role, "secret_id": id});
             assert_eq!(self.vault.try_call("POST", "auth/approle/login", login).await.0, 200, "{what}: the one in the Secret lets in");
-            let all = self.vault.call("LIST", &format!("auth/approle/role/{}/secret-id", self.name), Value::Null).await;
-            let left = all["data"]["keys"].as_array().unwrap().len();
+            // While one is being destroyed Vault may not be able to list them.
+            let (_, all) = self.vault.try_call("LIST", &format!("auth/approle/role/{}/secret-id", self.name), Value::Null).await;
+            let left = all["data"]["keys"].as_array().map_or(0, Vec::len);
             let status = self.stores.get(&self.name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
             let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             let made = notes.keys().any(|key| key.starts_with("seaworthy.dev/credential-made"));

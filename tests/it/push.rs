@@ -272,3 +272,35 @@ async fn nothing_is_generated_into_the_store_for_a_secret_that_does_not_take_it(
     assert!(namespace.secrets().get_opt("remote").await.unwrap().is_none(), "nothing was pushed");
     holds(&namespace, "theirs", &[("password", "x")]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_value_is_only_for_a_store_that_has_none() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("kept").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    // A Secret that pushing made, as somebody else's would not be written to at all.
+    namespace.secret("first", "Opaque", &[("a", "there")]).await;
+    let push = |from: &str, key: &str| json!([{"secretKey": from, "remoteRef": {"key": "remote", "property": key}}]);
+    let only = json!({"target": {"name": "first", "creationPolicy": "Merge"}, "store": {"kubernetes": {}}, "push": push("a", "a")});
+    rotations.create("first", only).await;
+    rotations.until("first", "it is pushed", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+    let generate = json!([{"secretKey": "a", "hex": {}}, {"secretKey": "b", "hex": {}}]);
+    let to = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "remote", "property": key}, "updatePolicy": "IfNotExists"});
+    let spec =
+        json!({"target": {"name": "app"}, "store": {"kubernetes": {}}, "rotation": {"generate": generate, "push": [to("a"), to("b")]}});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let first = rotations.data("app").await;
+    assert_eq!(first["a"], "there", "what the store has is taken over");
+    holds(&namespace, "remote", &[("a", "there"), ("b", &first["b"])]).await;
+    // Also when others are generated: the store keeps what it has, and so does the Secret.
+    rotations.ask("app", "rotate", "1").await;
+    rotations
+        .until("app", "that is answered", |object| {
+            object.status.as_ref().is_some_and(|status| status.last_rotation.as_ref().is_some_and(|last| last.completed_at.is_some()))
+        })
+        .await;
+    holds(&namespace, "remote", &[("a", "there"), ("b", &first["b"])]).await;
+    assert_eq!(rotations.data("app").await, first);
+}

@@ -1,16 +1,15 @@
 //! Values that are generated, replaced, pushed back, and the ones before them.
 
-use futures::{StreamExt, stream};
 use jiff::SignedDuration;
-use seaworthy::{api::SecretRotation, secrets::rotate::STEPS};
+use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Namespace, PATIENCE, Rotations, Vault, Workload, eventually, next_second, said};
+use crate::support::{Cluster, ControlPlane, Namespace, Rotations, Vault, Workload, eventually, next_second, said};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// A generated key, pushed to the Secret `remote`, the one before kept for a day.
-fn spec() -> Value {
+pub fn spec() -> Value {
     json!({
         "target": {"name": "jwt"}, "store": {"kubernetes": {}},
         "rotation": {
@@ -23,7 +22,7 @@ fn spec() -> Value {
 }
 
 /// It was generated, it is the same in the store, and nothing is on its way.
-async fn settled(namespace: &Namespace, revision: i64) -> String {
+pub async fn settled(namespace: &Namespace, revision: i64) -> String {
     let rotations = Rotations(namespace);
     rotations.ready("jwt", revision).await;
     let here = rotations.data("jwt").await["key"].clone();
@@ -130,7 +129,7 @@ async fn a_generated_value_that_no_store_has() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("unstored").await;
     let rotations = Rotations(&namespace);
-    let _operator = cluster.operator(&namespace);
+    let operator = cluster.operator(&namespace);
     let generate = json!([{"secretKey": "password", "password": {"length": 20}}, {"secretKey": "id", "uuid": {}}]);
     let template = json!({"mergePolicy": "Merge", "data": {"url": "redis://:{{ password | urlencode }}@r"}});
     rotations
@@ -152,10 +151,28 @@ async fn a_generated_value_that_no_store_has() {
     rotations.ready("jwt", 2).await;
     let second = rotations.data("jwt").await;
     assert!(second["password"] != "edited" && second["password"] != first["password"] && second["id"] != first["id"]);
+    // So it is with the value before.
+    rotations.change("jwt", json!({"rotation": {"previous": {"keepFor": "24h"}}})).await;
+    rotations.ask("jwt", "rotate", "2").await;
+    rotations.until("jwt", "it is kept", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())).await;
+    rotations.edit("jwt", json!({"password-previous": "edited"})).await;
+    let message = rotations.says("jwt", "Stalled", "True", "Modified").await;
+    assert!(message.contains("\"password-previous\""), "{message}");
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    let over = |object: &SecretRotation| {
+        said(object, "Stalled").is_none() && object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none())
+    };
+    rotations.until("jwt", "its time is over, and what they put there is theirs", over).await;
+    let second = rotations.data("jwt").await;
+    rotations.change("jwt", json!({"rotation": {"previous": null}})).await;
     // Another key is generated beside; the ones that are there stay.
+    let before =
+        rotations.until("jwt", "its revision", |object| object.status.as_ref().is_some_and(|status| status.revision.is_some())).await;
+    let revision = before.status.unwrap().revision.unwrap();
     let more = json!([{"secretKey": "password", "password": {"length": 20}}, {"secretKey": "id", "uuid": {}}, {"secretKey": "salt", "base64": {}}]);
     rotations.change("jwt", json!({"rotation": {"generate": more}})).await;
-    rotations.ready("jwt", 3).await;
+    rotations.ready("jwt", revision + 1).await;
     let third = rotations.data("jwt").await;
     assert_eq!((&third["password"], &third["id"]), (&second["password"], &second["id"]));
     assert_eq!(third["salt"].len(), 44);
@@ -221,68 +238,6 @@ async fn the_key_of_the_hashes_may_be_lost() {
     let second = settled(&namespace, 2).await;
     assert_eq!(rotations.data("jwt").await["key-previous"], first);
     assert_ne!(first, second);
-}
-
-/// With a Vault, the value is pushed to it.
-async fn killed_and_resumed(cluster: &Cluster, vault: Option<&Vault>, step: &'static str, done: bool, first: bool) {
-    let namespace = cluster.namespace("killed").await;
-    let rotations = Rotations(&namespace);
-    let operator = cluster.operator(&namespace);
-    let (mut spec, remote) = (spec(), format!("jwt/{}", namespace.name));
-    if let Some(vault) = vault {
-        spec["store"] = namespace.store_in(vault).await;
-        spec["rotation"]["push"][0]["remoteRef"]["key"] = remote.clone().into();
-    }
-    let settled = async |revision: i64| {
-        let Some(vault) = vault else { return settled(&namespace, revision).await };
-        rotations.ready("jwt", revision).await;
-        let here = rotations.data("jwt").await["key"].clone();
-        assert_eq!(vault.get(&remote).await, (json!({"jwt": here}), revision), "each value was written once");
-        here
-    };
-    let mut before = None;
-    if !first {
-        rotations.create("jwt", spec.clone()).await;
-        before = Some(settled(1).await);
-    }
-    // Reading and reporting are parts of every look; what is meant is that of the rotation.
-    operator.failpoint.arm(step, done, (step == "report").then_some("store"));
-    if first {
-        rotations.create("jwt", spec).await;
-    } else {
-        rotations.ask("jwt", "rotate", "now").await;
-    }
-    tokio::time::timeout(PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
-    operator.kill().await;
-    let pending = namespace.secrets().get_opt("jwt-pending").await.unwrap().map(|secret| secret.data.unwrap()["key"].0.clone());
-
-    let _operator = cluster.operator(&namespace);
-    let revision = if first { 1 } else { 2 };
-    let after = settled(revision).await;
-    if let Some(pending) = pending {
-        assert_eq!(after.as_bytes(), pending, "{step}, done: {done}: the value that was made is the one that is used");
-    }
-    assert_ne!(Some(&after), before.as_ref(), "{step}: the rotation was done");
-    let previous = rotations.data("jwt").await.get("key-previous").cloned();
-    assert_eq!(previous, before, "{step}, done: {done}: the one before is kept");
-    // Something that makes it look once more, and then: still one rotation.
-    rotations.change("jwt", json!({"template": {"mergePolicy": "Merge", "metadata": {"labels": {"looked": "again"}}}})).await;
-    eventually("the label is there", || async {
-        let labels = namespace.secrets().get("jwt").await.map_err(|error| error.to_string())?.metadata.labels.unwrap_or_default();
-        if labels.contains_key("looked") { Ok(()) } else { Err(format!("{labels:?}")) }
-    })
-    .await;
-    assert_eq!(settled(revision).await, after, "{step}, done: {done}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_around_every_step_of_a_rotation() {
-    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
-    let cases = STEPS
-        .iter()
-        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)))
-        .flat_map(|(step, done, first)| [(None, step, done, first), (Some(&vault), step, done, first)]);
-    stream::iter(cases).for_each_concurrent(6, |(vault, step, done, first)| killed_and_resumed(&cluster, vault, step, done, first)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

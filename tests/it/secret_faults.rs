@@ -1,10 +1,16 @@
 //! What may go wrong in the middle of a rotation of values, at every step: a write that fails, a process that dies.
 
 use futures::{StreamExt, future::join_all, stream};
-use seaworthy::{api::SecretRotation, secrets::deliver::STEPS};
+use seaworthy::{
+    api::SecretRotation,
+    secrets::{deliver::STEPS, rotate},
+};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Fault, Faults, Operator, PATIENCE, Rotations, Vault, World, eventually, said};
+use crate::{
+    rotation,
+    support::{Cluster, ControlPlane, Fault, Faults, Moto, Operator, PATIENCE, Rotations, Vault, World, eventually, said},
+};
 
 /// A generated key, pushed to the Secret `remote`, the one before kept.
 fn pushed_here() -> Value {
@@ -57,6 +63,84 @@ async fn every_write_may_fail_in_every_way() {
             }
         })
         .await;
+}
+
+/// Where values are pushed.
+enum Far<'a> {
+    /// Into another Secret of the namespace.
+    Nowhere,
+    Vault(&'a Vault),
+    Aws(&'a Moto),
+}
+
+/// With a Vault, the value is pushed to it.
+async fn killed_and_resumed(cluster: &Cluster, far: &Far<'_>, (step, done, first): (&'static str, bool, bool)) {
+    let namespace = cluster.namespace("killed").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let (mut spec, remote) = (rotation::spec(), format!("jwt/{}", namespace.name));
+    match far {
+        Far::Nowhere => {}
+        Far::Vault(vault) => spec["store"] = namespace.store_in(vault).await,
+        Far::Aws(moto) => spec["store"] = namespace.store_in_aws(&moto.address).await,
+    }
+    if !matches!(far, Far::Nowhere) {
+        spec["rotation"]["push"][0]["remoteRef"]["key"] = remote.clone().into();
+    }
+    let settled = async |revision: i64| {
+        rotations.ready("jwt", revision).await;
+        let here = rotations.data("jwt").await["key"].clone();
+        let there = match far {
+            Far::Nowhere => return rotation::settled(&namespace, revision).await,
+            Far::Vault(vault) => vault.get(&remote).await,
+            Far::Aws(moto) => (moto.get(&remote).await, moto.versions(&remote).await),
+        };
+        assert_eq!(there, (json!({"jwt": here}), revision), "each value was written once");
+        here
+    };
+    let mut before = None;
+    if !first {
+        rotations.create("jwt", spec.clone()).await;
+        before = Some(settled(1).await);
+    }
+    // Reading and reporting are parts of every look; what is meant is that of the rotation.
+    operator.failpoint.arm(step, done, (step == "report").then_some("store"));
+    if first {
+        rotations.create("jwt", spec).await;
+    } else {
+        rotations.ask("jwt", "rotate", "now").await;
+    }
+    tokio::time::timeout(PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
+    operator.kill().await;
+    let pending = namespace.secrets().get_opt("jwt-pending").await.unwrap().map(|secret| secret.data.unwrap()["key"].0.clone());
+
+    let _operator = cluster.operator(&namespace);
+    let revision = if first { 1 } else { 2 };
+    let after = settled(revision).await;
+    if let Some(pending) = pending {
+        assert_eq!(after.as_bytes(), pending, "{step}, done: {done}: the value that was made is the one that is used");
+    }
+    assert_ne!(Some(&after), before.as_ref(), "{step}: the rotation was done");
+    let previous = rotations.data("jwt").await.get("key-previous").cloned();
+    assert_eq!(previous, before, "{step}, done: {done}: the one before is kept");
+    // Something that makes it look once more, and then: still one rotation.
+    rotations.change("jwt", json!({"template": {"mergePolicy": "Merge", "metadata": {"labels": {"looked": "again"}}}})).await;
+    eventually("the label is there", || async {
+        let labels = namespace.secrets().get("jwt").await.map_err(|error| error.to_string())?.metadata.labels.unwrap_or_default();
+        if labels.contains_key("looked") { Ok(()) } else { Err(format!("{labels:?}")) }
+    })
+    .await;
+    assert_eq!(settled(revision).await, after, "{step}, done: {done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_around_every_step_of_a_rotation() {
+    let (cluster, vault, moto) = (&Cluster::shared().await, &Vault::start().await, &Moto::start().await);
+    let cases = rotate::STEPS
+        .iter()
+        .flat_map(|step| [(false, false), (false, true), (true, false), (true, true)].map(|(done, first)| (*step, done, first)))
+        .flat_map(|case| [(Far::Nowhere, case), (Far::Vault(vault), case), (Far::Aws(moto), case)]);
+    stream::iter(cases).for_each_concurrent(8, |(far, case)| async move { killed_and_resumed(cluster, &far, case).await }).await;
 }
 
 fn is_complete(object: &SecretRotation, revision: i64) -> bool {

@@ -44,7 +44,7 @@ async fn vault_fails_at_each_write_of_a_rotation() {
     // The value, and that the version before is deleted.
     let cases = FAULTS.into_iter().flat_map(|fault| (0..2).map(move |number| (number, fault)));
     stream::iter(cases)
-        .for_each_concurrent(6, |(number, fault)| async move {
+        .for_each_concurrent(12, |(number, fault)| async move {
             let (namespace, between) = (cluster.namespace("vault-fails").await, Between::to(&vault.address).await);
             let rotations = Rotations(&namespace);
             let _operator = cluster.operator(&namespace);
@@ -68,14 +68,11 @@ async fn aws_fails_at_each_write_of_a_rotation() {
     // The new version under a stage of its own, the stage AWSCURRENT, the end of the one of its own, and that of AWSPREVIOUS.
     let cases = FAULTS.into_iter().flat_map(|fault| (0..4).map(move |number| (number, fault)));
     stream::iter(cases)
-        .for_each_concurrent(6, |(number, fault)| async move {
+        .for_each_concurrent(12, |(number, fault)| async move {
             let (namespace, between) = (cluster.namespace("aws-fails").await, Between::to(&moto.address).await);
             let rotations = Rotations(&namespace);
             let _operator = cluster.operator(&namespace);
-            namespace.secret("aws", "Opaque", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await;
-            let auth =
-                json!({"secretRef": {"accessKeyID": {"name": "aws", "key": "id"}, "secretAccessKey": {"name": "aws", "key": "secret"}}});
-            let store = json!({"aws": {"region": "us-east-1", "endpoint": between.address, "auth": auth}});
+            let store = namespace.store_in_aws(&between.address).await;
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
             let what = format!("{fault:?} at write {number}");

@@ -205,6 +205,14 @@ impl Namespace {
         vault.by_token()
     }
 
+    /// The AWS at `address` as a store, with credentials in the Secret `aws`; the emulator takes any.
+    pub async fn store_in_aws(&self, address: &str) -> Value {
+        self.secret("aws", "Opaque", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await;
+        let key = |key: &str| json!({"name": "aws", "key": key});
+        let auth = json!({"secretRef": {"accessKeyID": key("id"), "secretAccessKey": key("secret")}});
+        json!({"aws": {"region": "us-east-1", "endpoint": address, "auth": auth}})
+    }
+
     /// Deletes a Secret.
     pub async fn delete_secret(&self, name: &str) {
         self.secrets().delete(name, &DeleteParams::default()).await.unwrap();

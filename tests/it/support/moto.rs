@@ -40,6 +40,12 @@ impl Moto {
         response.json().await.unwrap()
     }
 
+    /// How many versions there are.
+    pub async fn versions(&self, key: &str) -> i64 {
+        let listed = self.call("ListSecretVersionIds", json!({"SecretId": key, "IncludeDeprecated": true})).await;
+        i64::try_from(listed["Versions"].as_array().unwrap().len()).unwrap()
+    }
+
     /// What is current.
     pub async fn get(&self, key: &str) -> Value {
         let answer = self.call("GetSecretValue", json!({"SecretId": key, "VersionStage": "AWSCURRENT"})).await;
