@@ -7,12 +7,8 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
-use seaworthy::api::SecretStore;
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::support::{ControlPlane, Moto, Rotations, Vault, eventually, said};
@@ -149,14 +145,22 @@ async fn nothing_prints_a_value() {
         ("oci", json!({"store": oci, "data": data("app", "x")}), "False"),
     ];
     // A SecretStore whose credentials are refused; they lie in the operator's namespace.
-    let hidden = json!({"metadata": {"name": "refused"}, "stringData": {"id": value("shared")}});
-    let theirs: Api<Secret> = Api::namespaced(cluster.client.clone(), "seaworthy");
-    theirs.create(&PostParams::default(), &serde_json::from_value(hidden).unwrap()).await.unwrap();
-    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
-    let role = json!({"roleId": id, "secretRef": {"name": "refused", "key": "id"}, "rotateSecretId": {"every": "720h"}});
-    let store = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "refused"},
-        "spec": {"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": {"appRole": role}}}});
-    stores.create(&PostParams::default(), &serde_json::from_value(store).unwrap()).await.unwrap();
+    cluster.operators_secret("refused", json!({"id": value("shared")})).await;
+    let by_role = |id: &str, name: &str| {
+        let role = json!({"roleId": id, "secretRef": {"name": name, "key": "id"}, "rotateSecretId": {"every": "720h"}});
+        json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": {"appRole": role}}})
+    };
+    let stores = cluster.secret_store("refused", by_role(&id, "refused")).await;
+    // And one whose credential replaces itself.
+    let (renewed, first) = vault.role("renewed", &crate::own_credential::POLICY.replace("role/app/", "role/renewed/")).await;
+    let renewing = cluster.operators_secret("renewed", json!({"id": first})).await;
+    cluster.secret_store("renewed", by_role(&renewed, "renewed")).await;
+    let second = eventually("the secret id is another one", || async {
+        let data = renewing.get("renewed").await.map_err(|error| error.to_string())?.data.unwrap_or_default();
+        let now = String::from_utf8_lossy(&data["id"].0).into_owned();
+        if now == first { Err("it is the first".into()) } else { Ok(now) }
+    })
+    .await;
     let down = eventually("the store is not Ready", || async {
         let store = stores.get("refused").await.map_err(|error| error.to_string())?;
         let ready = store.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
@@ -177,7 +181,7 @@ async fn nothing_prints_a_value() {
     for (name, _, ready) in &cases {
         rotations.until(name, "it was looked at", |object| said(object, "Ready").is_some_and(|(status, ..)| status == *ready)).await;
     }
-    let mut values: Vec<String> = vec![CANARY.to_owned(), secret_id.clone()];
+    let mut values: Vec<String> = vec![CANARY.to_owned(), secret_id.clone(), first, second];
     values.push(rotations.data("rotated").await["k"].clone());
     values.push(rotations.data("aws-pushed").await["k"].clone());
     let keys = rotations.data("keys").await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Between, Cluster, ControlPlane, Fault, Operator, Rotations, Vault, eventually};
 
 /// What the page of the kind says, and no more.
-const POLICY: &str = r#"path "secret/data/*" { capabilities = ["read"] }
+pub const POLICY: &str = r#"path "secret/data/*" { capabilities = ["read"] }
 path "auth/approle/role/app/secret-id" { capabilities = ["list", "update"] }
 path "auth/approle/role/app/secret-id/lookup" { capabilities = ["update"] }
 path "auth/approle/role/app/secret-id-accessor/lookup" { capabilities = ["update"] }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use seaworthy::{api::secret_rotation::SecretRotationSpec, secrets::refresh::next_refresh};
 use serde_json::{Value, json};
 
-use crate::support::{Between, ControlPlane, Operator, Rotations, Vault, eventually};
+use crate::support::{Between, Cluster, ControlPlane, Fault, Moto, Operator, Rotations, Vault, eventually, said};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 /// Each pair of them is wanted by somebody.
@@ -184,4 +184,89 @@ async fn a_store_and_a_secret_that_go_back_are_noticed() {
         if now == "b2" { Ok(()) } else { Err(now) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_sealed_is_asked_once_and_when_it_is_back_all_are_told() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let namespace = cluster.namespace("sealed").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut store = namespace.store_in(&vault).await;
+    store["vault"]["server"] = between.address.clone().into();
+    let names: Vec<String> = (0..20).map(name).collect();
+    for name in &names {
+        vault.put(name, json!({"p": "1"})).await;
+        let data = json!([{"secretKey": "x", "remoteRef": {"key": name, "property": "p"}}]);
+        rotations.create(name, json!({"target": {"name": name}, "store": store, "data": data})).await;
+    }
+    for name in &names {
+        rotations.ready(name, 1).await;
+    }
+    // All are called for, and after them one that asks no server: when it is there, they have been looked at.
+    let all_look = async |what: &str| {
+        for name in &names {
+            rotations.ask(name, "refresh", what).await;
+        }
+        let last = format!("after-{what}");
+        let data = json!([{"secretKey": "x", "remoteRef": {"key": "x"}}]);
+        rotations.create(&last, json!({"target": {"name": last}, "store": {"memory": {"data": {"x": "1"}}}, "data": data})).await;
+        rotations.ready(&last, 1).await;
+    };
+    let is =
+        |status: &'static str| move |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(now, ..)| now == status);
+    vault.seal().await;
+    all_look("down").await;
+    for name in &names {
+        rotations.until(name, "the store is away", is("False")).await;
+    }
+    between.take_asked();
+    for what in ["1", "2", "3"] {
+        all_look(what).await;
+    }
+    assert_eq!(between.take_asked().len(), 0, "it is left alone");
+    operator.clock.advance(SignedDuration::from_mins(6));
+    all_look("probe").await;
+    assert_eq!(between.take_asked().len(), 1, "one asks");
+    vault.unseal().await;
+    operator.clock.advance(SignedDuration::from_mins(6));
+    rotations.ask(&names[7], "refresh", "back").await;
+    for name in &names {
+        rotations.until(name, "the store is back", is("True")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_values_are_read_with_one_call_and_one_by_one_where_that_is_denied() {
+    let (cluster, moto) = (Cluster::shared().await, Moto::start().await);
+    let between = Between::to(&moto.address).await;
+    let namespace = cluster.namespace("batch").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = namespace.store_in_aws(&between.address).await;
+    for key in ["a", "b", "c"] {
+        moto.call("CreateSecret", json!({"Name": key, "SecretString": key})).await;
+    }
+    let data: Vec<Value> = ["a", "b", "c"].map(|key| json!({"secretKey": key, "remoteRef": {"key": key}})).into();
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
+    rotations.ready("app", 1).await;
+    let calls = || {
+        let asked = between.take_asked();
+        let of = |action: &str| asked.iter().filter(|asked| asked.contains(&format!("secretsmanager.{action} "))).count();
+        (of("BatchGetSecretValue"), of("GetSecretValue"))
+    };
+    assert_eq!(calls(), (1, 0));
+    between.arm(|asked| asked.contains("BatchGetSecretValue"), 0, Fault::Answer(403));
+    let refreshed = async |value: &str| {
+        moto.call("PutSecretValue", json!({"SecretId": "a", "SecretString": value})).await;
+        rotations.ask("app", "refresh", value).await;
+        eventually("what has changed is there", || async {
+            let now = rotations.data("app").await["a"].clone();
+            if now == value { Ok(()) } else { Err(now) }
+        })
+        .await;
+    };
+    refreshed("2").await;
+    assert_eq!(calls(), (1, 3));
+    refreshed("3").await;
+    assert_eq!(calls(), (0, 3), "that is remembered");
 }

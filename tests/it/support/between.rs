@@ -92,7 +92,11 @@ async fn pass(
         (world.server.clone(), fault)
     };
     if let Some(Fault::Answer(code)) = fault {
-        let kind = if code == 429 { "ThrottlingException" } else { "InternalServiceError" };
+        let kind = match code {
+            403 => "AccessDeniedException",
+            429 => "ThrottlingException",
+            _ => "InternalServiceError",
+        };
         let said = json!({"errors": ["made to fail"], "__type": kind, "message": "made to fail"});
         return (StatusCode::from_u16(code).unwrap(), said.to_string()).into_response();
     }
