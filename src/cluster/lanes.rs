@@ -117,7 +117,10 @@ impl<T: Clone + Eq + Hash> Lanes<T> {
         let home = self.homes.get_mut(&name)?;
         let (_, object) = home.of(lane).objects.pop_front()?;
         home.busy += 1;
-        self.turn = turn;
+        // What is due and had no place has its turn with the next one.
+        if order[0] == lane || lane == Lane::Due || self.due.is_empty() {
+            self.turn = turn;
+        }
         self.waiting.remove(&object);
         self.busy.insert(object.clone(), None);
         self.settle(&name);

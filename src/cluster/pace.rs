@@ -20,8 +20,10 @@ impl Pace {
     /// Whether one more change of `uid` is followed at `now`, which counts then. `Err`: not before that time.
     pub fn take(&self, uid: &str, now: Timestamp) -> Result<(), Timestamp> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        used.retain(|_, until| *until > now && until.duration_since(now) <= EVERY * BURST); // the clock may have been set back
-        let until = used.get(uid).copied().unwrap_or(now) + EVERY;
+        used.retain(|_, until| *until > now);
+        // More than can have been used: the clock has been set back.
+        let used_until = used.get(uid).copied().filter(|until| until.duration_since(now) <= EVERY * (BURST + 4));
+        let until = used_until.unwrap_or(now) + EVERY;
         if until.duration_since(now) > EVERY * BURST {
             return Err(until - EVERY * BURST);
         }

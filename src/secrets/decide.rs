@@ -69,8 +69,10 @@ pub struct Plan {
     pub reason: Reason,
     /// When the store is read next.
     pub next_sync: Option<Timestamp>,
-    /// When values are generated next.
+    /// When values are due to be generated next.
     pub next_rotation: Option<Timestamp>,
+    /// When that is to happen: then, or when the window opens after it. It stays what it was if that was missed.
+    pub rotates_at: Option<Timestamp>,
     /// A rotation is due and waits for the window until then.
     pub waits_until: Option<Timestamp>,
     /// Until when the values before are kept at least.
@@ -123,6 +125,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         reason: Reason::Current,
         next_sync,
         next_rotation,
+        rotates_at: next_rotation.map(|due| times.opens(due).unwrap_or(due)),
         waits_until: None,
         kept_until,
         retire_at: kept_until.filter(|_| !retire).map(|until| if until > now { until } else { now + SignedDuration::from_mins(1) }),
@@ -134,6 +137,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
             reason: Reason::Suspended,
             next_sync: None,
             next_rotation: None,
+            rotates_at: None,
             retire_at: None,
             ..plan
         };
@@ -498,5 +502,20 @@ mod tests {
         assert_eq!(plan(&world).generate, Some(Reason::RotationDue));
         world.memory.rotated_at = Some(world.now);
         assert_eq!(plan(&world).next_rotation.unwrap().to_string(), "2026-04-01T01:00:00Z");
+    }
+
+    #[test]
+    fn what_is_due_is_told_for_when_the_window_opens_and_stays_so_if_that_is_missed() {
+        let mut world = world();
+        world.spec["rotation"] = serde_json::json!({
+            "schedule": "0 3 1 */3 *", "window": {"schedule": "0 1 * * 6", "duration": "1h"}, "generate": [{"secretKey": "a", "hex": {}}],
+        });
+        let told = |world: &World| plan(world).rotates_at.unwrap().to_string();
+        assert_eq!(told(&world), "2026-01-03T01:00:00Z", "the Saturday after");
+        world.now = start() + HOUR * 24 * 4;
+        assert_eq!(plan(&world).waits_until.unwrap().to_string(), "2026-01-10T01:00:00Z");
+        assert_eq!(told(&world), "2026-01-03T01:00:00Z");
+        world.now = "2026-01-10T01:30:00Z".parse().unwrap();
+        assert_eq!(plan(&world).generate, Some(Reason::RotationDue));
     }
 }

@@ -82,6 +82,7 @@ pub(super) async fn make(
         let token = pending.memory.rotation.as_deref().unwrap_or_default();
         let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
         target::may_add(context, rotation, held, added.collect()).await?;
+        is_current(context, rotation).await?;
         let known = (&held.memory.values, token);
         let versions = (&pending.memory.superseded, &mut superseded);
         kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, versions)).await?;
@@ -106,7 +107,7 @@ pub(super) async fn make(
     values.extend(kept);
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
     view.made = made.filter(|_| as_read);
-    if !as_read {
+    if view.made.is_none() && source.is_some() {
         context.known.forget(&noticed::key(rotation));
     }
     previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
@@ -229,7 +230,9 @@ async fn values_on_their_way(
         }));
     }
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
-    let before = deliver::previous_keys(rotation).filter(|_| !facts.plan.retire); // they are about to go
+    // Of the values before those that are kept and there: what somebody has removed is gone, and what is about to go goes.
+    let kept = |name: &String| !facts.plan.retire && held.memory.previous_since.is_some() && held.data.contains_key(name);
+    let before = deliver::previous_keys(rotation).filter(kept);
     if facts.plan.generate.is_none()
         && let Some(edited) = spec.generate.iter().map(|generate| generate.secret_key.clone()).chain(before).find(|name| lost(name))
     {

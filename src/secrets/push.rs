@@ -106,7 +106,7 @@ pub async fn write(
                 .map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
         }
         let expected = there.as_ref().and_then(|there| there.version.as_deref());
-        is_current(context, rotation).await?;
+        context.writer.check()?;
         let write = Write { key: to, content: &content, expected, token: pushing.token };
         let written = source.door.call(source.store.write(write)).await;
         source.door.heard(&written);
@@ -208,7 +208,6 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     if due.is_empty() || is_news {
         return Ok(()); // after news the next look is soon
     }
-    is_current(context, rotation).await?;
     let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
     let known = |push: &Push| {
@@ -219,6 +218,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         let due = || due.iter().filter(|(push, ..)| push.remote_ref.key == to);
         let hashes: Vec<&str> = due().map(|(.., now)| now.as_str()).collect();
         let token = format!("{}-{}", rotation.uid().unwrap_or_default(), ids::short(hashes.join(" ").as_bytes()));
+        is_current(context, rotation).await?;
         let pushing = Pushing { field: "push", known: &known, token: &token, remedy: "delete it there, or take it over into the Secret" };
         write(context, rotation, &source, (to, &parts), &pushing).await?;
         for (push, _, now) in due() {

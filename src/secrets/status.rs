@@ -98,9 +98,7 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         revision: if memory.revision > 0 { Some(memory.revision) } else { before.revision },
         last_sync_time: view.synced.map(seconds).or_else(|| before.last_sync_time.clone()),
         last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
-        next_rotation_time: view
-            .plan
-            .map_or_else(|| before.next_rotation_time.clone(), |plan| plan.waits_until.or(plan.next_rotation).map(seconds)),
+        next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.rotates_at.map(seconds)),
         previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
@@ -176,7 +174,7 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     let message = match plan {
         Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
         Some(Plan { waits_until: Some(time), .. }) => format!("a rotation is due and waits for the window until {}", seconds(time).0),
-        Some(Plan { next_rotation: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
+        Some(Plan { rotates_at: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
         _ => "the Secret is as it should be".into(),
     };
     let skipped = view.rollout.iter().flat_map(|rollout| &rollout.skipped);

@@ -11,19 +11,26 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Moto, Rotations, Vault, eventually, said};
+use crate::support::{Cluster, ControlPlane, Moto, Rotations, Vault, eventually, said};
 
 /// No other text looks like it.
 const CANARY: &str = "c4n4ry";
 
-struct Process {
+/// A process of the operator; dropping it is kill -9.
+pub struct Process {
     child: Child,
     files: [PathBuf; 3],
 }
 
 impl Process {
+    /// In this cluster, for all namespaces.
+    pub fn of(cluster: &Cluster, port: u16) -> Self {
+        let address = cluster.operator_config.cluster_url.authority().unwrap().to_string();
+        Self::start(&cluster.operator_kubeconfig(&address), port)
+    }
+
     fn start(kubeconfig: &str, port: u16) -> Self {
-        let file = |name: &str| std::env::temp_dir().join(format!("seaworthy-canary-{}-{name}", std::process::id()));
+        let file = |name: &str| std::env::temp_dir().join(format!("seaworthy-process-{}-{port}-{name}", std::process::id()));
         let files = ["kubeconfig", "out", "err"].map(file);
         std::fs::write(&files[0], kubeconfig).unwrap();
         let output = |path: &PathBuf| Stdio::from(std::fs::File::create(path).unwrap());
@@ -73,8 +80,7 @@ async fn nothing_prints_a_value() {
     let namespace = cluster.namespace("canary").await;
     let rotations = Rotations(&namespace);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = cluster.operator_config.cluster_url.authority().unwrap().to_string();
-    let process = Process::start(&cluster.operator_kubeconfig(&address), port);
+    let process = Process::of(&cluster, port);
 
     // The search finds what it looks for.
     let hidden = (0..6).map(|place| STANDARD.encode(format!("{}{CANARY}-and-more", "y".repeat(place))));

@@ -93,7 +93,7 @@ async fn a_secret_id_replaces_itself_and_the_one_before_is_destroyed_later() {
 }
 
 /// A store of which the secret id is to be replaced at once.
-struct Own<'a> {
+pub struct Own<'a> {
     vault: &'a Vault,
     name: String,
     role: String,
@@ -102,12 +102,29 @@ struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    async fn new(cluster: &Cluster, vault: &'a Vault, address: &str, name: &str) -> Self {
+    pub async fn new(cluster: &Cluster, vault: &'a Vault, address: &str, name: &str) -> Self {
         let (role, first) = vault.role(name, &POLICY.replace("role/app/", &format!("role/{name}/"))).await;
         let secrets = cluster.operators_secret(name, json!({"id": first})).await;
         let spec = json!({"roleId": role, "secretRef": {"name": name, "key": "id"}, "rotateSecretId": {"every": "8760h"}});
         let stores = cluster.secret_store(name, json!({"vault": {"server": address, "auth": {"appRole": spec}}})).await;
         Self { vault, name: name.into(), role, secrets, stores }
+    }
+
+    /// The secret id in the Secret.
+    pub async fn now(&self) -> String {
+        String::from_utf8(self.secrets.get(&self.name).await.unwrap().data.unwrap()["id"].0.clone()).unwrap()
+    }
+
+    /// Whether Vault lets it in.
+    pub async fn lets_in(&self, id: &str) -> bool {
+        self.vault.try_call("POST", "auth/approle/login", json!({"role_id": self.role, "secret_id": id})).await.0 == 200
+    }
+
+    /// How many secret ids there are.
+    pub async fn left(&self) -> usize {
+        // While one is being destroyed Vault may not be able to list them.
+        let (_, all) = self.vault.try_call("LIST", &format!("auth/approle/role/{}/secret-id", self.name), Value::Null).await;
+        all["data"]["keys"].as_array().map_or(0, Vec::len)
     }
 
     /// A while later; what is destroyed is destroyed with a later look.
@@ -124,14 +141,9 @@ impl<'a> Own<'a> {
             if asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(10) {
                 self.look(operator).await;
             }
-            let secret = self.secrets.get(&self.name).await.map_err(|error| error.to_string())?;
-            let notes = secret.metadata.annotations.unwrap_or_default();
-            let id = String::from_utf8(secret.data.unwrap()["id"].0.clone()).unwrap();
-            let login = json!({"role_id": self.role, "secret_id": id});
-            assert_eq!(self.vault.try_call("POST", "auth/approle/login", login).await.0, 200, "{what}: the one in the Secret lets in");
-            // While one is being destroyed Vault may not be able to list them.
-            let (_, all) = self.vault.try_call("LIST", &format!("auth/approle/role/{}/secret-id", self.name), Value::Null).await;
-            let left = all["data"]["keys"].as_array().map_or(0, Vec::len);
+            let notes = self.secrets.get(&self.name).await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
+            assert!(self.lets_in(&self.now().await).await, "{what}: the one in the Secret lets in");
+            let left = self.left().await;
             let status = self.stores.get(&self.name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
             let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             let made = notes.keys().any(|key| key.starts_with("seaworthy.dev/credential-made"));

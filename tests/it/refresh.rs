@@ -220,10 +220,16 @@ async fn a_store_that_is_sealed_is_asked_once_and_when_it_is_back_all_are_told()
     for name in &names {
         rotations.until(name, "the store is away", is("False")).await;
     }
-    between.take_asked();
-    for what in ["1", "2", "3"] {
-        all_look(what).await;
+    // It is left alone for longer and longer.
+    for number in 0..8 {
+        between.take_asked();
+        operator.clock.advance(SignedDuration::from_mins(6));
+        rotations.ask(&names[0], "refresh", &format!("again {number}")).await;
+        eventually("it is asked again", || async { if between.take_asked().is_empty() { Err(String::new()) } else { Ok(()) } }).await;
     }
+    all_look("meanwhile").await;
+    between.take_asked();
+    all_look("still").await;
     assert_eq!(between.take_asked().len(), 0, "it is left alone");
     operator.clock.advance(SignedDuration::from_mins(6));
     all_look("probe").await;

@@ -3,7 +3,11 @@
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, Fault, Moto, Namespace, Rotations, Vault, eventually};
+use crate::{
+    canary::Process,
+    own_credential::Own,
+    support::{Between, Cluster, ControlPlane, Fault, Moto, Namespace, Rotations, Vault, eventually},
+};
 
 const FAULTS: [Fault; 3] = [Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
 
@@ -39,10 +43,10 @@ async fn rotate(namespace: &Namespace, between: &Between, armed: (fn(&str) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vault_fails_at_each_write_of_a_rotation() {
+async fn vault_fails_at_each_request_of_a_rotation() {
     let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
-    // The value, and that the version before is deleted.
-    let cases = FAULTS.into_iter().flat_map(|fault| (0..2).map(move |number| (number, fault)));
+    // It is read by the look, and before it is written; it is written; what versions there are is read, and the one before is deleted.
+    let cases = FAULTS.into_iter().flat_map(|fault| (0..5).map(move |number| (number, fault)));
     stream::iter(cases)
         .for_each_concurrent(12, |(number, fault)| async move {
             let (namespace, between) = (cluster.namespace("vault-fails").await, Between::to(&vault.address).await);
@@ -52,9 +56,8 @@ async fn vault_fails_at_each_write_of_a_rotation() {
             store["vault"]["server"] = between.address.clone().into();
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
-            let what = format!("{fault:?} at write {number}");
-            let is_write = |asked: &str| !asked.starts_with("GET") && asked.contains("/v1/secret/");
-            let now = rotate(&namespace, &between, (is_write, number, fault), &what).await;
+            let what = format!("{fault:?} at request {number}");
+            let now = rotate(&namespace, &between, (|asked| asked.contains("/v1/secret/"), number, fault), &what).await;
             assert_eq!(vault.get(&namespace.name).await, (json!({"p": now}), 2), "{what}: it was written once");
             let answer = vault.call("GET", &format!("secret/metadata/{}", namespace.name), Value::Null).await;
             assert_ne!(answer["data"]["versions"]["1"]["deletion_time"], "", "{what}: the version before is deleted");
@@ -63,10 +66,10 @@ async fn vault_fails_at_each_write_of_a_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aws_fails_at_each_write_of_a_rotation() {
+async fn aws_fails_at_each_request_of_a_rotation() {
     let (cluster, moto) = (&Cluster::shared().await, &Moto::start().await);
-    // The new version under a stage of its own, the stage AWSCURRENT, the end of the one of its own, and that of AWSPREVIOUS.
-    let cases = FAULTS.into_iter().flat_map(|fault| (0..4).map(move |number| (number, fault)));
+    // It is read by the look, and before it is written; the new version under a stage of its own, the stage AWSCURRENT, the end of the one of its own, and that of AWSPREVIOUS.
+    let cases = FAULTS.into_iter().flat_map(|fault| (0..6).map(move |number| (number, fault)));
     stream::iter(cases)
         .for_each_concurrent(12, |(number, fault)| async move {
             let (namespace, between) = (cluster.namespace("aws-fails").await, Between::to(&moto.address).await);
@@ -75,9 +78,8 @@ async fn aws_fails_at_each_write_of_a_rotation() {
             let store = namespace.store_in_aws(&between.address).await;
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
-            let what = format!("{fault:?} at write {number}");
-            let is_write = |asked: &str| ["PutSecretValue", "UpdateSecretVersionStage"].iter().any(|action| asked.contains(action));
-            let now = rotate(&namespace, &between, (is_write, number, fault), &what).await;
+            let what = format!("{fault:?} at request {number}");
+            let now = rotate(&namespace, &between, (|asked| asked.starts_with("POST"), number, fault), &what).await;
             assert_eq!(moto.get(&namespace.name).await, json!({"p": now}), "{what}");
             let listed = moto.call("ListSecretVersionIds", json!({"SecretId": namespace.name, "IncludeDeprecated": true})).await;
             let versions = listed["Versions"].as_array().unwrap();
@@ -86,4 +88,39 @@ async fn aws_fails_at_each_write_of_a_rotation() {
             assert!(!stages.concat().contains("AWSPREVIOUS"), "{what}: {stages:?}");
         })
         .await;
+}
+
+/// A process that is killed, the one true kill -9 of each of the two kinds: what it asked of the store is done, and it never hears so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_for_real_while_it_waits_for_the_store() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (between, namespace) = (Between::to(&vault.address).await, cluster.namespace("killed-for-real").await);
+    let rotations = Rotations(&namespace);
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut store = namespace.store_in(&vault).await;
+    store["vault"]["server"] = between.address.clone().into();
+    let process = Process::of(&cluster, port());
+    rotations.create("app", pushed(&store, "app")).await;
+    rotations.ready("app", 1).await;
+    between.arm(|asked| asked.starts_with("POST /v1/secret/data/app "), 0, Fault::NoAnswer);
+    rotations.ask("app", "rotate", "1").await;
+    between.waits().await;
+    drop(process);
+    let process = Process::of(&cluster, port());
+    rotations.ready("app", 2).await;
+    assert_eq!(vault.get("app").await, (json!({"p": rotations.data("app").await["k"]}), 2), "it was written once");
+
+    between.arm(|asked| asked.ends_with("/secret-id  "), 0, Fault::NoAnswer);
+    let own = Own::new(&cluster, &vault, &between.address, "own").await;
+    let first = own.now().await;
+    between.waits().await;
+    drop(process);
+    let _process = Process::of(&cluster, port());
+    let second = eventually("the secret id is another one", || async {
+        let now = own.now().await;
+        if now == first { Err("it is the first".into()) } else { Ok(now) }
+    })
+    .await;
+    assert!(own.lets_in(&first).await && own.lets_in(&second).await);
+    assert_eq!(own.left().await, 3, "the first, the one that nobody knows, which goes with it in a while, and the second");
 }

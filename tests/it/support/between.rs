@@ -11,6 +11,7 @@ use axum::{
 };
 use reqwest::Client;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::Fault;
 
@@ -23,6 +24,8 @@ struct World {
     asked: Vec<String>,
     /// After so many of those that match, the next one.
     armed: Option<(Matching, usize, Fault)>,
+    /// Somebody waits for an answer that does not come.
+    waits: Arc<Notify>,
 }
 
 /// Dropping it cuts the way.
@@ -50,6 +53,12 @@ impl Between {
     /// Whether it has failed.
     pub fn struck(&self) -> bool {
         self.world.lock().unwrap().armed.is_none()
+    }
+
+    /// Returns when somebody waits for an answer that does not come ([`Fault::NoAnswer`]).
+    pub async fn waits(&self) {
+        let waits = self.world.lock().unwrap().waits.clone();
+        waits.notified().await;
     }
 
     /// What was asked since this was called last.
@@ -107,6 +116,11 @@ async fn pass(
     let Ok(answer) = request.send().await else { return StatusCode::BAD_GATEWAY.into_response() };
     let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
     let body = answer.bytes().await.unwrap_or_default();
+    if fault == Some(Fault::NoAnswer) {
+        let waits = world.lock().unwrap().waits.clone();
+        waits.notify_one();
+        return std::future::pending().await;
+    }
     if fault == Some(Fault::AnswerLost) {
         let cut = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("the connection was cut")) });
         return Body::from_stream(cut).into_response();

@@ -25,6 +25,8 @@ pub enum Fault {
     Answer(u16),
     /// It is done, and the answer is lost.
     AnswerLost,
+    /// It is done, and no answer ever comes: time to kill who waits for it.
+    NoAnswer,
 }
 
 /// Lets the `n`-th write from now on (from 0) fail, or all reads of single Secrets.
