@@ -110,13 +110,14 @@ if [ $MODE = process ]; then
   OPERATOR_PID=$!
 fi
 
+ELSEWHERE='^ *(vault|oci|file|env):' # a Vault, Oracle Cloud, what is mounted into the operator: not here
 if [ $MODE = node ]; then
   step "applying examples/, a server that uses one of the certificates, and an application that uses the values"
-  for file in $(grep -L '^    vault:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done # there is no Vault here
+  for file in $(grep -LE "$ELSEWHERE" examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
   kubectl apply -f demo/web.yaml -f demo/app.yaml > /dev/null
 else # no Pods of ours: what has to be served is left out
-  step "applying examples/, but for those that have to be served, or need a Vault"
-  for file in $(grep -LE '^  verify:|^    vault:' examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
+  step "applying examples/, but for those that have to be served, or need a store that is not here"
+  for file in $(grep -LE "^  verify:|$ELSEWHERE" examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
 fi
 ok=1
 wait_ready() { # KIND

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -133,6 +134,26 @@ fn files_stay_small() {
     for (path, text) in sources("src") {
         let lines = text.lines().count();
         assert!(lines <= 500, "{path} has {lines} lines without its tests: it is two ideas");
+    }
+}
+
+#[test]
+fn every_step_stands_in_a_list_that_fault_tests_go_through() {
+    let steps_run = |folder: &str| {
+        let all = sources(folder).into_iter().map(|(_, text)| text);
+        let named = |text: String| text.split(".run(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>();
+        all.flat_map(named).collect::<BTreeSet<_>>()
+    };
+    for area in ["certificates", "secrets"] {
+        let mut listed = BTreeSet::new();
+        for (_, text) in sources(&format!("src/{area}")) {
+            let lists = text.split("STEPS: &[&str] = &[").skip(1).map(|rest| rest.split(']').next().unwrap());
+            listed.extend(lists.flat_map(|list| list.split('"').skip(1).step_by(2)).map(ToOwned::to_owned));
+        }
+        // Both use the restarts.
+        let run: BTreeSet<_> = &steps_run(&format!("src/{area}")) | &steps_run("src/rollout");
+        assert!(listed.len() > 5);
+        assert_eq!(run, listed, "{area}");
     }
 }
 

@@ -48,6 +48,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub struct Caches {
     rotations: Store<Guarded<SecretRotation>>,
     shared: Option<Store<Guarded<SecretStore>>>,
+    stores: Stores,
 }
 
 impl Caches {
@@ -56,6 +57,7 @@ impl Caches {
         self.rotations.state().iter().for_each(|rotation| count::rotation(counts, rotation.0.as_ref().ok(), now));
         let shared = self.shared.iter().flat_map(Store::state);
         shared.for_each(|store| count::store(counts, store.0.as_ref().ok()));
+        counts.stores_away += i64::try_from(self.stores.away()).unwrap_or(i64::MAX);
     }
 }
 
@@ -73,12 +75,13 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
         parts.readiness.wait_for("SecretStores", shared.filled());
     }
 
-    let caches = Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()) };
     let (index, waker) = (Shared::default(), rotations.waker.clone());
     let stores = {
         let waker = waker.clone();
         Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| waker.wake(Some(&key.0), &key.1)))
     };
+    let caches =
+        Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()), stores: stores.clone() };
     let cluster_stores = shared.as_ref().map(|shared| ClusterStores {
         store: shared.store.clone(),
         namespaces: inventory.namespaces.clone(),

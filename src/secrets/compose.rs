@@ -194,7 +194,7 @@ fn with<T>(
         return Err(Problem::new(Reason::StoreUnavailable, format!("{field}: {} was not read", named())));
     };
     match answer.as_ref() {
-        Err(StoreError::NotFound(why)) => Ok(Err(format!("{field}: {why}"))),
+        Err(StoreError::NotFound(why)) => Ok(Err(format!("{field} ({}): {why}", named()))),
         Err(error) => {
             let problem = Problem::from(error.clone());
             Err(Problem { message: format!("{field} ({}): {}", named(), problem.message), ..problem })

@@ -11,9 +11,7 @@ use super::{
     decide::{self, Observed, Plan, Target, Times, decide},
     deliver::{Delivered, deliver},
     fetch::Stores,
-    make,
-    memory::Memory,
-    push,
+    make, push,
     put::put,
     reason::Reason,
     refresh::{self, Found, Known},
@@ -54,6 +52,9 @@ use crate::{
 
 /// The kind, for metrics.
 pub const KIND: &str = "SecretRotation";
+
+/// What the store hears of a Secret that is as it should be, in this order: what fault tests go through.
+pub const STEPS: &[&str] = &["retire", "push-existing"];
 
 /// How long an object is left alone at most.
 const HALF_DAY: SignedDuration = SignedDuration::from_hours(12);
@@ -188,7 +189,7 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
     Ok(view)
 }
 
-/// What the store hears of a Secret that is as it should be.
+/// The [`STEPS`].
 async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
     if view.plan.is_some_and(|plan| !plan.rest) {
         rotate::abandon(context, rotation).await?;
@@ -240,21 +241,32 @@ pub(super) struct Facts {
     pub resolved: Result<Option<Resolved>, Problem>,
 }
 
+/// A look at one resource that has decided what to do.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub context: &'a Context,
+    pub rotation: &'a SecretRotation,
+    pub held: &'a Held,
+    pub facts: &'a Facts,
+    /// Whether the Secret's type, labels, annotations and owner are as the spec wants them.
+    pub dressed: bool,
+}
+
 /// Decides about what was read, and does it.
 async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
     let now = context.clock.now();
     let times =
         Times::parse(&rotation.spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
-    let facts = match facts(context, rotation, &held, times.clone(), view).await {
+    let facts = match facts(context, rotation, (&held, times.clone()), view).await {
         // A store that is gone is no reason to leave half of the consumers with the values before.
         Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
-            Box::pin(carry_on(context, rotation, held, &times, view)).await?;
+            Box::pin(carry_on(context, rotation, (&held, &times), view)).await?;
             return Err(problem.into());
         }
         facts => facts?,
     };
     view.plan = Some(facts.plan);
-    view.reads = facts.plan.read.is_some();
+    (view.read, view.last_sync) = (facts.plan.read, facts.last_sync);
     if facts.plan.rest || decide::only_pushes(&rotation.spec) {
         return facts.resolved.map(|_| ()).map_err(Into::into);
     }
@@ -263,34 +275,32 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let texts = spec.template.as_ref().is_some_and(|template| !template.data.is_empty());
     let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some() || (plan.retire && texts);
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
-    let dressed = target::is_dressed(rotation, &held);
+    let look = Look { context, rotation, held: &held, facts: &facts, dressed: target::is_dressed(rotation, &held) };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
-    let (source, read) = match ask(context, rotation, (&facts, &held.memory), asks, view).await {
+    let (source, read) = match ask(look, asks, view).await {
         Ok(asked) => asked,
         Err(problem) => {
-            Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
+            Box::pin(without_store(look, view)).await?;
             return Err(problem.into());
         }
     };
     let (made, read) = (made && read.is_some(), read.unwrap_or_default());
-    if !made && !plan.retire && dressed && held.memory.change.is_noted() {
+    if !made && !plan.retire && look.dressed && held.memory.change.is_noted() {
         let Some(meta) = held.meta.clone() else { return Ok(()) };
         return Box::pin(deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view))
             .await;
     }
     let done = if made {
-        Box::pin(make::make(context, rotation, &held, (source.as_ref(), read), &facts, view)).await
+        Box::pin(make::make(look, (source.as_ref(), read), view)).await
     } else {
         make::retired(rotation, &held, plan).map(Some).map_err(Into::into)
     };
     match done {
-        Ok(Some((data, memory))) => {
-            Box::pin(put(context, rotation, (&held, dressed), (data, memory), (source.as_ref(), &facts), view)).await
-        }
+        Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
-            Box::pin(without_store(context, rotation, (held, dressed), &facts, view)).await?;
+            Box::pin(without_store(look, view)).await?;
             Err(problem.into())
         }
         Err(superseded) => Err(superseded),
@@ -298,13 +308,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
 }
 
 /// Opens the store, if it is asked, and reads what is due there. No values: what was read is as it was, and nothing is to be made of it.
-async fn ask(
-    context: &Context,
-    rotation: &SecretRotation,
-    (facts, memory): (&Facts, &Memory),
-    asks: bool,
-    view: &mut View,
-) -> Result<(Option<Source>, Option<Remote>), Problem> {
+async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Source>, Option<Remote>), Problem> {
+    let Look { context, rotation, held, facts, .. } = look;
     let source = match facts.resolved.clone()? {
         Some(resolved) if asks => sync::source(context, rotation, resolved).await?,
         _ => return Ok((None, Some(Remote::default()))),
@@ -313,11 +318,10 @@ async fn ask(
     if plan.read != Some(Reason::RefreshDue) || plan.generate.is_some() || plan.retire || !none_pending {
         return Ok((Some(source), Some(Remote::default())));
     }
-    let read = match refresh::look(context, rotation, &source, (facts, memory)).await? {
+    let read = match refresh::look(context, rotation, &source, (facts, &held.memory)).await? {
         Found::Other(read) => Some(read),
         Found::Same => {
-            view.reads = refresh::is_told(rotation, last_told(rotation), facts.now);
-            view.synced = Some(facts.now).filter(|_| view.reads);
+            view.synced = Some(facts.now).filter(|now| refresh::is_told(rotation, last_told(rotation), *now));
             view.plan = Some(Plan { reason: plan.reason, ..facts_after(context, rotation, facts, view) });
             None
         }
@@ -326,24 +330,19 @@ async fn ask(
 }
 
 /// When the store was read last, as it stands in status.
-fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
+pub(super) fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
     rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)
 }
 
 /// A store that is away, or has not what is wanted, is no reason to keep the values before for ever, nor to leave half of the consumers with them.
-async fn without_store(
-    context: &Context,
-    rotation: &SecretRotation,
-    (held, dressed): (Held, bool),
-    facts: &Facts,
-    view: &mut View,
-) -> Result<(), Halt> {
+async fn without_store(look: Look<'_>, view: &mut View) -> Result<(), Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
-        let made = make::retired(rotation, &held, facts.plan)?;
-        return put(context, rotation, (&held, dressed), made, (None, facts), view).await;
+        let made = make::retired(rotation, held, facts.plan)?;
+        return put(look, made, None, view).await;
     }
-    carry_on(context, rotation, held, &facts.times, view).await
+    carry_on(context, rotation, (held, &facts.times), view).await
 }
 
 fn pushes(rotation: &SecretRotation) -> bool {
@@ -351,7 +350,7 @@ fn pushes(rotation: &SecretRotation) -> bool {
 }
 
 /// What cannot be read is no reason to leave what is there half delivered.
-async fn carry_on(context: &Context, rotation: &SecretRotation, held: Held, times: &Times, view: &mut View) -> Result<(), Halt> {
+async fn carry_on(context: &Context, rotation: &SecretRotation, (held, times): (&Held, &Times), view: &mut View) -> Result<(), Halt> {
     let Some(meta) = held.meta.clone() else { return Ok(()) };
     if !matches!(held.memory.stage, Stage::Open { .. } | Stage::RolledBack { .. }) || view.rollout.is_some() {
         return Ok(());
@@ -364,7 +363,7 @@ async fn carry_on(context: &Context, rotation: &SecretRotation, held: Held, time
     }
 }
 
-async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times: Times, view: &mut View) -> Result<Facts, Halt> {
+async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&Held, Times), view: &mut View) -> Result<Facts, Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
     let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation);
     if let Ok(resolved) = &resolved {
@@ -376,7 +375,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, held: &Held, times:
     }
     let key = context.roller.restarter.key().await?;
     let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
-    let last_sync = context.known.last(&noticed::key(rotation), last_told(rotation), now);
+    let last_sync = context.known.last(rotation, last_told(rotation), now);
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),
         spec,
@@ -408,7 +407,7 @@ pub(super) fn facts_after(context: &Context, rotation: &SecretRotation, facts: &
         target: &Target::AsWritten,
         memory: &view.memory,
         pending: false,
-        last_sync: context.known.last(&noticed::key(rotation), view.synced.or_else(|| last_told(rotation)), facts.now),
+        last_sync: context.known.last(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
         words: &context.known.words(rotation),
         live: false,
         stale: None,

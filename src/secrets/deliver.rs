@@ -16,7 +16,7 @@ use super::{
     controller::{Context, is_current},
     decide::Times,
     memory::{Memory, Superseded, hash, hashes},
-    push,
+    push::{self, Generated},
     reason::Reason,
     status::{Halt, View},
     store::SecretData,
@@ -179,8 +179,9 @@ async fn roll_back(
     let mut superseded = memory.superseded.clone();
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
-        let known = hashes(&key, &delivered.data);
-        push::generated(context, rotation, source, &previous.data, (&known, &token), (&Superseded::new(), &mut superseded)).await?;
+        let (known, noted) = (&hashes(&key, &delivered.data), &Superseded::new());
+        let generated = Generated { values: &previous.data, known, token: &token, noted, back: true };
+        push::generated(context, rotation, source, &generated, &mut superseded).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }

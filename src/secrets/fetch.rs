@@ -37,6 +37,8 @@ pub type Answer<T = Stored> = Arc<Result<T, StoreError>>;
 const HOLD: Duration = Duration::from_mins(1);
 /// A store that nobody asked for so long is forgotten, and with it what it has lent to us.
 const IDLE: Duration = Duration::from_mins(30);
+/// Who uses a store that is away comes again within twice the time for which it is left alone at most.
+const USED: Duration = Duration::from_mins(10);
 /// A namespace has no more stores open at a time.
 const MOST_DOORS: usize = 64;
 /// So many stores that nobody uses are closed at a time.
@@ -102,6 +104,13 @@ struct Read<T> {
     answer: Shared<BoxFuture<'static, Answer<T>>>,
 }
 
+impl<T> Read<T> {
+    /// The store did not answer, and others are told that by the store as a whole; who asks again asks it.
+    fn has_failed(&self) -> bool {
+        self.answer.peek().is_some_and(|answer| answer.as_ref().as_ref().is_err_and(StoreError::is_of_the_store))
+    }
+}
+
 impl<K: Clone + Eq + Hash, T> Reads<K, T> {
     fn new() -> Self {
         Self(Mutex::default())
@@ -116,7 +125,8 @@ impl<K: Clone + Eq + Hash, T> Reads<K, T> {
         ask: impl FnOnce() -> BoxFuture<'static, Answer<T>>,
     ) -> Shared<BoxFuture<'static, Answer<T>>> {
         let mut reads = lock(&self.0);
-        let known = reads.get(key).filter(|read| read.since >= fresh && read.begun.elapsed() < HOLD).map(|read| read.answer.clone());
+        let known = reads.get(key).filter(|read| read.since >= fresh && read.begun.elapsed() < HOLD && !read.has_failed());
+        let known = known.map(|read| read.answer.clone());
         let answer = known.unwrap_or_else(|| {
             let answer = ask().shared();
             let read = Read { since: now, begun: Instant::now(), takers: BTreeSet::new(), answer: answer.clone() };
@@ -230,6 +240,11 @@ impl Stores {
         for door in free {
             door.leave();
         }
+    }
+
+    /// How many are in use that have not answered since they failed or asked to wait.
+    pub fn away(&self) -> usize {
+        lock(&self.doors).open.values().filter(|door| door.is_probed() && lock(&door.used).elapsed() < USED).count()
     }
 
     /// Gives back what stores have lent to us.
@@ -622,6 +637,39 @@ mod tests {
             world.counted.fail(Some(error));
             world.read(&["a".into()], 1).await;
             assert!(door.may().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_asks_to_wait_is_left_alone_for_so_long_but_not_for_ever() {
+        for (asks, waits) in [(90, 90), (0, 1), (86_400, LONGEST.as_secs())] {
+            let world = World::new(Counted::default());
+            let after = Some(Duration::from_secs(asks));
+            world.counted.fail(Some(StoreError::Throttled { after, message: "wait".into() }));
+            world.read(&["a".into()], 1).await;
+            let (door, now) = (world.door(), world.clock.now());
+            let until = door.waits(&who(0)).unwrap().duration_since(now).as_secs_f64();
+            let waits = f64::from(i32::try_from(waits).unwrap());
+            assert!((waits - 1.0..=waits).contains(&until), "it asks for {asks} s and has {until} s");
+            assert_eq!(world.stores.away(), 1);
+            world.counted.fail(None);
+            world.read(&["a".into()], 1).await;
+            assert_eq!(world.stores.away(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_the_store_did_not_answer_is_no_answer_for_who_asks_later() {
+        let world = World::new(Counted::default());
+        let (door, fresh) = (world.door(), world.clock.now());
+        let read = async |number| door.read(&world.store, &place("a"), &who(number), (fresh, 3)).await;
+        for (error, calls) in [(StoreError::Unavailable("away".into()), 2), (StoreError::Denied("no".into()), 1)] {
+            world.counted.fail(Some(error));
+            assert!(read(0).await.is_err());
+            world.counted.fail(None);
+            assert_eq!(read(1).await.is_ok(), calls == 2);
+            assert_eq!(world.counted.counts(), [calls, 0, 0]);
+            door.forget("a");
         }
     }
 

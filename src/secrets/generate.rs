@@ -234,7 +234,15 @@ mod tests {
             (r#"{"rsaKey": {"size": 2048}}"#, "-----BEGIN PUBLIC KEY-----\n"),
             (r#"{"ecdsaKey": {}}"#, "-----BEGIN PUBLIC KEY-----\n"),
             (r#"{"ed25519Key": {}}"#, "-----BEGIN PUBLIC KEY-----\n"),
+            (r#"{"sshKey": {"algorithm": "RSA", "size": 2048}}"#, "ssh-rsa "),
+            (r#"{"ecdsaKey": {"size": 384}}"#, "-----BEGIN PUBLIC KEY-----\nMHYw"),
+            (r#"{"ecdsaKey": {"size": 521}}"#, "-----BEGIN PUBLIC KEY-----\nMIGb"),
             (r#"{"jwks": {}}"#, r#"{"keys":[{"kty":"EC","crv":"P-256","#),
+            (r#"{"jwks": {"algorithm": "ES384"}}"#, r#"{"keys":[{"kty":"EC","crv":"P-384","#),
+            (r#"{"jwks": {"algorithm": "ES512"}}"#, r#"{"keys":[{"kty":"EC","crv":"P-521","#),
+            (r#"{"jwks": {"algorithm": "EdDSA"}}"#, r#"{"keys":[{"kty":"OKP","crv":"Ed25519","#),
+            (r#"{"jwks": {"algorithm": "RS256"}}"#, r#"{"keys":[{"kty":"RSA","#),
+            (r#"{"jwks": {"algorithm": "PS256"}}"#, r#"{"keys":[{"kty":"RSA","#),
         ] {
             let generator = parse(generator);
             let (value, before) = (generate(&generator).unwrap(), generate(&generator).unwrap());

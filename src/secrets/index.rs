@@ -40,6 +40,7 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
         wants: places
             .iter()
             .map(|place| want(&scope, place))
+            .chain(brought(spec).map(|key| want_to_push(&scope, key)))
             .chain(finds(spec).map(|find| want_found(&scope, find)))
             .filter(|_| !spec.suspend)
             .collect(),
@@ -63,6 +64,11 @@ pub fn want(scope: &str, place: &Place) -> String {
     format!("{scope} {} {}", place.key, place.version.as_deref().unwrap_or_default())
 }
 
+/// The word for a value that is compared with what is pushed there: who reads it as well takes it twice.
+pub fn want_to_push(scope: &str, key: &str) -> String {
+    format!("{scope} push {key}")
+}
+
 /// The word for what can be found in a store.
 pub fn want_found(scope: &str, find: &Find) -> String {
     format!("{scope} find {}", serde_json::to_string(find).unwrap_or_default())
@@ -73,9 +79,15 @@ pub fn finds(spec: &SecretRotationSpec) -> impl Iterator<Item = &Find> {
     spec.data_from.iter().filter_map(|from| from.find.as_ref())
 }
 
+/// The remote keys that `spec.push` is compared with.
+pub fn brought(spec: &SecretRotationSpec) -> impl Iterator<Item = &String> {
+    spec.push.iter().map(|push| &push.remote_ref.key)
+}
+
 /// What the times of a spec's reads are spread by: each remote key, and what is looked for; whoever wants the same reads it at the same times.
 pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
-    let mut words: BTreeSet<String> = places(spec).into_iter().map(|place| place.key).chain(finds(spec).map(find_word)).collect();
+    let mut words: BTreeSet<String> =
+        places(spec).into_iter().map(|place| place.key).chain(brought(spec).cloned()).chain(finds(spec).map(find_word)).collect();
     if words.is_empty() {
         words.insert(spec.target.name.clone()); // nothing is shared
     }

@@ -7,11 +7,11 @@ use kube::{Api, ResourceExt};
 
 use super::{
     compose::{self, Gathered, Gone, Remote},
-    controller::{Context, Facts, annotation, is_current},
+    controller::{Context, Look, annotation, is_current},
     decide::{Plan, Target},
     deliver::{self, consumed},
     memory::{Memory, Superseded, hash},
-    push,
+    push::{self, Generated},
     reason::Reason,
     retire,
     rotate::{self, Pending},
@@ -40,13 +40,11 @@ pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> Res
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
 pub(super) async fn make(
-    context: &Context,
-    rotation: &SecretRotation,
-    held: &Held,
+    look: Look<'_>,
     (source, read): (Option<&Source>, Remote),
-    facts: &Facts,
     view: &mut View,
 ) -> Result<Option<(SecretData, Memory)>, Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
     let (spec, plan, now) = (&rotation.spec, facts.plan, facts.now);
     target::may_generate(rotation, held)?;
     let key = context.roller.restarter.key().await?;
@@ -55,98 +53,116 @@ pub(super) async fn make(
         None => Remote::default(),
     };
     let current = source.map(|source| retire::current(rotation, &source.resolved, &remote, &key)).unwrap_or_default();
-    let bytes = remote.bytes();
-    // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
-    let rests = matches!(held.memory.stage, Stage::Open { .. }) && plan.read == Some(Reason::RefreshDue);
-    let live = spec.store.as_ref().is_some_and(Store::is_own_namespace);
-    let again = !live && sync::is_periodic(spec);
-    let made = source.filter(|_| again).and_then(|source| context.known.made(source, &facts.request, &remote, now));
-    let (gathered, gone) = apart(context, spec, bytes, move |spec| {
+    let (bytes, is_periodic) = (remote.bytes(), !is_live(spec) && sync::is_periodic(spec));
+    let made = source.filter(|_| is_periodic).and_then(|source| context.known.made(spec, source, (&facts.request, &remote), now));
+    let work = move |spec: &SecretRotationSpec| {
         let gathered = compose::gather(spec, &remote)?;
         let gone = compose::judge(spec, &gathered)?;
         Ok((gathered, gone))
-    })
-    .await?;
-    match gone {
-        Gone::Everything => return everything_is_gone(context, rotation, held, view).await,
-        Gone::Nothing | Gone::Keys => {}
+    };
+    let (gathered, gone) = apart(context, spec, bytes, work).await?;
+    if gone == Gone::Everything {
+        return everything_is_gone(context, rotation, held, view).await;
     }
-    // Where every look reads, the time is noted as often as elsewhere.
-    let in_between = live
-        && plan.next_sync.is_some_and(|due| due > now)
-        && rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
-    view.read_at = source.map(|_| now).filter(|_| !in_between);
-    let pending = values_on_their_way(context, rotation, held, (facts, &gathered, &key), current).await?;
-    let (mut kept, mut superseded) = (SecretData::new(), held.memory.superseded.clone());
-    if let (Some(pending), Some(source)) = (&pending, source) {
-        let token = pending.memory.rotation.as_deref().unwrap_or_default();
-        let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
-        target::may_add(context, rotation, held, added.collect()).await?;
-        is_current(context, rotation).await?;
-        let known = (&held.memory.values, token);
-        let versions = (&pending.memory.superseded, &mut superseded);
-        kept = context.steps.run("push", push::generated(context, rotation, source, &pending.data, known, versions)).await?;
-    }
-    let mut as_read = pending.is_none();
-    if let (None, Some(source)) = (&pending, source) {
-        as_read = !push_again(context, rotation, source, (&gathered, held), &mut superseded).await?;
-    }
-    let mut values = gathered.values;
-    let mut memory = Memory { superseded, ..held.memory.clone() };
-    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
-    for name in generated.map(|generate| &generate.secret_key) {
-        let here = pending
-            .as_ref()
-            .and_then(|pending| pending.data.get(name))
-            .or_else(|| held.data.get(name).filter(|_| rests || !values.contains_key(name)));
-        if let Some(value) = here {
-            as_read &= values.get(name).is_none_or(|read| read == value);
-            values.insert(name.clone(), value.clone());
-        }
-    }
+    view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
+    let pending = values_on_their_way(look, (&gathered, &key), current).await?;
+    let mut memory = held.memory.clone();
+    let (kept, is_pushed) = to_the_store(look, source, (&gathered, pending.as_ref()), &mut memory.superseded).await?;
+    let (mut values, is_as_read) = together(look, gathered.values, pending.as_ref());
     values.extend(kept);
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
-    view.made = made.filter(|_| as_read);
+    view.made = made.filter(|_| is_as_read && !is_pushed);
     if view.made.is_none() && source.is_some() {
         context.known.forget(&noticed::key(rotation));
     }
-    previous(rotation, held, (pending.as_ref(), plan, now), &mut values, &mut memory);
-    let salt = key.clone();
-    let data = apart(context, spec, bytes, move |spec| {
+    previous(look, pending.as_ref(), &mut values, &mut memory);
+    let work = move |spec: &SecretRotationSpec| {
         compose::publish(spec, &mut values)?;
-        compose::render(spec, values, &|value| salted(&salt, value))
-    })
-    .await?;
+        compose::render(spec, values, &|value| salted(&key, value))
+    };
+    let data = apart(context, spec, bytes, work).await?;
+    remember(look, pending.as_ref(), &data, &mut memory);
+    Ok(Some((data, memory)))
+}
+
+/// Whether every look reads.
+fn is_live(spec: &SecretRotationSpec) -> bool {
+    spec.store.as_ref().is_some_and(Store::is_own_namespace)
+}
+
+/// Where every look reads, the time is noted as often as elsewhere.
+fn is_in_between(rotation: &SecretRotation, plan: Plan, now: Timestamp) -> bool {
+    let is_known = rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
+    is_live(&rotation.spec) && is_known && plan.next_sync.is_some_and(|due| due > now)
+}
+
+/// Brings to the store what is on its way, or else what it lacks. Returns the values that the store has and keeps, and whether it was to be written to.
+async fn to_the_store(
+    look: Look<'_>,
+    source: Option<&Source>,
+    (gathered, pending): (&Gathered, Option<&Pending>),
+    superseded: &mut Superseded,
+) -> Result<(SecretData, bool), Halt> {
+    let Look { context, rotation, held, .. } = look;
+    let Some(source) = source else { return Ok((SecretData::new(), pending.is_some())) };
+    let Some(pending) = pending else {
+        let is_pushed = push_again(look, source, gathered, superseded).await?;
+        return Ok((SecretData::new(), is_pushed));
+    };
+    let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
+    target::may_add(context, rotation, held, added.collect()).await?;
+    is_current(context, rotation).await?;
+    let (known, noted) = (&held.memory.values, &pending.memory.superseded);
+    let token = pending.memory.rotation.as_deref().unwrap_or_default();
+    let generated = Generated { values: &pending.data, known, token, noted, back: false };
+    let kept = context.steps.run("push", push::generated(context, rotation, source, &generated, superseded)).await?;
+    Ok((kept, true))
+}
+
+/// What was read, with the generated values that are on their way or here. Whether they are those that were read.
+fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -> (SecretData, bool) {
+    let Look { rotation, held, facts, .. } = look;
+    // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
+    let rests = matches!(held.memory.stage, Stage::Open { .. }) && facts.plan.read == Some(Reason::RefreshDue);
+    let mut is_as_read = true;
+    let generated = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    for name in generated.map(|generate| &generate.secret_key) {
+        let here = || held.data.get(name).filter(|_| rests || !values.contains_key(name));
+        if let Some(value) = pending.and_then(|pending| pending.data.get(name)).or_else(here) {
+            is_as_read &= values.get(name).is_none_or(|read| read == value);
+            values.insert(name.clone(), value.clone());
+        }
+    }
+    (values, is_as_read)
+}
+
+/// What is remembered with the values.
+fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory: &mut Memory) {
+    let Look { rotation, held, facts, .. } = look;
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
         memory.handled_rotate = Some(annotation(rotation, ROTATE_ANNOTATION).into());
     }
-    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    if spec.rotation.is_some() {
+    let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
+    if rotation.spec.rotation.is_some() {
         memory.rotated_at.get_or_insert(second);
     }
-    if let Some(pending) = &pending
+    if let Some(pending) = pending
         && memory.rotation != pending.memory.rotation
     {
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
         (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
-    } else if consumed(rotation, &data) != consumed(rotation, &held.ours()) {
-        (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(plan.reason.to_string()));
+    } else if consumed(rotation, data) != consumed(rotation, &held.ours()) {
+        (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(facts.plan.reason.to_string()));
         memory.started_at = Some(second);
     }
-    Ok(Some((data, memory)))
 }
 
 /// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there. Returns whether there was any.
-async fn push_again(
-    context: &Context,
-    rotation: &SecretRotation,
-    source: &Source,
-    (gathered, held): (&Gathered, &Held),
-    superseded: &mut Superseded,
-) -> Result<bool, Halt> {
+async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, superseded: &mut Superseded) -> Result<bool, Halt> {
+    let Look { context, rotation, held, .. } = look;
     let hashes = context.roller.restarter.key().await?;
     // What somebody else put into the Secret is not what the store was to have.
     let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hashes, key, value));
@@ -159,9 +175,9 @@ async fn push_again(
     }
     is_current(context, rotation).await?;
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
-    let known = (&held.memory.values, token.as_str());
-    let versions = (&Superseded::new(), superseded);
-    context.steps.run("push", push::generated(context, rotation, source, &lacking, known, versions)).await.map(|_| true)
+    let (known, noted) = (&held.memory.values, &Superseded::new());
+    let generated = Generated { values: &lacking, known, token: &token, noted, back: false };
+    context.steps.run("push", push::generated(context, rotation, source, &generated, superseded)).await.map(|_| true)
 }
 
 /// So few bytes, of which nothing is made, are put together at once.
@@ -211,13 +227,8 @@ async fn everything_is_gone(
 }
 
 /// Values that are pending already, or are to be generated now.
-async fn values_on_their_way(
-    context: &Context,
-    rotation: &SecretRotation,
-    held: &Held,
-    (facts, gathered, key): (&Facts, &Gathered, &[u8]),
-    current: Superseded,
-) -> Result<Option<Pending>, Halt> {
+async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8]), current: Superseded) -> Result<Option<Pending>, Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
     let Some(spec) = &rotation.spec.rotation else { return Ok(None) };
     if let Some(pending) = &facts.pending {
         let pending = Pending { data: pending.data.clone(), memory: pending.memory.clone() };
@@ -276,13 +287,8 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
 }
 
 /// The values before stay beside the new ones, or go.
-fn previous(
-    rotation: &SecretRotation,
-    held: &Held,
-    (pending, plan, now): (Option<&Pending>, Plan, Timestamp),
-    values: &mut SecretData,
-    memory: &mut Memory,
-) {
+fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, memory: &mut Memory) {
+    let Look { rotation, held, facts, .. } = look;
     let Some(spec) = rotation.spec.rotation.as_ref().and_then(|spec| spec.previous.as_ref()) else {
         memory.previous_since = None;
         return;
@@ -292,8 +298,8 @@ fn previous(
     let replaced: Vec<_> = replaced.filter_map(|name| Some((name, held.data.get(name)?))).collect();
     if !replaced.is_empty() {
         values.extend(replaced.into_iter().map(|(name, value)| (format!("{name}{}", spec.suffix), value.clone())));
-        memory.previous_since = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    } else if plan.retire {
+        memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
+    } else if facts.plan.retire {
         memory.previous_since = None;
     } else if memory.previous_since.is_some() {
         values.extend(deliver::previous_keys(rotation).filter_map(|name| Some((name.clone(), held.data.get(&name)?.clone()))));

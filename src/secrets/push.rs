@@ -4,19 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, annotation, is_current},
+    controller::{Context, annotation, is_current, last_told},
     decide::{self, Plan},
     index::words,
     memory::{Hashes, Superseded, hash},
     property,
     reason::Reason,
-    refresh::next_refresh,
-    retire,
+    refresh, retire,
     status::{Halt, Problem, View},
-    store::{Place, SecretData, StoreError, Write},
+    store::{Content, OpenStore, Place, SecretData, Store, StoreError, Stored, Write},
     sync::{self, Source, away},
     target::{self, Which, described},
 };
@@ -25,6 +25,7 @@ use crate::{
         REFRESH_ANNOTATION, SecretRotation,
         secret_rotation::{Push, Pushed, UpdatePolicy},
     },
+    cluster::noticed,
     ids,
 };
 
@@ -44,6 +45,10 @@ pub struct Pushing<'a> {
     pub token: &'a str,
     /// What a person does about a value that is somebody else's.
     pub remedy: &'a str,
+    /// What was read since then for somebody else is new enough to be compared with.
+    pub fresh: Timestamp,
+    /// Versions that hold what is written, maybe: the one that does is made the current one again, where the store can.
+    pub before: Vec<String>,
 }
 
 /// What became of the pushes to one key.
@@ -53,6 +58,8 @@ pub struct Outcome {
     kept: SecretData,
     /// The version that was the current one before something was written.
     replaced: Option<String>,
+    /// The version that is the current one again.
+    promoted: Option<String>,
 }
 
 /// What goes to one key of the store: all of it with one write, so that nobody reads a half of it.
@@ -68,6 +75,9 @@ pub async fn write(
 ) -> Result<Outcome, Halt> {
     let key = context.roller.restarter.key().await?;
     let place = Place { key: to.into(), version: None };
+    let (namespace, name) = noticed::key(rotation);
+    // Who reads it as well is another one.
+    let (who, wanted) = ((namespace, format!("{name} push")), sync::takers(context, &source.resolved.scope, &place));
     let named: Vec<String> = parts.iter().map(|(push, _)| format!("{:?}", push.secret_key)).collect();
     let field = format!("{} {} to {to}", pushing.field, named.join(", "));
     let told = |error: StoreError| {
@@ -75,52 +85,97 @@ pub async fn write(
         Problem { message: format!("{field}: {}", problem.message), ..problem }
     };
     for attempt in 1.. {
-        let there = source.door.call(source.store.read(&place)).await;
-        source.door.heard(&there);
-        let there = match there {
+        let fresh = if attempt == 1 { pushing.fresh } else { context.clock.now() };
+        let there = source.door.read(&source.store, &place, &who, (fresh, wanted)).await;
+        let there = match there.as_ref() {
             Ok(there) => Some(there),
             Err(StoreError::NotFound(_)) => None,
-            Err(error) => return Err(told(error).into()),
+            Err(error) => return Err(told(error.clone()).into()),
         };
-        let (mut outcome, mut other) = (Outcome::default(), Vec::new());
-        for (push, value) in parts {
-            let before = there.as_ref().and_then(|there| property::get(&there.content, push.remote_ref.property.as_deref()).ok());
-            match before.map(|before| (judge(push, &before, value, (&key, pushing)), before)) {
-                None | Some((Verdict::Replaceable, _)) => other.push((push, value)),
-                Some((Verdict::Same, _)) => {}
-                Some((Verdict::Kept, before)) => drop(outcome.kept.insert(push.secret_key.clone(), before)),
-                Some((Verdict::SomebodyElses, _)) => {
-                    let (field, key, remedy) = (pushing.field, &push.secret_key, pushing.remedy);
-                    let message =
-                        format!("{field} {key:?} to {to}: somebody else has put another value there, and it is not overwritten; {remedy}");
-                    return Err(Problem::new(Reason::StoreConflict, message).into());
-                }
-            }
-        }
+        let (outcome, other) = sort_out(there, (to, parts), (&key, pushing))?;
         if other.is_empty() {
-            return Ok(outcome);
+            // Who made it the current one again may have died then.
+            let version = there.and_then(|there| there.version.clone());
+            return Ok(Outcome { promoted: version.filter(|version| pushing.before.contains(version)), ..outcome });
         }
-        let mut content = there.as_ref().map_or_else(|| source.store.blank(), |there| there.content.clone());
+        let mut content = there.map_or_else(|| source.store.blank(), |there| there.content.clone());
         for (push, value) in other {
             content = property::set(&content, push.remote_ref.property.as_deref(), value)
                 .map_err(|error| Problem::new(Reason::ValueInvalid, format!("{field}: {error}")))?;
         }
-        let expected = there.as_ref().and_then(|there| there.version.as_deref());
+        let expected = there.and_then(|there| there.version.as_deref());
+        let old = holds(source, to, &pushing.before, &content).await.map_err(told)?;
         context.writer.check()?;
         let write = Write { key: to, content: &content, expected, token: pushing.token };
-        let written = source.door.call(source.store.write(write)).await;
+        let written = source.door.call(promote_or_write(&*source.store, write, old)).await;
         source.door.heard(&written);
         source.door.forget(to);
         match written {
-            Ok(_) => {
+            Ok(promoted) => {
                 context.audit.record("push", &described(rotation), Reason::Current.as_str(), "success", None);
-                return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), ..outcome });
+                return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), promoted, ..outcome });
             }
             Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
             Err(error) => return Err(told(error).into()),
         }
     }
     Ok(Outcome::default())
+}
+
+/// What the store has and keeps, and what is to be written. Fails if it has what somebody else has put there.
+fn sort_out<'p>(
+    there: Option<&Stored>,
+    (to, parts): (&str, &Parts<'p>),
+    (key, pushing): (&[u8], &Pushing<'_>),
+) -> Result<(Outcome, Parts<'p>), Problem> {
+    let (mut outcome, mut other) = (Outcome::default(), Vec::new());
+    for (push, value) in parts {
+        let before = there.and_then(|there| property::get(&there.content, push.remote_ref.property.as_deref()).ok());
+        match before.map(|before| (judge(push, &before, value, (key, pushing)), before)) {
+            None | Some((Verdict::Replaceable, _)) => other.push((*push, *value)),
+            Some((Verdict::Same, _)) => {}
+            Some((Verdict::Kept, before)) => drop(outcome.kept.insert(push.secret_key.clone(), before)),
+            Some((Verdict::SomebodyElses, _)) => {
+                let (field, key, remedy) = (pushing.field, &push.secret_key, pushing.remedy);
+                let message =
+                    format!("{field} {key:?} to {to}: somebody else has put another value there, and it is not overwritten; {remedy}");
+                return Err(Problem::new(Reason::StoreConflict, message));
+            }
+        }
+    }
+    Ok((outcome, other))
+}
+
+/// Which of `versions` holds `content` and can be made the current one again.
+async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: &Content) -> Result<Option<&'a str>, StoreError> {
+    let canonical = |content: &Content| match content {
+        Content::Bytes(bytes) => Content::Bytes(property::canonical(bytes)),
+        Content::Map(_) => content.clone(),
+    };
+    for version in versions.iter().filter(|_| source.store.can_promote()) {
+        let place = Place { key: key.into(), version: Some(version.clone()) };
+        let there = source.door.call(source.store.read(&place)).await;
+        source.door.heard(&there);
+        match there {
+            Ok(stored) if canonical(&stored.content) == canonical(content) => return Ok(Some(version)),
+            Err(error) if error.is_of_the_store() => return Err(error),
+            _ => {} // one that cannot be read is none
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the version `old` the current one again, or writes. Returns the version, if it is an old one.
+async fn promote_or_write(store: &dyn OpenStore, write: Write<'_>, old: Option<&str>) -> Result<Option<String>, StoreError> {
+    if let (Some(old), Some(expected)) = (old, write.expected) {
+        match store.promote(write.key, old, expected).await {
+            Ok(()) => return Ok(Some(old.to_owned())),
+            Err(error @ StoreError::Conflict(_)) => return Err(error),
+            Err(error) if error.is_of_the_store() => return Err(error),
+            Err(error) => tracing::info!(%error, "an old version cannot be made the current one again, and is written"),
+        }
+    }
+    store.write(write).await.map(|_| None)
 }
 
 /// What is to become of a value that the store has.
@@ -153,32 +208,50 @@ fn grouped<'a>(parts: impl Iterator<Item = (&'a Push, &'a [u8])>) -> BTreeMap<&'
     of
 }
 
-/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`. `noted`: what was the
-/// current version when these values were generated.
+/// Values that were generated, now or before.
+pub struct Generated<'a> {
+    /// By key of the Secret.
+    pub values: &'a SecretData,
+    /// The hashes of the values that they replace.
+    pub known: &'a Hashes,
+    /// The same for each attempt to write them.
+    pub token: &'a str,
+    /// What was the current version when they were generated.
+    pub noted: &'a Superseded,
+    /// They are those of before, and may be back in the store with the version that held them.
+    pub back: bool,
+}
+
+/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`.
 pub async fn generated(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
-    values: &SecretData,
-    (known, token): (&Hashes, &str),
-    (noted, superseded): (&Superseded, &mut Superseded),
+    generated: &Generated<'_>,
+    superseded: &mut Superseded,
 ) -> Result<SecretData, Halt> {
     let remedy =
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
-    let known = |push: &Push| known.get(&push.secret_key).cloned().into_iter().collect();
-    let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy };
+    let known = |push: &Push| generated.known.get(&push.secret_key).cloned().into_iter().collect();
     let (mut kept, hashes) = (SecretData::new(), context.roller.restarter.key().await?);
     let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
-    let parts = pushes.filter_map(|push| Some((push, values.get(&push.secret_key)?.as_slice())));
+    let parts = pushes.filter_map(|push| Some((push, generated.values.get(&push.secret_key)?.as_slice())));
     for (to, parts) in grouped(parts) {
-        let outcome = write(context, rotation, source, (to, &parts), &pushing).await?;
         let place = retire::place(&source.resolved, to);
+        let before = superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
+        let before = before.filter_map(|note| retire::version_of(&hashes, &place, note).map(ToOwned::to_owned)).collect();
+        let (fresh, token) = (context.clock.now(), generated.token);
+        let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy, fresh, before };
+        let outcome = write(context, rotation, source, (to, &parts), &pushing).await?;
         // Who wrote it, and died then, noted before which version that was to be.
-        let before = outcome.kept.is_empty().then(|| noted.get(&place)).flatten().into_iter().flatten().cloned();
+        let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
         let replaced = outcome.replaced.map(|version| retire::noted(&hashes, &place, &version));
-        let replaced: BTreeSet<String> = replaced.into_iter().chain(before).collect();
+        let replaced: BTreeSet<String> = replaced.into_iter().chain(noted).collect();
         if !replaced.is_empty() {
-            superseded.entry(place).or_default().extend(replaced);
+            superseded.entry(place.clone()).or_default().extend(replaced);
+        }
+        if let (Some(promoted), Some(notes)) = (outcome.promoted, superseded.get_mut(&place)) {
+            notes.remove(&retire::noted(&hashes, &place, &promoted));
         }
         kept.extend(outcome.kept);
     }
@@ -188,7 +261,7 @@ pub async fn generated(
 /// A value of the Secret that is to be compared with the store, and its hash.
 type Due<'a> = (&'a Push, &'a property::Bytes, String);
 
-/// Brings to the store what `spec.push` names: what is another than was brought last, and all of it when the store is due.
+/// Brings to the store what `spec.push` names: what is another than was brought last, and all that goes to a key whose time has come.
 ///
 /// A hash of what is about to be written is noted in status before it is written, by a look of its own: who dies after the write knows the value again.
 pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
@@ -202,7 +275,14 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     // What the spec does not name any more is forgotten.
     let before = rotation.status.iter().flat_map(|status| &status.pushed);
     let before: Vec<Pushed> = before.filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect();
-    let due = due(rotation, &context.roller.restarter.key().await?, &held.data, (&before, view.reads))?;
+    // Since when each key is to be compared. What was missed is made good.
+    let (who, told, read) = (noticed::key(rotation), last_told(rotation), view.read);
+    let (live, last) = (spec.store.as_ref().is_some_and(Store::is_own_namespace), context.known.compared(&who).or(view.last_sync));
+    let since = |key: &str| match read {
+        Some(Reason::RefreshDue) | None if !live => refresh::due(spec, key, last, now),
+        read => read.map(|_| now),
+    };
+    let due = due(rotation, &context.roller.restarter.key().await?, &held.data, &before, |key| since(key).is_some())?;
     let (noted, is_news) = note(&before, &due);
     view.pushed = Some(noted);
     if due.is_empty() || is_news {
@@ -210,38 +290,76 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     }
     let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
+    let fresh = |key: &str| {
+        // What has failed before is not taken for what was read then.
+        let again = before.iter().any(|pushed| pushed.remote_ref.key == key && pushed.hash.is_none());
+        since(key).filter(|_| !again).unwrap_or(now)
+    };
+    compare(context, rotation, &source, &Comparison { due: &due, before: &before, fresh: &fresh }, view).await?;
+    context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
+    if decide::only_pushes(spec) {
+        view.handled_refresh = read.map(|_| annotation(rotation, REFRESH_ANNOTATION).into());
+        view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh::is_told(rotation, told, *now));
+        // The next time is another, now that the store was asked.
+        view.plan = Some(Plan { next_sync: refresh::next_refresh(spec, &words(spec), view.synced.or(told).map(|_| now)), ..plan });
+    }
+    Ok(())
+}
+
+/// What is compared with the store.
+struct Comparison<'a> {
+    due: &'a [Due<'a>],
+    /// What was brought there before.
+    before: &'a [Pushed],
+    /// Since when what was read of a key is new enough.
+    fresh: &'a (dyn Fn(&str) -> Timestamp + Sync),
+}
+
+/// Compares, and writes what is another. What fails does not keep the others from it, if the store is there.
+async fn compare(
+    context: &Context,
+    rotation: &SecretRotation,
+    source: &Source,
+    comparison: &Comparison<'_>,
+    view: &mut View,
+) -> Result<(), Halt> {
+    let Comparison { due, before, fresh } = comparison;
     let known = |push: &Push| {
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
         pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect()
     };
+    let mut first = None;
     for (to, parts) in grouped(due.iter().map(|(push, value, _)| (*push, value.as_slice()))) {
         let due = || due.iter().filter(|(push, ..)| push.remote_ref.key == to);
         let hashes: Vec<&str> = due().map(|(.., now)| now.as_str()).collect();
         let token = format!("{}-{}", rotation.uid().unwrap_or_default(), ids::short(hashes.join(" ").as_bytes()));
         is_current(context, rotation).await?;
-        let pushing = Pushing { field: "push", known: &known, token: &token, remedy: "delete it there, or take it over into the Secret" };
-        write(context, rotation, &source, (to, &parts), &pushing).await?;
+        let remedy = "delete it there, or take it over into the Secret";
+        let pushing = Pushing { field: "push", known: &known, token: &token, remedy, fresh: fresh(to), before: Vec::new() };
+        match write(context, rotation, source, (to, &parts), &pushing).await {
+            Ok(_) => {}
+            Err(Halt::Problem(problem)) if !matches!(problem.reason, Reason::StoreUnavailable | Reason::StoreThrottled) => {
+                first.get_or_insert(problem);
+                continue;
+            }
+            Err(halt) => return Err(halt),
+        }
         for (push, _, now) in due() {
             for pushed in view.pushed.iter_mut().flatten().filter(|pushed| is_of(pushed, push)) {
                 (pushed.hash, pushed.next) = (Some(now.clone()), Vec::new());
             }
         }
     }
-    if decide::only_pushes(spec) {
-        view.handled_refresh = view.reads.then(|| annotation(rotation, REFRESH_ANNOTATION).into());
-        view.synced = Some(now);
-        // The next time is another, now that the store was asked.
-        view.plan = Some(Plan { next_sync: next_refresh(spec, &words(spec), view.synced), ..plan });
-    }
-    Ok(())
+    first.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
-/// What is to be compared with the store; `all`: the store is due.
+/// What is to be compared with the store: what is another than was brought last, and what goes to a key that `is_due`.
 fn due<'a>(
     rotation: &'a SecretRotation,
     key: &[u8],
     data: &'a SecretData,
-    (before, all): (&[Pushed], bool),
+    before: &[Pushed],
+    is_due: impl Fn(&str) -> bool,
 ) -> Result<Vec<Due<'a>>, Problem> {
     let mut due = Vec::new();
     for push in &rotation.spec.push {
@@ -254,31 +372,34 @@ fn due<'a>(
         let now = hash(key, name, &property::canonical(value));
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
         // What was on its way may have got there, although it is not meant any more.
-        if all || pushed.is_none_or(|pushed| pushed.hash.as_ref() != Some(&now) || !pushed.next.is_empty()) {
+        let is_other = pushed.is_none_or(|pushed| pushed.hash.as_ref() != Some(&now) || !pushed.next.is_empty());
+        if is_other || is_due(&push.remote_ref.key) {
             due.push((push, value, now));
         }
     }
     Ok(due)
 }
 
-/// What is noted when these are on their way, and whether that is news.
+/// What is noted when these are on their way, and whether a value is among them that was not noted before. Until it is known that a value is there,
+/// it is not said to be.
 fn note(before: &[Pushed], due: &[Due<'_>]) -> (Vec<Pushed>, bool) {
-    let mut noted = before.to_vec();
+    let (mut noted, mut is_news) = (before.to_vec(), false);
     for (push, _, now) in due {
         let place = noted.iter().position(|pushed| is_of(pushed, push));
         let mut pushed = place.map_or_else(
             || Pushed { secret_key: push.secret_key.clone(), remote_ref: push.remote_ref.clone(), hash: None, next: Vec::new() },
             |place| noted.swap_remove(place),
         );
-        if pushed.hash.as_ref() != Some(now) && !pushed.next.contains(now) {
+        pushed.next.splice(..0, pushed.hash.take());
+        if !pushed.next.contains(now) {
+            is_news = true;
             pushed.next.push(now.clone());
-            // The oldest ones are given up: they were on their way in vain for long.
-            pushed.next.drain(..pushed.next.len().saturating_sub(MOST_NEXT));
+            // Of those that were on their way in vain for long some are given up, but never the first: it may be what the store has.
+            pushed.next.drain(1..=pushed.next.len().saturating_sub(MOST_NEXT));
         }
         noted.push(pushed);
     }
     noted.sort_by(|a, b| order(a).cmp(&order(b)));
-    let is_news = noted.iter().any(|pushed| before.iter().all(|before| before != pushed));
     (noted, is_news)
 }
 
@@ -312,13 +433,19 @@ mod tests {
         assert_eq!(of(&[pushed(None, &["1"])], "1"), (vec![pushed(None, &["1"])], false), "noted: it may be written");
         assert_eq!(
             of(&[pushed(Some("0"), &["1"])], "2"),
-            (vec![pushed(Some("0"), &["1", "2"])], true),
+            (vec![pushed(None, &["0", "1", "2"])], true),
             "the one before may have got there"
         );
-        assert_eq!(of(&[pushed(Some("0"), &["1"])], "0"), (vec![pushed(Some("0"), &["1"])], false), "back again");
+        assert_eq!(of(&[pushed(Some("0"), &["1"])], "0"), (vec![pushed(None, &["0", "1"])], false), "back again");
+        assert_eq!(
+            of(&[pushed(Some("0"), &[])], "0"),
+            (vec![pushed(None, &["0"])], false),
+            "it is compared, and is due until that is done"
+        );
         let many: Vec<String> = (0..MOST_NEXT).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let (noted, _) = of(&[pushed(None, &many)], "new");
-        assert_eq!((noted[0].next.len(), noted[0].next.last().unwrap().as_str()), (MOST_NEXT, "new"));
+        let (noted, _) = of(&[pushed(Some("there"), &many)], "new");
+        let next = &noted[0].next;
+        assert_eq!((next.len(), next[0].as_str(), next.last().unwrap().as_str()), (MOST_NEXT, "there", "new"));
     }
 }

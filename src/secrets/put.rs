@@ -1,10 +1,11 @@
 //! Writes the Secret, if it is to be another: fenced, at a pace, and not against somebody who undoes it.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, Facts, facts_after, is_current},
+    controller::{Context, Look, facts_after, is_current},
     decide::{Plan, Target},
     deliver::{self, Delivered, consumed, deliver, fingerprint},
     memory::Memory,
@@ -26,62 +27,21 @@ use crate::{
 };
 
 /// Writes the Secret if it is to be another, and goes on to who uses it.
-pub(super) async fn put(
-    context: &Context,
-    rotation: &SecretRotation,
-    (held, dressed): (&Held, bool),
-    (data, mut memory): (SecretData, Memory),
-    (source, facts): (Option<&Source>, &Facts),
-    view: &mut View,
-) -> Result<(), Halt> {
-    let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
-    let key = context.roller.restarter.key().await?;
+pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let (data, mut memory) = made;
     let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
-    let same_generation =
-        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
-    if is_other && same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, &data))) {
+    if is_other && is_rejected(look, &data, &memory).await? {
         // Consumers could not live with it; it is not tried again before somebody changes something.
         view.synced = view.read_at.or(view.synced);
         let Some(meta) = held.meta.clone() else { return Ok(()) };
         view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
     }
-    let meta = if data == held.ours() && memory == held.memory && dressed && memory.change.is_noted() {
+    let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
-        // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
-        let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
-        let first = held.meta.is_none() && spec.rotation.is_none() && again;
-        if !first {
-            is_current(context, rotation).await?;
-        }
-        let altered = matches!(facts.target, Target::Edited(_))
-            || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
-        if altered {
-            may_put_right(context, rotation, held, now)?;
-        }
-        if is_other && facts.plan.read == Some(Reason::RefreshDue) && facts.pending.is_none() && facts.plan.generate.is_none() {
-            may_change(context, rotation, now)?;
-        }
-        if is_other {
-            let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
-            memory.stage = match (&rotation.spec.restart, &held.memory.stage) {
-                (None, _) => Stage::Complete,
-                (Some(_), Stage::Open { from, .. }) => {
-                    Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
-                }
-                (Some(_), _) => Stage::Open { base, from: None },
-            };
-            memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
-        }
-        let written = context.steps.run("store", target::store(context, rotation, held, (&data, is_other), &mut memory)).await?;
-        if altered {
-            context.contest.put_right(&uid, now);
-        }
-        if is_other {
-            told(context, rotation, &memory, facts.plan.reason);
-        }
-        written
+        store(look, (&data, is_other), &mut memory).await?
     };
     view.there = Some(true);
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
@@ -98,6 +58,54 @@ pub(super) async fn put(
     after.reason = facts.plan.reason;
     view.plan = Some(after);
     deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
+}
+
+/// Whether these are the values that were taken back, and nobody has changed anything since.
+async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
+    let Look { context, rotation, held, .. } = look;
+    let same_generation =
+        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
+    let key = context.roller.restarter.key().await?;
+    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, data))))
+}
+
+/// Writes it; when it `is_other` for who uses it, with a new revision, and what was there before is kept.
+async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &mut Memory) -> Result<ObjectMeta, Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
+    // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
+    let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
+    let first = held.meta.is_none() && spec.rotation.is_none() && again;
+    if !first {
+        is_current(context, rotation).await?;
+    }
+    let altered = matches!(facts.target, Target::Edited(_))
+        || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
+    if altered {
+        may_put_right(context, rotation, held, now)?;
+    }
+    if is_other && facts.plan.read == Some(Reason::RefreshDue) && facts.pending.is_none() && facts.plan.generate.is_none() {
+        may_change(context, rotation, now)?;
+    }
+    if is_other {
+        let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
+        memory.stage = match (&spec.restart, &held.memory.stage) {
+            (None, _) => Stage::Complete,
+            (Some(_), Stage::Open { from, .. }) => {
+                Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
+            }
+            (Some(_), _) => Stage::Open { base, from: None },
+        };
+        memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
+    }
+    let written = context.steps.run("store", target::store(context, rotation, held, (data, is_other), memory)).await?;
+    if altered {
+        context.contest.put_right(&uid, now);
+    }
+    if is_other {
+        told(context, rotation, memory, facts.plan.reason);
+    }
+    Ok(written)
 }
 
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.

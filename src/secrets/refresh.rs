@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     compose::Remote,
     controller::{Context, Facts},
+    decide::only_pushes,
     fetch::Answer,
     index::{Key, find_word, words},
     memory::Memory,
@@ -22,10 +23,7 @@ use super::{
     sync::{self, Source},
 };
 use crate::{
-    api::{
-        SecretRotation,
-        secret_rotation::{RefreshPolicy, SecretRotationSpec},
-    },
+    api::{SecretRotation, secret_rotation::SecretRotationSpec},
     cluster::noticed,
     ids,
     schedule::jitter,
@@ -40,13 +38,22 @@ const AT_LEAST: i64 = 5;
 
 /// When the store is read next: at the first time of any of `words`.
 pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: Option<Timestamp>) -> Option<Timestamp> {
-    let interval = spec.refresh_interval.signed();
-    if spec.refresh_policy != RefreshPolicy::Periodic || interval.is_zero() || !super::decide::reads(spec) {
+    if !sync::is_periodic(spec) || !super::decide::reads(spec) {
         return None;
     }
+    let interval = spec.refresh_interval.signed();
     // When it was read last stands in status, which may be lost: then it is read now.
     let Some(last) = last else { return Some(Timestamp::UNIX_EPOCH) };
     words.iter().filter_map(|word| next_of(interval, word, last)).min()
+}
+
+/// Whether the time of `word` has come since `last`, and when that was. None: it has not.
+pub fn due(spec: &SecretRotationSpec, word: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    if !sync::is_periodic(spec) {
+        return None;
+    }
+    let time = last.map_or(Some(now), |last| next_of(spec.refresh_interval.signed(), word, last));
+    time.filter(|time| *time <= now)
 }
 
 /// The first time of `word` after `last`.
@@ -84,8 +91,21 @@ pub struct Known {
 #[derive(Default)]
 struct Resources {
     made: HashMap<Key, Arc<Made>>,
+    /// When what they push was compared.
+    compared: HashMap<Key, Timestamp>,
     /// When so many are there, those of resources that are gone are looked for.
     room: usize,
+}
+
+impl Resources {
+    fn make_room(&mut self, is_there: impl Fn(&Key) -> bool) {
+        if self.made.len().max(self.compared.len()) < self.room {
+            return;
+        }
+        self.made.retain(|key, _| is_there(key));
+        self.compared.retain(|key, _| is_there(key));
+        self.room = (self.made.len().max(self.compared.len()) * 2).max(1000);
+    }
 }
 
 impl Default for Known {
@@ -97,10 +117,10 @@ impl Default for Known {
 
 impl Known {
     /// What is made of `remote`. None: it can only be made anew as a whole.
-    pub fn made(&self, source: &Source, request: &str, remote: &Remote, now: Timestamp) -> Option<Made> {
+    pub fn made(&self, spec: &SecretRotationSpec, source: &Source, (request, remote): (&str, &Remote), now: Timestamp) -> Option<Made> {
         let values: Option<Vec<_>> = remote.values.iter().map(|(place, answer)| Some((place.clone(), self.value(answer)?))).collect();
         let found: Vec<_> = remote.found.iter().map(|(find, names)| (find.clone(), self.names(names))).collect();
-        let mut values = values.filter(|values| values.len() + found.len() > 1)?; // of one key there is no rest
+        let mut values = values.filter(|values| values.len() + found.len() + spec.push.len() > 1)?; // of one key there is no rest
         values.sort();
         Some(Made { of: identity(source, request), values, found, last: now, secret: String::new() })
     }
@@ -114,18 +134,30 @@ impl Known {
     pub fn note(&self, who: Key, made: Made, memory: &Memory, is_there: impl Fn(&Key) -> bool) {
         let made = Made { secret: secret(memory), ..made };
         let mut all = self.all();
-        if all.made.len() >= all.room {
-            all.made.retain(|key, _| is_there(key));
-            all.room = (all.made.len() * 2).max(1000);
-        }
+        all.make_room(is_there);
         all.made.insert(who, Arc::new(made));
+    }
+
+    /// All that `spec.push` names was compared with the store, as far as it was due.
+    pub fn are_compared(&self, who: Key, now: Timestamp, is_there: impl Fn(&Key) -> bool) {
+        let mut all = self.all();
+        all.make_room(is_there);
+        all.compared.insert(who, now);
+    }
+
+    /// When that was so last.
+    pub fn compared(&self, who: &Key) -> Option<Timestamp> {
+        self.all().compared.get(who).copied()
     }
 
     /// When the store was read last: later than what stands in status, which is not written each time. A time that is yet to come tells nothing: the clock
     /// has been set back.
-    pub fn last(&self, who: &Key, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let made = self.all().made.get(who).map(|made| made.last).filter(|made| *made <= now);
-        status.filter(|status| *status <= now).map(|status| made.map_or(status, |made| made.max(status)))
+    pub fn last(&self, rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let (who, all) = (noticed::key(rotation), self.all());
+        let made = || all.made.get(&who).map(|made| made.last);
+        let looked = if only_pushes(&rotation.spec) { all.compared.get(&who).copied() } else { made() };
+        let looked = looked.filter(|looked| *looked <= now);
+        status.filter(|status| *status <= now).map(|status| looked.map_or(status, |looked| looked.max(status)))
     }
 
     /// What the times of its reads are spread by: what its spec names, and what was found for it.
@@ -202,8 +234,7 @@ pub(super) async fn look(
     let who = noticed::key(rotation);
     let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request) && made.secret == secret(memory));
     let Some((made, last)) = made.zip(facts.last_sync) else { return Ok(Found::Other(Remote::default())) };
-    let interval = rotation.spec.refresh_interval.signed();
-    let is_due = |word: &str| next_of(interval, word, last).is_none_or(|next| next <= facts.now);
+    let is_due = |word: &str| due(&rotation.spec, word, Some(last), facts.now).is_some();
     let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_word(find))).collect();
     let places = made.values.iter().map(|(place, _)| place).filter(|place| is_due(&place.key)).cloned().collect();
     let read = context.steps.run("read", sync::some(context, rotation, source, &facts.plan, (finds, places))).await?;

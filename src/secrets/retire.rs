@@ -36,7 +36,7 @@ pub fn noted(key: &[u8], place: &str, version: &str) -> String {
 }
 
 /// The version that was noted. None: not by us.
-fn version_of<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str> {
+pub fn version_of<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str> {
     let (version, _) = note.rsplit_once(' ')?;
     (noted(key, place, version) == note).then_some(version)
 }

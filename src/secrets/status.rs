@@ -53,8 +53,10 @@ pub struct View {
     pub synced: Option<Timestamp>,
     /// What the Secret was made of in this look.
     pub made: Option<Made>,
-    /// Whether the store was to be read.
-    pub reads: bool,
+    /// Why the store was to be read.
+    pub read: Option<Reason>,
+    /// When that had been done last.
+    pub last_sync: Option<Timestamp>,
     /// What `spec.push` has brought to the store. None: it did not come to that, and what was known stays.
     pub pushed: Option<Vec<Pushed>>,
     /// The request for a refresh that `spec.push` alone has answered.

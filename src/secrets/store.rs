@@ -125,7 +125,7 @@ impl std::fmt::Debug for Content {
 pub struct Stored {
     /// The value.
     pub content: Content,
-    /// The store's name for this version, for a write that rests on it.
+    /// The store's name for this version, as `remoteRef.version` has it where versions can be read; for a write that rests on it.
     pub version: Option<String>,
 }
 
@@ -181,6 +181,17 @@ pub trait OpenStore: Send + Sync {
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         let _ = (key, version);
         async { Ok(true) }.boxed()
+    }
+
+    /// Whether [`OpenStore::promote`] does anything.
+    fn can_promote(&self) -> bool {
+        false
+    }
+
+    /// Makes an older version the current one again, if `expected` is the current one; anything else there now is a [`StoreError::Conflict`].
+    fn promote<'a>(&'a self, key: &'a str, version: &'a str, expected: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = (version, expected);
+        async move { Err(StoreError::Invalid(format!("{key}: this store makes no old version the current one again"))) }.boxed()
     }
 
     /// What stands under a key before anything does: an empty JSON object.

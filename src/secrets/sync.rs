@@ -15,7 +15,7 @@ use super::{
     controller::Context,
     decide::Plan,
     fetch::Door,
-    index::{finds, places, want, want_found},
+    index::{finds, places, want, want_found, want_to_push},
     reason::Reason,
     resolve::Resolved,
     status::Problem,
@@ -94,7 +94,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source,
             *wanted.entry(place).or_default() += count;
         }
         for place in places(&rotation.spec) {
-            let count = reading.count(&want(reading.scope(), &place));
+            let count = takers(context, reading.scope(), &place);
             *wanted.entry(place).or_default() += count;
         }
         reading.remote.values.retain(|place, _| wanted.contains_key(place));
@@ -120,7 +120,7 @@ pub async fn some(
         let wanted = to_read.into_iter().map(|place| {
             // What was found is wanted by all who look for the same.
             let count = if named.contains(&place) {
-                reading.count(&want(reading.scope(), &place))
+                takers(context, reading.scope(), &place)
             } else {
                 finds(&rotation.spec).map(|find| reading.count(&want_found(reading.scope(), find))).sum()
             };
@@ -131,6 +131,14 @@ pub async fn some(
         Ok(reading.remote)
     };
     bounded(work).await
+}
+
+/// How many want a value, to read it or to compare it with what they push.
+pub fn takers(context: &Context, scope: &str, place: &Place) -> usize {
+    context.index.read(|index| {
+        let pushed = if place.version.is_none() { index.count_of(&want_to_push(scope, &place.key)) } else { 0 };
+        (index.count_of(&want(scope, place)) + pushed).max(1)
+    })
 }
 
 async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<Remote, Problem> {

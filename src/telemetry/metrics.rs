@@ -106,6 +106,8 @@ pub struct Secrets {
     pub stores_ready: i64,
     /// How many are not.
     pub stores_not_ready: i64,
+    /// Stores, SecretStores and others, that failed or asked to wait, and have not answered since.
+    pub stores_away: i64,
 }
 
 /// All metrics; cheap to clone.
@@ -124,6 +126,7 @@ pub struct Metrics {
     nearest_renewal: Seconds,
     secrets: Family<ReadyLabel, Gauge>,
     stores: Family<ReadyLabel, Gauge>,
+    stores_away: Gauge,
     rotations_overdue: Gauge,
     previous_overdue: Gauge,
     queue_depth: Family<Kind, Gauge>,
@@ -158,6 +161,7 @@ impl Metrics {
             nearest_renewal: Seconds::default(),
             secrets: Family::default(),
             stores: Family::default(),
+            stores_away: Gauge::default(),
             rotations_overdue: Gauge::default(),
             previous_overdue: Gauge::default(),
             queue_depth: Family::default(),
@@ -186,6 +190,7 @@ impl Metrics {
         r.register_with_unit("nearest_renewal", "Time until the next renewal", Unit::Seconds, metrics.nearest_renewal.clone());
         r.register("secrets", "SecretRotations by readiness", metrics.secrets.clone());
         r.register("stores", "SecretStores by readiness", metrics.stores.clone());
+        r.register("stores_away", "Stores in use that failed or asked to wait, and have not answered since", metrics.stores_away.clone());
         r.register(
             "secret_rotations_overdue",
             "SecretRotations whose values should have been replaced an hour ago, or were taken back",
@@ -244,6 +249,7 @@ impl Metrics {
         self.secrets.get_or_create(&ReadyLabel { ready: "false" }).set(now.not_ready);
         self.stores.get_or_create(&ReadyLabel { ready: "true" }).set(now.stores_ready);
         self.stores.get_or_create(&ReadyLabel { ready: "false" }).set(now.stores_not_ready);
+        self.stores_away.set(now.stores_away);
         self.rotations_overdue.set(now.rotations_overdue);
         self.previous_overdue.set(now.previous_overdue);
     }

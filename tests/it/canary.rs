@@ -7,14 +7,46 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{apps::v1::Deployment, events::v1::Event};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
+use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Moto, Rotations, Vault, eventually, said};
+use crate::{
+    cli::seaworthy_in,
+    stores::{account, authority},
+    support::{Cluster, ControlPlane, Kubelet, Moto, Rotations, Vault, deployment, eventually, next_second, oci::Oci, said},
+    vault::login_by_jwt,
+};
 
 /// No other text looks like it.
 const CANARY: &str = "c4n4ry";
+
+/// One of each, by its key in the Secret.
+const GENERATORS: [(&str, &str); 9] = [
+    ("ssh", "sshKey"),
+    ("set", "jwks"),
+    ("rsa", "rsaKey"),
+    ("ecdsa", "ecdsaKey"),
+    ("ed25519", "ed25519Key"),
+    ("password", "password"),
+    ("base64", "base64"),
+    ("hex", "hex"),
+    ("uuid", "uuid"),
+];
+
+/// A value.
+fn value(name: &str) -> String {
+    format!("{CANARY}-{name}-0123456789")
+}
+
+/// What the store `file` gives out.
+fn folder() -> PathBuf {
+    std::env::temp_dir().join(format!("seaworthy-canary-{}", std::process::id()))
+}
 
 /// A process of the operator; dropping it is kill -9.
 pub struct Process {
@@ -37,6 +69,9 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_seaworthy"))
             .args(["controller", "--operator-namespace", "seaworthy", "--listen", &format!("127.0.0.1:{port}"), "--log", "trace"])
             .args(["--store-networks", "127.0.0.1/32", "--log-format", "text"])
+            // What the stores env and file may give out.
+            .args(["--store-env", "CANARY_*", "--store-folders", &folder().to_string_lossy()])
+            .env("CANARY_VALUE", value("env"))
             .env("KUBECONFIG", &files[0])
             .stdout(output(&files[1]))
             .stderr(output(&files[2]))
@@ -76,7 +111,7 @@ fn search(what: &str, text: &str, values: &[String]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::too_many_lines, reason = "one world, and all that it says")]
 async fn nothing_prints_a_value() {
-    let ((_own, cluster), vault, moto) = (ControlPlane::start().await, Vault::start().await, Moto::start().await);
+    let ((own_cluster, cluster), vault, moto) = (ControlPlane::start().await, Vault::start().await, Moto::start().await);
     let namespace = cluster.namespace("canary").await;
     let rotations = Rotations(&namespace);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -87,7 +122,6 @@ async fn nothing_prints_a_value() {
     assert!(hidden.into_iter().all(|text| forms(CANARY).iter().any(|form| text.contains(form))));
 
     // Credentials, values of a Secret and of Vault, JSON and not.
-    let value = |name: &str| format!("{CANARY}-{name}-0123456789");
     let policy = r#"path "secret/data/app" { capabilities = ["read", "create", "update"] }"#;
     let (id, secret_id) = vault.role("app", policy).await;
     namespace.secret("approle", "Opaque", &[("id", &secret_id), ("wrong", &value("credential"))]).await;
@@ -105,7 +139,16 @@ async fn nothing_prints_a_value() {
     let secret_ref = json!({"accessKeyID": {"name": "approle", "key": "wrong"}, "secretAccessKey": {"name": "approle", "key": "wrong"}});
     let aws = json!({"aws": {"region": "us-east-1", "endpoint": moto.address, "auth": {"secretRef": secret_ref}}});
     moto.call("CreateSecret", json!({"Name": "app", "SecretString": json!({"password": value("aws")}).to_string()})).await;
+    let generators: Vec<Value> = GENERATORS.iter().map(|(name, kind)| json!({"secretKey": name, *kind: {}})).collect();
+    namespace.secret("token", "Opaque", &[("token", &vault.root)]).await;
+    let by_token = json!({"vault": {"server": vault.address, "auth": {"token": {"secretRef": {"name": "token", "key": "token"}}}}});
     let cases = [
+        ("by-token", json!({"store": by_token, "data": data("app", "password")}), "True"),
+        (
+            "hashed",
+            json!({"store": own, "data": data("source", "plain"), "template": template("{{ x | bcrypt }} {{ x | htpasswd('u') }}")}),
+            "True",
+        ),
         ("aws", json!({"store": aws, "data": data("app", "password")}), "True"),
         (
             "aws-pushed",
@@ -136,11 +179,7 @@ async fn nothing_prints_a_value() {
             "push": [{"secretKey": "k", "remoteRef": {"key": "app", "property": "key"}}]}}),
             "True",
         ),
-        (
-            "keys",
-            json!({"rotation": {"generate": [{"secretKey": "ssh", "sshKey": {}}, {"secretKey": "set", "jwks": {}}], "previous": {}}}),
-            "True",
-        ),
+        ("keys", json!({"rotation": {"generate": generators, "previous": {}}}), "True"),
         ("brought", json!({"target": {"name": "source", "creationPolicy": "Merge"}, "store": own, "push": push("copy")}), "True"),
         ("refused", json!({"target": {"name": "source", "creationPolicy": "Merge"}, "store": own, "push": push("approle")}), "False"),
         (
@@ -177,6 +216,39 @@ async fn nothing_prints_a_value() {
         }
     })
     .await;
+    // Stores that answer: the operator's own variables and files, another cluster, Oracle Cloud, Vault as a ServiceAccount.
+    std::fs::create_dir_all(folder()).unwrap();
+    std::fs::write(folder().join("password"), value("file")).unwrap();
+    cluster.secret_store("given-env", json!({"allowedNamespaces": {}, "env": {}})).await;
+    cluster.secret_store("given-file", json!({"allowedNamespaces": {}, "file": {"path": folder()}})).await;
+    let other = Cluster::shared().await;
+    let there = other.namespace("canary-there").await;
+    let token = account(&there).await;
+    there.secret("db", "Opaque", &[("password", &value("far"))]).await;
+    cluster.operators_secret("other-cluster", json!({"token": token})).await;
+    let url = other.operator_config.cluster_url.to_string();
+    let server = json!({"url": url.trim_end_matches('/'), "caBundle": authority(&other), "auth": {"token": {"secretRef": {"name": "other-cluster", "key": "token"}}}});
+    cluster.secret_store("far", json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server}})).await;
+    let oracle = Oci::start().await;
+    oracle.put("app", &json!({"password": value("oci")}).to_string());
+    namespace.secret("oci", "Opaque", &[("key.pem", &oracle.private)]).await;
+    vault.call("POST", "sys/policies/acl/jwt", json!({"policy": policy})).await;
+    let login = login_by_jwt(&cluster, &vault, &namespace, "jwt").await;
+    let by_jwt = json!({"vault": {"server": vault.address, "auth": {"jwt": login}}});
+    // What a workload cannot live with, and is taken back.
+    let _kubelet = Kubelet::start(&namespace, "web");
+    let generated = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": [{"secretKey": "value", "remoteRef": {"key": "back", "property": "k"}}]});
+    let restart = json!({"discover": true, "timeout": "5s"});
+    let shared = |name: &str, key: &str| json!({"storeRef": {"name": name}, "data": [{"secretKey": "x", "remoteRef": {"key": key}}]});
+    let answering = [
+        ("from-env", shared("given-env", "CANARY_VALUE"), "True"),
+        ("from-file", shared("given-file", "password"), "True"),
+        ("from-far", json!({"storeRef": {"name": "far"}, "data": data("db", "password")}), "True"),
+        ("from-oci", json!({"store": oracle.store(), "data": data("app", "password")}), "True"),
+        ("from-jwt", json!({"store": by_jwt, "data": data("app", "password")}), "True"),
+        ("web-tls", json!({"store": own, "rotation": generated, "restart": restart}), "True"),
+    ];
+    let cases: Vec<_> = cases.into_iter().chain(answering).collect();
     for (name, spec, _) in &cases {
         let mut spec = spec.clone();
         if spec["target"].is_null() {
@@ -193,8 +265,17 @@ async fn nothing_prints_a_value() {
     let keys = rotations.data("keys").await;
     let set: Value = serde_json::from_str(&keys["set"]).unwrap();
     values.push(set["keys"][0]["d"].as_str().unwrap().to_owned());
-    // The lines in the middle of the key are its secret part.
-    values.extend(keys["ssh"].lines().skip(3).take(2).map(ToOwned::to_owned));
+    for (name, kind) in GENERATORS.iter().filter(|(name, _)| *name != "set") {
+        // The lines in the middle of a key are its secret part.
+        let (skip, take) = match *kind {
+            "sshKey" => (3, 2),
+            "rsaKey" => (8, 3),
+            "ecdsaKey" | "ed25519Key" => (1, 1),
+            _ => (0, 1),
+        };
+        values.extend(keys[*name].lines().skip(skip).take(take).map(ToOwned::to_owned));
+    }
+    values.push(vault.root.clone());
     assert_eq!(rotations.data("copy").await["id"], value("plain"));
     rotations.ask("rotated", "rotate", "1").await;
     rotations.until("rotated", "it was rotated", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(2))).await;
@@ -204,6 +285,32 @@ async fn nothing_prints_a_value() {
         if rotations.data("fine").await["t"].contains(CANARY) { Err(String::new()) } else { Ok(()) }
     })
     .await;
+
+    let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    deployments.create(&PostParams::default(), &deployment("web", "none.example/c:1")).await.unwrap();
+    let used = |object: &SecretRotation| {
+        let consumers = object.status.as_ref().and_then(|status| status.consumers.as_ref());
+        consumers.is_some_and(|consumers| consumers.summary == "2/2")
+    };
+    rotations.until("web-tls", "it is used", used).await;
+    values.push(rotations.data("web-tls").await["value"].clone());
+    next_second().await;
+    rotations.ask("web-tls", "rotate", "1").await;
+    let tried = eventually("another value is tried", || async {
+        let now = rotations.data("web-tls").await["value"].clone();
+        if values.contains(&now) { Err("it is the first".to_owned()) } else { Ok(now) }
+    })
+    .await;
+    values.push(tried);
+    values.push(rotations.data("back").await["k"].clone());
+    rotations.says("web-tls", "Stalled", "True", "RolledBack").await;
+    for (name, wanted) in [("env", "from-env"), ("file", "from-file"), ("far", "from-far"), ("oci", "from-oci"), ("vault", "from-jwt")] {
+        assert_eq!(rotations.data(wanted).await["x"], value(name));
+    }
+    values.push(token);
+    values.extend(oracle.private.lines().skip(1).take(3).map(ToOwned::to_owned));
+    // What tokens of ServiceAccounts and of Vault begin with, also those that nobody but the operator has seen.
+    values.extend(["eyJhbGciOiJSUzI1NiIs", "hvs.CAES"].map(ToOwned::to_owned));
 
     // All that it says.
     let events = Api::<Event>::all(cluster.client.clone()).list(&ListParams::default()).await.unwrap();
@@ -225,4 +332,23 @@ async fn nothing_prints_a_value() {
     assert!(audit.contains("\"action\":\"push\"") && log.contains("TRACE"));
     search("the audit log", &audit, &values);
     search("the log, at its most talkative", &log, &values);
+    // And what the command line says.
+    let given = ["--store-env", "CANARY_*"];
+    for arguments in [
+        vec!["status", "-A"],
+        vec!["status", "-A", "-o", "json"],
+        vec!["consumers", "secret/web-tls", "-n", &namespace.name],
+        vec!["store", "check", "refused"],
+        vec!["rotate", "secretrotation/keys", "-n", &namespace.name],
+        vec!["store", "list", "far"],
+        vec!["store", "get", "far", "db"],
+        vec!["store", "get", "far", "db", "-o", "json"],
+        [&["store", "get", "given-env", "CANARY_VALUE"], given.as_slice()].concat(),
+        vec!["vault-policy", "-n", &namespace.name],
+    ] {
+        let (code, said) = seaworthy_in(&[("CANARY_VALUE", &value("env"))], &own_cluster.kubeconfig, &arguments);
+        assert!(code < 2 && !said.is_empty(), "{arguments:?}: {code} {said}");
+        search(&format!("{arguments:?}"), &said, &values);
+    }
+    std::fs::remove_dir_all(folder()).unwrap();
 }

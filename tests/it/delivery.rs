@@ -8,7 +8,7 @@ use kube::{
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Faults, Operator, Rotations, Vault, World, eventually, said};
+use crate::support::{Cluster, ControlPlane, Faults, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -72,23 +72,43 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     assert_eq!(rotations.data("web-tls").await["value"], "3");
 }
 
-/// A value that is generated and pushed to Vault was rotated just now, and `b` crashes with the new one.
-async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) -> (World, Operator) {
-    let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b").await;
-    let rotations = Rotations(&world.namespace);
-    let mut store = world.namespace.store_in(vault).await;
+/// A value that is generated and pushed to `key` of this store, and Deployments that use it, of which one crashes with the second one.
+pub async fn pushing(
+    cluster: &Cluster,
+    (key, store): (&str, impl AsyncFn(&Namespace) -> Value),
+    (timeout, crashing): (&str, &'static str),
+) -> (World, Operator) {
+    let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], crashing).await;
+    let (rotations, mut store) = (Rotations(&world.namespace), store(&world.namespace).await);
     store["kubernetes"] = Value::Null;
-    vault.put("app", json!({"value": "1", "other": "o"})).await;
-    let place = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}}]);
+    let place = json!([{"secretKey": "value", "remoteRef": {"key": key, "property": "value"}}]);
     let rotation = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": place});
     rotations.change("web", json!({"store": store, "data": place, "rotation": rotation, "refreshInterval": "10m"})).await;
     rotations.ready("web", 1).await;
     world.a_second_later().await;
+    (world, operator)
+}
+
+/// It was rotated just now, and `b` crashes with the new one.
+pub async fn rotated_and_crashing(
+    cluster: &Cluster,
+    key: &str,
+    store: impl AsyncFn(&Namespace) -> Value,
+    timeout: &str,
+) -> (World, Operator) {
+    let (world, operator) = pushing(cluster, (key, store), (timeout, "b")).await;
+    let rotations = Rotations(&world.namespace);
     rotations.ask("web", "rotate", "1").await;
     world.crashes("b").await;
-    let (pushed, _) = vault.get("app").await;
-    assert_eq!(pushed["value"], rotations.data("web-tls").await["value"]);
-    assert_ne!(pushed["value"], "1");
+    assert_ne!(rotations.data("web-tls").await["value"], "1");
+    (world, operator)
+}
+
+/// The same with a Vault.
+async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) -> (World, Operator) {
+    vault.put("app", json!({"value": "1", "other": "o"})).await;
+    let (world, operator) = rotated_and_crashing(cluster, "app", async |namespace| namespace.store_in(vault).await, timeout).await;
+    assert_eq!(vault.get("app").await.0["value"], Rotations(&world.namespace).data("web-tls").await["value"]);
     (world, operator)
 }
 
@@ -108,6 +128,44 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     operator.clock.advance(HOUR);
     is_back(&world, &vault).await;
+}
+
+/// Where the store can, the version before is the current one again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_version_before_is_promoted() {
+    let ((_own, cluster), moto, oci) = (ControlPlane::start().await, Moto::start().await, Oci::start().await);
+    let before = json!({"value": "1", "other": "o"});
+    moto.call("CreateSecret", json!({"Name": "app", "SecretString": before.to_string()})).await;
+    let in_aws = async |namespace: &Namespace| namespace.store_in_aws(&moto.address).await;
+    let (world, operator) = rotated_and_crashing(&cluster, "app", in_aws, "1h").await;
+    assert_ne!(moto.get("app").await["value"], "1");
+    operator.clock.advance(HOUR);
+    Rotations(&world.namespace).says("web", "Stalled", "True", "RolledBack").await;
+    assert_eq!((moto.get("app").await, moto.versions("app").await), (before.clone(), 2), "no other was written");
+
+    let in_oci = async |namespace: &Namespace| {
+        namespace.secret("oci", "Opaque", &[("key.pem", &oci.private)]).await;
+        oci.store()
+    };
+    oci.put("app", &before.to_string());
+    let (world, operator) = rotated_and_crashing(&cluster, "app", in_oci, "1h").await;
+    operator.clock.advance(HOUR);
+    Rotations(&world.namespace).says("web", "Stalled", "True", "RolledBack").await;
+    assert_eq!((oci.get("app"), oci.versions("app")), (before.to_string(), 2));
+
+    // What somebody else has changed there meanwhile stays, and another version is written.
+    oci.put("other", &before.to_string());
+    let (_world, operator) = rotated_and_crashing(&cluster, "other", in_oci, "1h").await;
+    let mut theirs: Value = serde_json::from_str(&oci.get("other")).unwrap();
+    theirs["other"] = "theirs".into();
+    oci.put("other", &theirs.to_string());
+    operator.clock.advance(HOUR);
+    eventually("the value of before is there, beside theirs", || async {
+        let now: Value = serde_json::from_str(&oci.get("other")).unwrap();
+        if now == json!({"value": "1", "other": "theirs"}) { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    assert_eq!(oci.versions("other"), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

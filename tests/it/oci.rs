@@ -16,7 +16,6 @@ use seaworthy::{
         property,
         store::{Find, OpenStore, Place, StoreError},
     },
-    testing::store_contract,
 };
 use serde_json::{Value, json};
 
@@ -34,11 +33,9 @@ fn place(key: &str, version: Option<&str>) -> Place {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_a_store_must_keep() {
+async fn versions_stages_tags_and_what_is_not_told_apart() {
     let oci = Oci::start().await;
     let store = open(&oci, oci.store()).await;
-    store_contract::run(store.as_ref(), "contract-").await;
-
     // Versions and stages; tags; a version that is not needed any more.
     oci.put("app", "one");
     oci.put("app", "two");

@@ -109,6 +109,64 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let namespace = cluster.namespace("pushed-by-many").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut store = namespace.store_in(&vault).await;
+    store["vault"]["server"] = between.address.clone().into();
+    for key in KEYS {
+        vault.put(key, json!({"p": "1", "q": "1"})).await;
+    }
+    // Every other one brings a property of its own to each of its keys, and the last one reads one key and brings to another.
+    let bring = |number: usize, key: &str| json!({"secretKey": "v", "remoteRef": {"key": key, "property": format!("of-{number}")}});
+    let is_ready = |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(status, ..)| status == "True");
+    for (number, wants) in WANTS.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+        namespace.secret(&name(number), "Opaque", &[("v", "1")]).await;
+        let mut spec = spec(number, &store);
+        spec["target"]["creationPolicy"] = "Merge".into();
+        spec["data"] = json!([]);
+        spec["push"] = wants.iter().map(|key| bring(number, key)).collect();
+        if number == 4 {
+            spec["data"] = json!([{"secretKey": "read", "remoteRef": {"key": wants[0], "property": "p"}}]);
+            spec["push"] = json!([bring(number, wants[1])]);
+        }
+        rotations.create(&name(number), spec).await;
+        rotations.until(&name(number), "Ready", is_ready).await;
+    }
+    for number in [1, 3] {
+        rotations.create(&name(number), spec(number, &store)).await;
+        rotations.until(&name(number), "Ready", is_ready).await;
+    }
+    let names = (0..WANTS.len()).map(name).collect();
+    let round = Round { rotations: &rotations, operator: &operator, between: &between, keys: KEYS.to_vec(), names };
+    let once: BTreeMap<String, usize> = KEYS.map(|key| (key.to_owned(), 1)).into();
+    for number in 0..3 {
+        assert_eq!(round.run().await, once, "round {number}");
+    }
+    // What somebody else has put there is told by who pushes there, as long as it is there, and the others go on.
+    let mut there = vault.get("a").await.0;
+    there["of-2"] = "theirs".into();
+    vault.put("a", there.clone()).await;
+    round.run().await;
+    rotations.says(&name(2), "Ready", "False", "StoreConflict").await;
+    operator.clock.advance(SignedDuration::from_mins(10));
+    rotations.ask(&name(2), "look", "again").await;
+    operator.clock.advance(SignedDuration::from_mins(10));
+    rotations.ask(&name(2), "look", "and again").await;
+    rotations.says(&name(2), "Ready", "False", "StoreConflict").await;
+    for number in [0, 1, 3, 4] {
+        rotations.until(&name(number), "Ready", is_ready).await;
+    }
+    there["of-2"] = "1".into();
+    vault.put("a", there).await;
+    operator.clock.advance(SignedDuration::from_hours(1));
+    rotations.ask(&name(2), "look", "put right").await;
+    rotations.until(&name(2), "Ready", is_ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_found_by_several_is_read_once_in_a_round() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     let between = Between::to(&vault.address).await;

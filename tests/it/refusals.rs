@@ -8,7 +8,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Namespace, Operator, condition, eventually};
+use crate::support::{Cluster, ControlPlane, Namespace, Operator, Rotations, condition, eventually};
 
 /// Asserts that the object is not Ready and Stalled for this reason; returns what it says.
 async fn refused(namespace: &Namespace, name: &str, reason: &str) -> String {
@@ -223,6 +223,11 @@ async fn what_only_the_operator_can_judge_names_the_field() {
     namespace.create("cluster-wide", json!({"issuer": null, "issuerRef": {"name": "any"}})).await;
     let message = refused(&namespace, "cluster-wide", "InvalidSpec").await;
     assert!(message.contains("--namespaces"), "{message}");
+    // Nor a storeRef.
+    let (rotations, data) = (Rotations(&namespace), json!([{"secretKey": "x", "remoteRef": {"key": "x"}}]));
+    rotations.create("shared", json!({"target": {"name": "shared"}, "storeRef": {"name": "any"}, "data": data})).await;
+    let message = rotations.says("shared", "Stalled", "True", "InvalidSpec").await;
+    assert!(message.contains("--namespaces") && message.contains("use spec.store"), "{message}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Values that are generated, replaced, pushed back, and the ones before them.
 
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
@@ -77,6 +78,42 @@ async fn a_value_is_generated_pushed_rotated_and_the_one_before_goes_in_time() {
     for reason in ["Missing", "Requested", "RotationDue"] {
         namespace.told(reason, 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_is_done_without_anybody_asking() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("due").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let generate = json!([{"secretKey": "key", "hex": {}}]);
+    let rotation = json!({"every": "24h", "generate": generate, "previous": {"keepFor": "1h"}});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    // A look that comes three seconds before finds nothing to be done, and sees to it that the next one comes in time.
+    let shortly_before = async |time: Option<Time>, what: &str| {
+        operator.clock.advance(time.expect(what).0.duration_since(operator.clock.now()) - jiff::SignedDuration::from_secs(3));
+        rotations.ask("jwt", "look", what).await;
+    };
+    let status = rotations.ready("jwt", 1).await.status.unwrap();
+    shortly_before(status.next_rotation_time, "every").await;
+    let status = rotations.ready("jwt", 2).await.status.unwrap();
+    assert!(rotations.data("jwt").await.contains_key("key-previous"));
+    shortly_before(status.previous_kept_until, "keepFor").await;
+    eventually("the one before is gone", || async {
+        let data = rotations.data("jwt").await;
+        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    // By a schedule, and in a window that opens later than that.
+    let window = json!({"schedule": "30 4 * * *", "duration": "1h"});
+    rotations.change("jwt", json!({"rotation": {"every": null, "schedule": "0 3 * * *", "window": window}})).await;
+    let later = |object: &seaworthy::api::SecretRotation| {
+        let next = object.status.as_ref().and_then(|status| status.next_rotation_time.clone());
+        next.is_some_and(|next| next.0.to_string().contains("T04:30:00"))
+    };
+    let status = rotations.until("jwt", "it is due when the window opens", later).await.status.unwrap();
+    shortly_before(status.next_rotation_time, "window").await;
+    rotations.ready("jwt", 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

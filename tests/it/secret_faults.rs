@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rotation,
-    support::{Cluster, ControlPlane, Fault, Faults, Moto, Operator, PATIENCE, Rotations, Vault, World, eventually, said},
+    support::{Cluster, ControlPlane, Fault, Faults, Moto, Operator, PATIENCE, Rotations, Vault, World, eventually},
 };
 
 /// A generated key, pushed to the Secret `remote`, the one before kept.
@@ -201,54 +201,6 @@ async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
         let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
         rotations.until("web", "everybody has what was there before", back).await;
         assert_eq!(world.restarts("a").await.0, 2, "forth and back, killed {} {step}", if done { "after" } else { "before" });
-    }))
-    .await;
-}
-
-/// The versions of a value in Vault, and which of them are deleted.
-async fn versions(vault: &Vault, key: &str) -> Vec<bool> {
-    let (_, answer) = vault.try_call("GET", &format!("secret/metadata/{key}"), Value::Null).await;
-    let Some(versions) = answer["data"]["versions"].as_object() else { return Vec::new() };
-    (1..=versions.len()).map(|number| versions[&number.to_string()]["deletion_time"] != "").collect()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_around_what_the_store_hears_last() {
-    let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
-    let cases = [("retire", false), ("retire", true), ("push-existing", false), ("push-existing", true)];
-    join_all(cases.into_iter().enumerate().map(|(number, (step, done))| async move {
-        let namespace = cluster.namespace("heard").await;
-        let rotations = Rotations(&namespace);
-        let operator = cluster.operator(&namespace);
-        let (generated, copied) = (format!("generated-{number}"), format!("copied-{number}"));
-        let remote = |key: &str| json!({"key": key, "property": "p"});
-        let spec = json!({
-            "target": {"name": "app"}, "store": namespace.store_in(vault).await,
-            "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": remote(&generated)}]},
-            "template": {"mergePolicy": "Merge", "data": {"text": "k={{ k }}"}},
-            "push": [{"secretKey": "text", "remoteRef": remote(&copied)}],
-        });
-        rotations.create("app", spec).await;
-        rotations.ready("app", 1).await;
-        assert_eq!(versions(vault, &copied).await, [false], "Ready says that it is there");
-        operator.failpoint.arm(step, done, Some("store"));
-        rotations.ask("app", "rotate", "1").await;
-        tokio::time::timeout(PATIENCE, operator.failpoint.reached()).await.unwrap_or_else(|_| panic!("{step} was not reached"));
-        operator.kill().await;
-        let _operator = cluster.operator(&namespace);
-        let what = format!("killed {} {step}", if done { "after" } else { "before" });
-        eventually(&format!("{what}: the store has it all"), || async {
-            let (there, of_it, copies) = (vault.get(&generated).await.0, versions(vault, &generated).await, versions(vault, &copied).await);
-            let here = rotations.data("app").await;
-            let same = there["p"] == here["k"] && vault.get(&copied).await.0["p"] == here["text"];
-            // Each was written once for each value; the version before of what was generated is deleted, of the copy it is not.
-            if same && of_it == [true, false] && copies == [false, false] { Ok(()) } else { Err(format!("{same} {of_it:?} {copies:?}")) }
-        })
-        .await;
-        let object = rotations.ready("app", 2).await;
-        assert!(said(&object, "Stalled").is_none() && object.status.unwrap().pushed.len() == 1, "{what}");
-        let left = namespace.secrets().get("app").await.unwrap().metadata.annotations.unwrap();
-        assert!(!left.contains_key("seaworthy.dev/superseded-versions"), "{what}");
     }))
     .await;
 }

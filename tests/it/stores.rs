@@ -1,4 +1,4 @@
-//! Stores that only an administrator sets up: another cluster.
+//! What every store must keep; and a store that only an administrator sets up: another cluster.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::{
@@ -13,17 +13,97 @@ use seaworthy::{
     cluster::{apply::Writer, lease::Leadership, references::NamespaceSecrets},
     secrets::{
         area::MANAGER,
-        store::{Allowed, Opening, Store},
+        store::{Allowed, Content, OpenStore, Opening, Store},
         stores::StoreSpec,
     },
-    testing::store_contract,
+    testing::{issuer_contract::Secrets, store_contract},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Namespace, Operator, Rotations, command};
+use crate::support::{Cluster, ControlPlane, Moto, Namespace, Operator, Rotations, Vault, command, oci::Oci, open};
+
+/// Opened in the operator's namespace, with what an operator has.
+async fn open_in(cluster: &Cluster, spec: &Value) -> Box<dyn OpenStore> {
+    let secrets = NamespaceSecrets::new(cluster.client.clone(), "seaworthy");
+    let (writer, allowed) = (Writer::new(cluster.client.clone(), Leadership::always(), MANAGER), Allowed::default().of_administrators());
+    let spec: StoreSpec = serde_json::from_value(spec.clone()).unwrap();
+    let opening =
+        Opening { secrets: &secrets, namespace: "seaworthy", cluster: Some(&cluster.client), writer: Some(&writer), allowed: &allowed };
+    spec.open(opening).await.unwrap()
+}
+
+/// Opened with what the operator's own settings give out.
+async fn open_allowed(spec: Value, allowed: Allowed) -> Box<dyn OpenStore> {
+    let opening = Opening { secrets: &Secrets::default(), namespace: "n", cluster: None, writer: None, allowed: &allowed };
+    serde_json::from_value::<StoreSpec>(spec).unwrap().open(opening).await.unwrap()
+}
+
+fn bytes(text: &str) -> Content {
+    Content::Bytes(text.as_bytes().to_vec().into())
+}
+
+/// A store that is added has to be added here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_keeps_what_a_store_must_keep() {
+    for kind in StoreSpec::KINDS {
+        match *kind {
+            "kubernetes" => {
+                let cluster = Cluster::shared().await;
+                let namespace = cluster.namespace("contract").await;
+                let store = open_in(&cluster, &json!({"kubernetes": {"namespace": namespace.name}})).await;
+                store_contract::run(store.as_ref(), "contract-").await;
+            }
+            "aws" => {
+                let moto = Moto::start().await;
+                let of = |key: &str| json!({"name": "aws", "key": key});
+                let auth = json!({"secretRef": {"accessKeyID": of("id"), "secretAccessKey": of("secret")}});
+                let spec = json!({"aws": {"region": "us-east-1", "endpoint": moto.address, "auth": auth}});
+                let store = open(&spec, "aws", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await.unwrap();
+                store_contract::run(store.as_ref(), "contract/").await;
+            }
+            "vault" => {
+                let vault = Vault::start().await;
+                for (path, version) in [("secret", "v2"), ("old", "v1")] {
+                    let mut spec = vault.by_token();
+                    (spec["vault"]["path"], spec["vault"]["version"]) = (path.into(), version.into());
+                    let store = open(&spec, "vault", &[("token", &vault.root)]).await.unwrap();
+                    store_contract::run(store.as_ref(), "contract/").await;
+                    store.close().await;
+                }
+            }
+            "oci" => {
+                let oci = Oci::start().await;
+                let store = open(&oci.store(), "oci", &[("key.pem", &oci.private)]).await.unwrap();
+                store_contract::run(store.as_ref(), "contract-").await;
+            }
+            "env" => {
+                let allowed = Allowed { env: vec!["CARGO_PKG_NAME*".into()], ..Allowed::default() };
+                let there = [("CARGO_PKG_NAME".to_owned(), bytes("seaworthy"))].into();
+                store_contract::reads_only(open_allowed(json!({"env": {}}), allowed).await.as_ref(), "CARGO_PKG_NAME", &there).await;
+            }
+            "file" => {
+                let folder = std::env::temp_dir().join(format!("seaworthy-contract-{}", std::process::id()));
+                std::fs::create_dir_all(folder.join("deep")).unwrap();
+                let there = [("deep/b", "\u{e4}\n"), ("deep/empty", ""), ("deep/a", "1")];
+                for (name, text) in there {
+                    std::fs::write(folder.join(name), text).unwrap();
+                }
+                let there = there.map(|(name, text)| (name.to_owned(), bytes(text))).into();
+                let allowed = Allowed { folders: vec![folder.clone()], ..Allowed::default() };
+                store_contract::reads_only(open_allowed(json!({"file": {"path": folder}}), allowed).await.as_ref(), "deep/", &there).await;
+                std::fs::remove_dir_all(folder).unwrap();
+            }
+            "memory" => {
+                let store = open_allowed(json!({"memory": {}}), Allowed::default()).await;
+                store_contract::run(store.as_ref(), "contract/").await;
+            }
+            other => panic!("the store {other} does not run the contract suite"),
+        }
+    }
+}
 
 /// A ServiceAccount that may do with the Secrets of its namespace what a store does; its token.
-async fn account(namespace: &Namespace) -> String {
+pub async fn account(namespace: &Namespace) -> String {
     let rights = format!(
         r#"[{{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {{"name": "store", "namespace": "{0}"}}}},
         {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {{"name": "store", "namespace": "{0}"}},
@@ -42,7 +122,7 @@ async fn account(namespace: &Namespace) -> String {
     accounts.create_token_request("store", &PostParams::default(), &request).await.unwrap().status.unwrap().token.unwrap()
 }
 
-fn authority(cluster: &Cluster) -> String {
+pub fn authority(cluster: &Cluster) -> String {
     let roots = cluster.operator_config.root_cert.clone().unwrap();
     roots.iter().map(|der| seaworthy::keys::pem::pem("CERTIFICATE", der)).collect()
 }
@@ -59,15 +139,8 @@ async fn secrets_of_this_cluster_and_of_another_one() {
     let server = json!({"url": url.trim_end_matches('/'), "caBundle": authority(&other), "auth": {"token": {"secretRef": {"name": "other-cluster", "key": "token"}}}});
     let spec = json!({"kubernetes": {"namespace": there.name, "server": server}});
 
-    // The contract, in both clusters.
-    let secrets = NamespaceSecrets::new(cluster.client.clone(), "seaworthy");
-    let (writer, allowed) = (Writer::new(cluster.client.clone(), Leadership::always(), MANAGER), Allowed::default().of_administrators());
-    for spec in [spec.clone(), json!({"kubernetes": {"namespace": here.name}})] {
-        let spec: StoreSpec = serde_json::from_value(spec).unwrap();
-        let opening =
-            Opening { secrets: &secrets, namespace: "seaworthy", cluster: Some(&cluster.client), writer: Some(&writer), allowed: &allowed };
-        store_contract::run(spec.open(opening).await.unwrap().as_ref(), "contract-").await;
-    }
+    // What it must keep holds there as well.
+    store_contract::run(open_in(&cluster, &spec).await.as_ref(), "contract-").await;
     let pushed = there.secrets().get("contract-one").await.unwrap();
     assert!(pushed.data.unwrap().contains_key("part"), "it was written there");
 

@@ -15,7 +15,7 @@ use kube::{
 use seaworthy::api::{CertificateIssuer, CertificateRotation, SecretRotation, SecretStore};
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Faults, Operator, eventually};
+use crate::support::{Cluster, ControlPlane, Faults, Operator, eventually};
 
 /// Texts that name nothing outside the resource.
 const PLAIN: &[&str] = &[
@@ -184,6 +184,13 @@ fn references() -> Vec<(&'static str, Names, Value)> {
         ("target.name", Object, sync(memory.clone())),
         ("storeRef.name", Shared, json!({"target": {"name": "t"}, "storeRef": {"name": "closed"}, "data": data})),
         ("data[].remoteRef.key", Object, own()),
+        // Through a SecretStore that allows everybody: what lies in its namespace, and nothing else.
+        ("data[].remoteRef.key", Object, json!({"target": {"name": "t"}, "storeRef": {"name": "open"}, "data": data})),
+        (
+            "rotation.push[].remoteRef.key",
+            Object,
+            json!({"target": {"name": "t"}, "storeRef": {"name": "open"}, "rotation": {"generate": generate, "push": [{"secretKey": "k", "remoteRef": {"key": "own", "property": "p"}}]}}),
+        ),
         (
             "dataFrom[].extract.key",
             Object,
@@ -287,11 +294,53 @@ fn every_text_of_a_namespaced_resource_is_known() {
     assert!(gone.is_empty(), "these are no fields any more: {gone:#?}");
 }
 
+/// What a cluster-scoped resource names is what can stand in a namespaced one, and whom it allows.
+#[test]
+fn every_text_of_a_cluster_scoped_resource_is_known() {
+    let references = references();
+    for (crd, field) in [(SecretStore::crd(), "store"), (CertificateIssuer::crd(), "issuer")] {
+        let (crd, mut found) = (serde_json::to_value(crd).unwrap(), Vec::new());
+        texts(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], "", &mut found);
+        assert!(found.iter().any(|text| text.starts_with("allowedNamespaces.")), "{field}: whom it allows");
+        for text in found.iter().filter(|text| !text.starts_with("allowedNamespaces.")) {
+            let inline = format!("{field}.{text}");
+            let known = PLAIN.contains(&inline.as_str()) || references.iter().any(|(path, ..)| *path == inline);
+            assert!(known, "what does {text} name? Nothing of it can stand in a namespaced resource");
+        }
+    }
+}
+
 /// Puts `value` at `path`.
 fn set(spec: &mut Value, path: &str, value: &str) {
     let pointer: String =
         path.split('.').map(|part| part.strip_suffix("[]").map_or_else(|| format!("/{part}"), |list| format!("/{list}/0"))).collect();
     *spec.pointer_mut(&pointer).expect(path) = json!(value);
+}
+
+/// Lets cluster-scoped resources name a Secret that is there in a namespace, but not in the operator's: none is Ready. Returns how many.
+async fn cluster_scoped_ones_lead_to_the_operators_namespace(cluster: &Cluster) -> usize {
+    let mut looked_at = 0;
+    for (number, (path, names, spec)) in references().into_iter().enumerate() {
+        let (kind, field, inner) = match (path.split_once('.'), names) {
+            (Some(("store", inner)), Names::Object) => (ApiResource::erase::<SecretStore>(&()), "store", inner),
+            (Some(("issuer", inner)), Names::Object) => (ApiResource::erase::<CertificateIssuer>(&()), "issuer", inner),
+            _ => continue,
+        };
+        let mut spec = spec[field].clone();
+        set(&mut spec, inner, "theirs");
+        let object = json!({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": format!("c{number}")}, "spec": spec});
+        let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &kind);
+        api.patch(&format!("c{number}"), &PatchParams::apply("test"), &Patch::Apply(object)).await.unwrap();
+        looked_at += 1;
+        eventually(&format!("{path}: a verdict"), || async {
+            let object = api.get(&format!("c{number}")).await.map_err(|error| error.to_string())?;
+            let ready =
+                object.data["status"]["conditions"].as_array().and_then(|all| all.iter().find(|one| one["type"] == "Ready")).cloned();
+            if ready.as_ref().is_some_and(|ready| ready["status"] == "False") { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+    }
+    looked_at
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,6 +368,8 @@ async fn no_reference_leads_out_of_the_namespace() {
             .await
             .unwrap();
     }
+    let open = json!({"allowedNamespaces": {}, "kubernetes": {"namespace": "default"}});
+    cluster.secret_store("open", open).await;
     // An address of the operator's own that its settings do not allow.
     let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
     let (address, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -375,6 +426,7 @@ async fn no_reference_leads_out_of_the_namespace() {
             .await;
         }
     }
+    assert!(cluster_scoped_ones_lead_to_the_operators_namespace(&cluster).await >= 10);
     assert!(refused >= 10 && looked_at >= 30, "{refused} refused, {looked_at} looked at");
     let out: Vec<String> =
         faults.asked().into_iter().filter(|path| path.contains(&victim.name) || path.contains("..") || path.contains("/theirs?")).collect();

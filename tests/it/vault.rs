@@ -12,18 +12,10 @@ use serde_json::{Value, json};
 use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_a_store_must_keep() {
+async fn tags_and_what_was_deleted() {
     let vault = Vault::start().await;
-    let opened = async |spec: &Value| open(spec, "vault", &[("token", &vault.root)]).await.unwrap();
-    for (path, version) in [("secret", "v2"), ("old", "v1")] {
-        let mut spec = vault.by_token();
-        (spec["vault"]["path"], spec["vault"]["version"]) = (path.into(), version.into());
-        let store = opened(&spec).await;
-        store_contract::run(store.as_ref(), "contract/").await;
-        store.close().await;
-    }
+    let store = open(&vault.by_token(), "vault", &[("token", &vault.root)]).await.unwrap();
     // Custom metadata is what tags are.
-    let store = opened(&vault.by_token()).await;
     for (key, team) in [("tagged/a", "x"), ("tagged/b", "y"), ("tagged/deep/c", "x")] {
         vault.put(key, json!({"v": "1"})).await;
         vault.call("POST", &format!("secret/metadata/{key}"), json!({"custom_metadata": {"team": team}})).await;
@@ -81,7 +73,25 @@ async fn one_login_serves_all_and_what_fails_is_told_apart() {
     assert_eq!((rotations.data("a0").await["x"].as_str(), rotations.data("old").await["x"].as_str()), ("p2", "p1"));
     rotations.create("denied", json!({"target": {"name": "denied"}, "store": store, "data": [of("other/db", "password")]})).await;
     let message = rotations.says("denied", "Stalled", "True", "StoreDenied").await;
-    assert!(message.contains("403") && message.contains("secret/data/other/db") && message.contains("permission denied"), "{message}");
+    assert!(
+        message.contains("403")
+            && message.contains("secret/data/other/db")
+            && message.contains("permission denied")
+            && message.contains("password"),
+        "{message}"
+    );
+
+    // One that is denied by now changes nothing of a Secret that is there, although another key has changed.
+    let two = |key: &str| json!([of("app/db", "password"), {"secretKey": "y", "remoteRef": {"key": key, "property": "password"}}]);
+    vault.put("app/second", json!({"password": "s1"})).await;
+    rotations.create("half", json!({"target": {"name": "half"}, "store": store, "data": two("app/second")})).await;
+    rotations.ready("half", 1).await;
+    let there = rotations.data("half").await;
+    vault.put("app/db", json!({"password": "p3"})).await;
+    rotations.change("half", json!({"data": two("other/db")})).await;
+    let message = rotations.says("half", "Stalled", "True", "StoreDenied").await;
+    assert!(message.contains("\"y\"") && message.contains("other/db") && message.contains("password"), "{message}");
+    assert_eq!(rotations.data("half").await, there, "all of it, or nothing of it");
 
     // What is not mounted is no value that is gone.
     let mut other = store.clone();
@@ -227,6 +237,46 @@ where
     api.create(&PostParams::default(), &object).await.unwrap();
 }
 
+/// The ServiceAccount `app`.
+async fn service_account(namespace: &Namespace) {
+    let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}});
+    create::<ServiceAccount>(&namespace.client, Some(&namespace.name), object).await;
+}
+
+/// The user allows the operator to be it.
+async fn may_be_it(namespace: &Namespace) {
+    let rule = json!({"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["app"], "verbs": ["create"]});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "vault"}, "rules": [rule]});
+    create::<Role>(&namespace.client, Some(&namespace.name), role).await;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "vault"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "vault"},
+        "subjects": [{"kind": "ServiceAccount", "name": "seaworthy", "namespace": "seaworthy"}],
+    });
+    create::<RoleBinding>(&namespace.client, Some(&namespace.name), binding).await;
+}
+
+/// Lets Vault verify the tokens of the ServiceAccount `app` itself, for this policy. Returns the login.
+async fn by_signature(cluster: &Cluster, vault: &Vault, namespace: &Namespace, policy: &str) -> Value {
+    let jwks = cluster.client.request_text(http::Request::get("/openid/v1/jwks").body(Vec::new()).unwrap()).await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(move || async move { jwks })).await });
+    vault.call("POST", "sys/auth/jwt", json!({"type": "jwt"})).await;
+    vault.call("POST", "auth/jwt/config", json!({"jwks_url": url})).await;
+    let subject = format!("system:serviceaccount:{}:app", namespace.name);
+    let role = json!({"role_type": "jwt", "bound_audiences": ["vault"], "bound_subject": subject, "user_claim": "sub", "token_policies": [policy]});
+    vault.call("POST", "auth/jwt/role/app", role).await;
+    json!({"role": "app", "serviceAccountRef": {"name": "app"}})
+}
+
+/// The same with the ServiceAccount, and the right to be it.
+pub async fn login_by_jwt(cluster: &Cluster, vault: &Vault, namespace: &Namespace, policy: &str) -> Value {
+    service_account(namespace).await;
+    may_be_it(namespace).await;
+    by_signature(cluster, vault, namespace, policy).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_a_service_account() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
@@ -255,12 +305,7 @@ async fn as_a_service_account() {
         .await;
     let role = json!({"bound_service_account_names": ["app"], "bound_service_account_namespaces": [namespace.name], "token_policies": ["app"], "audience": "vault"});
     vault.call("POST", "auth/kubernetes/role/app", role).await;
-    create::<ServiceAccount>(
-        &namespace.client,
-        Some(&namespace.name),
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}),
-    )
-    .await;
+    service_account(&namespace).await;
     let subject = json!({"kind": "ServiceAccount", "name": "app", "namespace": namespace.name});
     create::<ClusterRoleBinding>(&namespace.client, None, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": namespace.name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"}, "subjects": [subject]})).await;
@@ -275,31 +320,13 @@ async fn as_a_service_account() {
     // Nobody has allowed the operator to be that ServiceAccount.
     let message = rotations.says("app", "Stalled", "True", "StoreDenied").await;
     assert!(message.contains("no token of ServiceAccount app can be had") && message.contains("allow the operator"), "{message}");
-    create::<Role>(
-        &namespace.client,
-        Some(&namespace.name),
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "vault"},
-        "rules": [{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["app"], "verbs": ["create"]}]}),
-    )
-    .await;
-    create::<RoleBinding>(&namespace.client, Some(&namespace.name), json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "vault"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "vault"}, "subjects": [{"kind": "ServiceAccount", "name": "seaworthy", "namespace": "seaworthy"}]})).await;
+    may_be_it(&namespace).await;
     rotations.ask("app", "refresh", "1").await;
     rotations.ready("app", 1).await;
     assert_eq!(rotations.data("app").await["x"], "p1");
 
     // The same token, whose signature Vault verifies itself.
-    let jwks = cluster.client.request_text(http::Request::get("/openid/v1/jwks").body(Vec::new()).unwrap()).await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(move || async move { jwks })).await });
-    vault.call("POST", "sys/auth/jwt", json!({"type": "jwt"})).await;
-    vault.call("POST", "auth/jwt/config", json!({"jwks_url": url})).await;
-    let subject = format!("system:serviceaccount:{}:app", namespace.name);
-    let role =
-        json!({"role_type": "jwt", "bound_audiences": ["vault"], "bound_subject": subject, "user_claim": "sub", "token_policies": ["app"]});
-    vault.call("POST", "auth/jwt/role/app", role).await;
-    let login = json!({"role": "app", "serviceAccountRef": {"name": "app"}});
+    let login = by_signature(&cluster, &vault, &namespace, "app").await;
     let store = json!({"vault": {"server": vault.address, "auth": {"jwt": login}}});
     rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "data": data})).await;
     rotations.ready("jwt", 1).await;

@@ -11,18 +11,29 @@ use serde_json::{Value, json};
 
 use crate::support::{Vault, open};
 
-/// A store that replaces its secret id, and what is asked of it: it reads, finds, pushes and retires.
-fn store(vault: &Vault, role_id: &str) -> Value {
+/// The mounts of both versions of the key/value engine.
+const MOUNTS: [(&str, &str); 2] = [("secret", "v2"), ("old", "v1")];
+
+/// A store that replaces its secret id.
+fn store(vault: &Vault, (path, version): (&str, &str), role_id: &str) -> Value {
     let role = json!({"roleId": role_id, "secretRef": {"name": "approle", "key": "id"}, "rotateSecretId": {"every": "720h"}});
-    json!({"vault": {"server": vault.address, "auth": {"appRole": role}}})
+    json!({"vault": {"server": vault.address, "path": path, "version": version, "auth": {"appRole": role}}})
 }
 
-fn rotation() -> SecretRotationSpec {
+/// Version 1 has no tags.
+fn find(version: &str) -> Value {
+    if version == "v2" { json!({"path": "team", "tags": {"env": "prod"}}) } else { json!({"path": "team"}) }
+}
+
+/// What is asked of it: it reads, extracts, finds, pushes what is generated and what is there, and retires.
+fn rotation(version: &str) -> SecretRotationSpec {
+    let to = |name: &str, key: &str| json!([{"secretKey": name, "remoteRef": {"key": key, "property": "x"}}]);
     serde_json::from_value(json!({
         "target": {"name": "t"},
         "data": [{"secretKey": "a", "remoteRef": {"key": "app/db"}}],
-        "dataFrom": [{"find": {"path": "team", "tags": {"env": "prod"}}}],
-        "rotation": {"generate": [{"secretKey": "b", "hex": {}}], "push": [{"secretKey": "b", "remoteRef": {"key": "app/new", "property": "x"}}]},
+        "dataFrom": [{"find": find(version)}, {"extract": {"key": "app/oauth"}}],
+        "rotation": {"generate": [{"secretKey": "b", "hex": {}}], "push": to("b", "app/new")},
+        "push": to("a", "app/copy"),
     }))
     .unwrap()
 }
@@ -32,21 +43,29 @@ fn place(key: &str) -> Place {
 }
 
 /// Everything that the operator does there.
-async fn everything(vault: &Vault, store: &dyn OpenStore) -> Result<(), StoreError> {
+async fn everything(vault: &Vault, version: &str, store: &dyn OpenStore) -> Result<(), StoreError> {
     store.read(&place("app/db")).await?;
-    let find: Find = serde_json::from_value(json!({"path": "team", "tags": {"env": "prod"}})).unwrap();
+    store.read(&place("app/oauth")).await?;
+    let find: Find = serde_json::from_value(find(version)).unwrap();
     let found = store.find(&find).await?;
     assert_eq!(found, ["team/one", "team/sub/two"]);
     for key in found {
         store.read(&place(&key)).await?;
     }
-    assert!(matches!(store.read(&place("app/new")).await, Err(StoreError::NotFound(_) | StoreError::Denied(_))));
-    let content = Content::Bytes(br#"{"x": "1"}"#.to_vec().into());
-    let write = |expected| Write { key: "app/new", content: &content, expected, token: "t" };
-    let first = store.write(write(None)).await?.unwrap();
-    store.read(&place("app/new")).await?;
-    store.write(write(Some(&first))).await?;
-    store.retire("app/new", &first).await?;
+    for key in ["app/new", "app/copy"] {
+        assert!(matches!(store.read(&place(key)).await, Err(StoreError::NotFound(_) | StoreError::Denied(_))));
+        let [first, second] = [br#"{"x": "1"}"#, br#"{"x": "2"}"#].map(|text| Content::Bytes(text.to_vec().into()));
+        store.write(Write { key, content: &first, expected: None, token: "t" }).await?;
+        let there = store.read(&place(key)).await?;
+        store.write(Write { key, content: &second, expected: there.version.as_deref(), token: "t" }).await?;
+        if key == "app/new" {
+            store.retire(key, &there.version.unwrap()).await?;
+        } else if version == "v2" {
+            // Somebody deletes what was pushed: its versions are counted on.
+            vault.call("DELETE", "secret/data/app/copy", Value::Null).await;
+            store.write(Write { key, content: &first, expected: None, token: "t" }).await?;
+        }
+    }
     let lost = vault.call("POST", "auth/approle/role/app/secret-id", json!({"metadata": json!({"seaworthy": "mark"}).to_string()})).await;
     let made = store.make_credential("mark").await?;
     store.destroy_credentials("other", &made.replaces).await?;
@@ -67,33 +86,46 @@ fn rules(hcl: &str) -> Vec<(String, Vec<String>)> {
 async fn nothing_less_would_do() {
     let vault = Vault::start().await;
     vault.put("app/db", json!({"password": "p"})).await;
+    vault.put("app/oauth", json!({"id": "i"})).await;
     for key in ["team/one", "team/sub/two", "team/other"] {
         vault.put(key, json!({"a": "1"})).await;
         let env = if key == "team/other" { "test" } else { "prod" };
         vault.call("POST", &format!("secret/metadata/{key}"), json!({"custom_metadata": {"env": env}})).await;
     }
-    let mut policy = Policy::default();
-    policy.add(&serde_json::from_value(store(&vault, "r")["vault"].clone()).unwrap(), &rotation());
-    let rules = rules(&policy.hcl());
-    let allowed_to = async |rules: &[(String, Vec<String>)]| {
-        let rule = |(path, capabilities): &(String, Vec<String>)| format!("path {path:?} {{ capabilities = {capabilities:?} }}\n");
-        let (id, secret) = vault.role("app", &rules.iter().map(rule).collect::<String>()).await;
-        vault.try_call("DELETE", "secret/metadata/app/new", Value::Null).await;
-        let store = open(&store(&vault, &id), "approle", &[("id", &secret)]).await.unwrap();
-        let done = everything(&vault, store.as_ref()).await;
-        store.close().await;
-        done
-    };
-    allowed_to(&rules).await.unwrap();
-    for (number, (path, capabilities)) in rules.iter().enumerate() {
-        for capability in capabilities {
-            let mut less = rules.clone();
-            less[number].1.retain(|other| other != capability);
-            if less[number].1.is_empty() {
-                less.remove(number);
+    for key in ["app/db", "app/oauth", "team/one", "team/sub/two"] {
+        vault.call("POST", &format!("old/{key}"), json!({"a": "1"})).await;
+    }
+    for mount in MOUNTS {
+        let mut policy = Policy::default();
+        policy.add(&serde_json::from_value(store(&vault, mount, "r")["vault"].clone()).unwrap(), &rotation(mount.1));
+        let rules = rules(&policy.hcl());
+        let allowed_to = async |rules: &[(String, Vec<String>)]| {
+            let rule = |(path, capabilities): &(String, Vec<String>)| format!("path {path:?} {{ capabilities = {capabilities:?} }}\n");
+            let (id, secret) = vault.role("app", &rules.iter().map(rule).collect::<String>()).await;
+            for key in ["app/new", "app/copy"] {
+                vault.try_call("DELETE", &format!("secret/metadata/{key}"), Value::Null).await;
+                vault.try_call("DELETE", &format!("old/{key}"), Value::Null).await;
             }
-            let done = allowed_to(&less).await;
-            assert!(matches!(done, Err(StoreError::Denied(_))), "{capability} on {path} is not needed: {done:?}");
+            let store = open(&store(&vault, mount, &id), "approle", &[("id", &secret)]).await.unwrap();
+            let done = everything(&vault, mount.1, store.as_ref()).await;
+            store.close().await;
+            done
+        };
+        allowed_to(&rules).await.unwrap();
+        for (number, (path, capabilities)) in rules.iter().enumerate() {
+            for capability in capabilities {
+                let mut less = rules.clone();
+                less[number].1.retain(|other| other != capability);
+                if less[number].1.is_empty() {
+                    less.remove(number);
+                }
+                let done = allowed_to(&less).await;
+                assert!(
+                    matches!(done, Err(StoreError::Denied(_) | StoreError::Conflict(_))),
+                    "{}: {capability} on {path} is not needed: {done:?}",
+                    mount.1
+                );
+            }
         }
     }
 }

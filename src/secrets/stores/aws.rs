@@ -10,6 +10,7 @@ use aws_sdk_secretsmanager::{
     Client,
     config::{Credentials, SharedCredentialsProvider},
     error::{ProvideErrorMetadata, SdkError},
+    operation::update_secret_version_stage::builders::UpdateSecretVersionStageFluentBuilder,
     primitives::Blob,
     types::{Filter, FilterNameStringType},
 };
@@ -112,6 +113,8 @@ const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 /// A label of our own: AWSPENDING belongs to a rotation by AWS.
 const PENDING: &str = "SEAWORTHYPENDING";
+/// What a version id begins with, so that it is told from a stage.
+const ID: &str = "uuid/";
 
 /// No answer is longer: twenty values of 64 KiB, or a page of a list, escaped as JSON.
 const MOST: usize = 8 * 1024 * 1024;
@@ -311,7 +314,15 @@ fn by_code(key: &str, code: &str, said: &str) -> StoreError {
 
 fn stored(string: Option<String>, binary: Option<Blob>, version: Option<String>) -> Stored {
     let bytes = string.map(String::into_bytes).or_else(|| binary.map(Blob::into_inner)).unwrap_or_default();
-    Stored { content: Content::Bytes(Zeroizing::new(bytes)), version }
+    Stored { content: Content::Bytes(Zeroizing::new(bytes)), version: version.map(|id| named(&id)) }
+}
+
+fn named(id: &str) -> String {
+    format!("{ID}{id}")
+}
+
+fn id(version: &str) -> &str {
+    version.strip_prefix(ID).unwrap_or(version)
 }
 
 impl OpenStore for Open {
@@ -320,7 +331,7 @@ impl OpenStore for Open {
             let request = self.client.get_secret_value().secret_id(&place.key);
             let request = match place.version.as_deref() {
                 None => request.version_stage(CURRENT),
-                Some(version) => match version.strip_prefix("uuid/") {
+                Some(version) => match version.strip_prefix(ID) {
                     Some(id) => request.version_id(id),
                     None => request.version_stage(version),
                 },
@@ -407,7 +418,7 @@ impl OpenStore for Open {
                 None => {
                     let request = self.client.create_secret().name(key).client_request_token(&token);
                     let request = request.set_secret_string(text.clone()).set_secret_binary(blob);
-                    request.send().await.map(|answer| answer.version_id).map_err(|error| explain(key, &error))
+                    request.send().await.map(|answer| answer.version_id.map(|id| named(&id))).map_err(|error| explain(key, &error))
                 }
                 Some(expected) => self.replace(key, expected, &token, (text.clone(), blob)).await,
             };
@@ -417,11 +428,18 @@ impl OpenStore for Open {
         .boxed()
     }
 
+    fn can_promote(&self) -> bool {
+        true
+    }
+
+    fn promote<'a>(&'a self, key: &'a str, version: &'a str, expected: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.make_current(key, id(version), id(expected)).boxed()
+    }
+
     /// Without a stage AWS deletes it in time.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            let request = self.client.update_secret_version_stage().secret_id(key).version_stage(PREVIOUS);
-            match request.remove_from_version_id(version).send().await.map_err(|error| explain(key, &error)) {
+            match self.stage(key, PREVIOUS).remove_from_version_id(id(version)).send().await.map_err(|error| explain(key, &error)) {
                 Err(StoreError::Invalid(_)) => Ok(true), // the stage is somewhere else
                 done => done.map(|_| true),
             }
@@ -457,18 +475,23 @@ impl Open {
         let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
         let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain(key, &error))?;
         let version = put.version_id.unwrap_or_else(|| token.to_owned());
-        let stage = |name: &str| self.client.update_secret_version_stage().secret_id(key).version_stage(name);
-        let moved = stage(CURRENT).move_to_version_id(&version).remove_from_version_id(expected).send().await;
-        if let Err(error) = moved {
-            let error = match explain(key, &error) {
-                // The stage is not where it was.
-                StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
-                error => error,
-            };
-            let _ = stage(PENDING).remove_from_version_id(&version).send().await; // nobody is to take it for one that is on its way
-            return Err(error);
-        }
-        let _ = stage(PENDING).remove_from_version_id(&version).send().await;
-        Ok(Some(version))
+        let moved = self.make_current(key, &version, id(expected)).await;
+        // Nobody is to take it for one that is on its way.
+        let _ = self.stage(key, PENDING).remove_from_version_id(&version).send().await;
+        moved.map(|()| Some(named(&version)))
+    }
+
+    fn stage(&self, key: &str, name: &str) -> UpdateSecretVersionStageFluentBuilder {
+        self.client.update_secret_version_stage().secret_id(key).version_stage(name)
+    }
+
+    /// AWS refuses it if the stage is not at `expected`.
+    async fn make_current(&self, key: &str, version: &str, expected: &str) -> Result<(), StoreError> {
+        let moved = self.stage(key, CURRENT).move_to_version_id(version).remove_from_version_id(expected).send().await;
+        moved.map(|_| ()).map_err(|error| match explain(key, &error) {
+            // The stage is not where it was.
+            StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
+            error => error,
+        })
     }
 }

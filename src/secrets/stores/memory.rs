@@ -76,13 +76,3 @@ impl OpenStore for Open {
         async { Ok(()) }.boxed()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn keeps_what_a_store_must_keep() {
-        crate::testing::store_contract::run(&Open::default(), "contract/").await;
-    }
-}

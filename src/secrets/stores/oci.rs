@@ -367,10 +367,27 @@ impl OpenStore for Open {
             let content = json!({"contentType": "BASE64", "content": *content});
             let answer = match write.expected {
                 None => self.create(key, content, write.token).await?,
-                Some(expected) => self.update(key, content, expected).await?,
+                Some(expected) => self.update(key, json!({"secretContent": content}), expected).await?,
             };
             let written: Summary = serde_json::from_slice(&answer).map_err(|_| unreadable(key))?;
             Ok(written.current_version_number.map(|number| number.to_string()))
+        }
+        .boxed()
+    }
+
+    fn can_promote(&self) -> bool {
+        true
+    }
+
+    fn promote<'a>(&'a self, key: &'a str, version: &'a str, expected: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let no_number = |_| StoreError::Invalid(format!("{key}: {version:?} is no number of a version"));
+            let change = json!({"currentVersionNumber": version.parse::<u64>().map_err(no_number)?});
+            match self.update(key, change, expected).await {
+                // Its deletion is scheduled; it says nothing about the service.
+                Err(StoreError::Unavailable(why)) if why.contains("IncorrectState") => Err(StoreError::Invalid(why)),
+                done => done.map(|_| ()),
+            }
         }
         .boxed()
     }
@@ -432,7 +449,7 @@ impl Open {
     }
 
     /// The version that was read is compared, and what was compared is fenced by its etag.
-    async fn update(&self, key: &str, content: Value, expected: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    async fn update(&self, key: &str, change: Value, expected: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let conflict = || StoreError::Conflict(format!("{key} was written by somebody else since it was read"));
         let id = match self.bundle(&Place { key: key.into(), version: None }).await {
             Err(ClientError::NotFoundOrDenied(_)) => return Err(conflict()),
@@ -443,7 +460,7 @@ impl Open {
         let now: Summary = serde_json::from_slice(&there.body).map_err(|_| unreadable(key))?;
         let etag = there.etag.filter(|_| now.current_version_number.map(|number| number.to_string()).as_deref() == Some(expected));
         let etag = etag.ok_or_else(conflict)?;
-        let body = serde_json::to_vec(&json!({"secretContent": content})).map_err(|_| unreadable(key))?;
+        let body = serde_json::to_vec(&change).map_err(|_| unreadable(key))?;
         Ok(self.oci.request(Method::PUT, url, Request { body: Some(body), headers: &[("if-match", &etag)] }).await?.body)
     }
 }

@@ -24,6 +24,8 @@ struct World {
     asked: Vec<String>,
     /// After so many of those that match, the next one.
     armed: Option<(Matching, usize, Fault)>,
+    /// Nothing gets through.
+    cut: bool,
     /// Somebody waits for an answer that does not come.
     waits: Arc<Notify>,
 }
@@ -48,6 +50,11 @@ impl Between {
     /// Lets the `n`-th request that matches fail, from now on (from 0).
     pub fn arm(&self, matching: Matching, n: usize, fault: Fault) {
         self.world.lock().unwrap().armed = Some((matching, n, fault));
+    }
+
+    /// From now on nothing gets through, or all does again.
+    pub fn cut(&self, cut: bool) {
+        self.world.lock().unwrap().cut = cut;
     }
 
     /// Whether it has failed.
@@ -98,7 +105,7 @@ async fn pass(
             world.armed = None;
         }
         world.asked.push(asked);
-        (world.server.clone(), fault)
+        (world.server.clone(), if world.cut { Some(Fault::Answer(503)) } else { fault })
     };
     if let Some(Fault::Answer(code)) = fault {
         let kind = match code {

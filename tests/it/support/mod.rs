@@ -24,7 +24,7 @@ pub use operator::Operator;
 pub use postgres::Postgres;
 pub use secrets::{Rotations, open, said};
 pub use vault::Vault;
-pub use workloads::{Workload, World, deployment, next_second};
+pub use workloads::{Kubelet, Workload, World, deployment, next_second};
 
 /// Long enough for a loaded machine; what takes longer has not happened.
 pub const PATIENCE: Duration = Duration::from_mins(1);

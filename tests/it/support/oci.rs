@@ -27,11 +27,33 @@ pub const KEY_ID: &str = "ocid1.tenancy.oc1..t/ocid1.user.oc1..u/20:3b:97:13:55:
 /// What the proxy for workload identity is asked with.
 pub const POD_TOKEN: &str = "the-token-of-a-pod";
 
+/// Versions are counted from 1.
+#[derive(Default)]
 struct Kept {
     versions: Vec<String>,
+    current: usize,
+    previous: usize,
     tags: Value,
     etag: u64,
     retired: HashSet<usize>,
+}
+
+impl Kept {
+    fn add(&mut self, content: String) {
+        self.versions.push(content);
+        self.promote(self.versions.len());
+    }
+
+    fn promote(&mut self, number: usize) {
+        (self.previous, self.current) = (self.current, number);
+        self.etag += 1;
+    }
+
+    fn stages(&self, number: usize) -> Vec<&'static str> {
+        let all = [("CURRENT", self.current), ("PREVIOUS", self.previous), ("LATEST", self.versions.len())];
+        let stages: Vec<_> = all.into_iter().filter(|(_, at)| *at == number).map(|(stage, _)| stage).collect();
+        if stages.is_empty() { vec!["DEPRECATED"] } else { stages }
+    }
 }
 
 #[derive(Default)]
@@ -73,14 +95,7 @@ impl Oci {
 
     pub fn put(&self, name: &str, content: &str) {
         let mut world = self.world.lock().unwrap();
-        let kept = world.secrets.entry(name.into()).or_insert_with(|| Kept {
-            versions: Vec::new(),
-            tags: json!({}),
-            etag: 0,
-            retired: HashSet::new(),
-        });
-        kept.versions.push(STANDARD.encode(content));
-        kept.etag += 1;
+        world.secrets.entry(name.into()).or_default().add(STANDARD.encode(content));
     }
 
     pub fn tag(&self, name: &str, tags: Value) {
@@ -89,7 +104,13 @@ impl Oci {
 
     pub fn get(&self, name: &str) -> String {
         let world = self.world.lock().unwrap();
-        String::from_utf8(STANDARD.decode(world.secrets[name].versions.last().unwrap()).unwrap()).unwrap()
+        let kept = &world.secrets[name];
+        String::from_utf8(STANDARD.decode(&kept.versions[kept.current - 1]).unwrap()).unwrap()
+    }
+
+    /// How many versions there are.
+    pub fn versions(&self, name: &str) -> usize {
+        self.world.lock().unwrap().secrets[name].versions.len()
     }
 
     /// The versions whose deletion is scheduled.
@@ -208,8 +229,11 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         },
         ("PUT", ["20180608", "secrets", id]) => match world.secrets.get_mut(name_of(id)) {
             Some(kept) if matching.as_ref().is_none_or(|etag| *etag == kept.etag.to_string()) => {
-                kept.versions.push(sent["secretContent"]["content"].as_str().unwrap().into());
-                kept.etag += 1;
+                match (sent["secretContent"]["content"].as_str(), sent["currentVersionNumber"].as_u64()) {
+                    (Some(content), None) => kept.add(content.into()),
+                    (None, Some(number)) => kept.promote(number.try_into().unwrap()),
+                    other => panic!("{other:?}"),
+                }
                 described(id, kept)
             }
             Some(_) => failed(412, "NoEtagMatch"),
@@ -218,7 +242,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         ("POST", ["20180608", "secrets", id, "version", number, "actions", "scheduleDeletion"]) => {
             let number: usize = number.parse().unwrap();
             let kept = world.secrets.get_mut(name_of(id)).unwrap();
-            if number + 1 >= kept.versions.len() {
+            if kept.stages(number) != ["DEPRECATED"] {
                 return failed(409, "IncorrectState"); // only what is deprecated
             }
             kept.retired.insert(number);
@@ -234,7 +258,7 @@ fn name_of(id: &str) -> &str {
 
 fn described(id: &str, kept: &Kept) -> Response {
     let body = json!({"id": id, "secretName": name_of(id), "lifecycleState": "ACTIVE", "compartmentId": COMPARTMENT, "vaultId": VAULT,
-        "currentVersionNumber": kept.versions.len(), "timeCreated": "2026-01-01T00:00:00Z"});
+        "currentVersionNumber": kept.current, "timeCreated": "2026-01-01T00:00:00Z"});
     ([("etag", kept.etag.to_string())], body.to_string()).into_response()
 }
 
@@ -244,20 +268,15 @@ fn bundle(world: &World, query: &BTreeMap<String, String>) -> Response {
     let Some(kept) = world.secrets.get(name).filter(|_| !world.hidden.contains(name)) else {
         return failed(404, "NotAuthorizedOrNotFound");
     };
-    let newest = kept.versions.len();
     let number = match (query.get("versionNumber"), query.get("stage").map(String::as_str)) {
         (Some(number), _) => number.parse().unwrap(),
-        (None, Some("PREVIOUS")) => newest - 1,
-        (None, _) => newest,
+        (None, Some("PREVIOUS")) => kept.previous,
+        (None, _) => kept.current,
     };
     let Some(content) = number.checked_sub(1).and_then(|place: usize| kept.versions.get(place)) else {
         return failed(404, "NotAuthorizedOrNotFound");
     };
-    let stages = match newest - number {
-        0 => json!(["CURRENT", "LATEST"]),
-        1 => json!(["PREVIOUS"]),
-        _ => json!(["DEPRECATED"]),
-    };
+    let stages = kept.stages(number);
     json!({"secretId": format!("ocid1.vaultsecret.{name}"), "versionNumber": number, "timeCreated": "2026-01-01T00:00:00Z",
         "secretBundleContent": {"contentType": "BASE64", "content": content}, "stages": stages})
     .to_string()
@@ -289,7 +308,8 @@ fn create(world: &mut World, sent: &Value) -> Response {
         return failed(409, "NotAuthorizedOrResourceAlreadyExists");
     }
     let content = sent["secretContent"]["content"].as_str().unwrap().to_owned();
-    let kept = Kept { versions: vec![content], tags: json!({}), etag: 1, retired: HashSet::new() };
+    let mut kept = Kept::default();
+    kept.add(content);
     let answer = described(&format!("ocid1.vaultsecret.{name}"), &kept);
     world.secrets.insert(name.into(), kept);
     answer

@@ -36,13 +36,27 @@ impl Operator {
 
     /// The same, which may shake hands in `networks` too.
     pub fn start_within(client: Client, namespaces: Vec<String>, operator_namespace: &str, (clock, networks): (Clock, Networks)) -> Self {
+        Self::run(client, namespaces, operator_namespace, (clock, networks, None))
+    }
+
+    /// Looks after `namespace`, where its lease lies, too, for as long as it holds that as `identity`.
+    pub fn elected(client: Client, namespace: &str, identity: &str, clock: Clock) -> Self {
+        Self::run(client, vec![namespace.into()], namespace, (clock, Networks::default(), Some(identity)))
+    }
+
+    fn run(
+        client: Client,
+        namespaces: Vec<String>,
+        operator_namespace: &str,
+        (clock, networks, identity): (Clock, Networks, Option<&str>),
+    ) -> Self {
         let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
         let settings = Settings {
             areas: Area::ALL.to_vec(),
             namespaces,
             operator_namespace: operator_namespace.into(),
-            identity: "test".into(),
-            leader_elect: false,
+            identity: identity.unwrap_or("test").into(),
+            leader_elect: identity.is_some(),
             lease_name: "seaworthy".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
@@ -64,6 +78,16 @@ impl Operator {
     pub async fn shut_down(mut self) {
         self.stop.cancel();
         (&mut self.task).await.unwrap().unwrap();
+    }
+
+    /// Returns when it stops, of whatever reason; what is under way goes on to its end.
+    pub async fn stops(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
+        (&mut self.task).await.unwrap()
     }
 
     /// Ends it as kill -9 does.

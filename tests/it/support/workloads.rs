@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 use super::{Cluster, Namespace, Operator, Rotations, condition, eventually};
 
 /// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing` that get the second certificate.
-struct Kubelet {
+pub struct Kubelet {
     task: JoinHandle<()>,
 }
 
 impl Kubelet {
-    fn start(namespace: &Namespace, crashing: &'static str) -> Self {
+    pub fn start(namespace: &Namespace, crashing: &'static str) -> Self {
         let (pods, secrets): (Api<Pod>, _) = (Api::namespaced(namespace.client.clone(), &namespace.name), namespace.secrets());
         let task = tokio::spawn(async move {
             let mut events = watcher(pods.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
