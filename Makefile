@@ -17,7 +17,7 @@ help: ## what there is
 demo: ## the operator doing its work on a real cluster; ONCE=1 ends by itself, CLUSTER=current uses yours with IMAGE=
 	@CLUSTER="$(CLUSTER)" IMAGE="$(IMAGE)" ONCE="$(ONCE)" demo/demo.sh
 
-test: test-fast test-cluster test-chart ## everything; sets up what it needs
+test: test-fast test-cluster test-chart test-demo ## everything; sets up what it needs
 	@echo "all tests passed"
 
 test-fast: lint ## what needs no cluster
@@ -30,6 +30,9 @@ test-cluster:
 
 test-chart:
 	tests/chart/check.sh
+
+test-demo: ## that the demo shows what it says
+	ONCE=1 CLUSTER= IMAGE= demo/demo.sh
 
 lint: ## format and lints, warnings are errors
 	rustfmt --edition 2024 --check $(RUST_FILES)
@@ -48,4 +51,4 @@ image: ## an OCI archive of the operator: $(TARGET)/release/seaworthy-image.tar
 	cargo build --release --locked --bin seaworthy
 	image/build.sh $(TARGET)/release/seaworthy $(or $(IMAGE),seaworthy:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)) $(TARGET)/release/seaworthy-image.tar
 
-.PHONY: help demo test test-fast test-cluster test-chart lint generate bench tools image
+.PHONY: help demo test test-fast test-cluster test-chart lint generate bench tools image test-demo

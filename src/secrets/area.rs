@@ -75,19 +75,11 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
         parts.readiness.wait_for("SecretStores", shared.filled());
     }
 
-    let (index, waker) = (Shared::default(), rotations.waker.clone());
-    let stores = {
-        let waker = waker.clone();
-        Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| waker.wake(Some(&key.0), &key.1)))
-    };
+    let (index, waker, wakes) = (Shared::default(), rotations.waker.clone(), rotations.waker.clone());
+    let stores = Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| wakes.wake(Some(&key.0), &key.1)));
     let caches =
         Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()), stores: stores.clone() };
-    let cluster_stores = shared.as_ref().map(|shared| ClusterStores {
-        store: shared.store.clone(),
-        namespaces: inventory.namespaces.clone(),
-        operator_namespace: parts.operator_namespace.clone(),
-    });
-    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone()), cluster_stores));
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone()), caches.shared.clone()));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
         store: shared.store.clone(),
@@ -104,13 +96,7 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
         let noticed = noticed::of_named_kind(index.clone(), waker.clone());
         loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
     }
-    let withdrawal = Withdrawal {
-        rotations: rotations.store.clone(),
-        secrets: inventory.secrets.clone(),
-        client: parts.client.clone(),
-        writer: context.writer.clone(),
-        audit: parts.audit.clone(),
-    };
+    let withdrawal = withdrawal(&context, rotations.store.clone());
     let filled = (rotations.filled(), inventory.clone());
     // Who uses a Secret cannot be told before the inventory is filled; whether a store allows a namespace, not before they are listed, too.
     let first = async move {
@@ -122,31 +108,35 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
     let noticed = noticed::of_own_kind(index, waker, shared_waker, entry);
     loops.push(rotations.run(settings(first.boxed()), context, noticed, controller::reconcile).boxed());
     let work = async move {
-        let sweep = async {
-            let mut round = tokio::time::interval(SWEEP);
-            loop {
-                round.tick().await;
-                stores.sweep();
-            }
-        };
-        let withdraw = async {
-            filled.0.await;
-            filled.1.filled().await;
-            let mut round = tokio::time::interval(SWEEP);
-            loop {
-                round.tick().await;
-                withdrawal.round().await;
-            }
-        };
         tokio::select! {
             () = area::until_all_ended(loops, stop, "secrets") => {}
-            () = sweep => {}
-            () = withdraw => {}
+            () = keep_house(&stores, withdrawal, filled) => {}
         }
         // What stores have lent to us is given back.
         stores.close().await;
     };
     Running { store: caches, hear, work: work.boxed() }
+}
+
+/// Forgets what nobody has come for, and withdraws what resources that are gone have left, once it is known which are there.
+async fn keep_house(stores: &Stores, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
+    let sweep = async {
+        let mut round = tokio::time::interval(SWEEP);
+        loop {
+            round.tick().await;
+            stores.sweep();
+        }
+    };
+    let withdraw = async {
+        filled.0.await;
+        filled.1.filled().await;
+        let mut round = tokio::time::interval(SWEEP);
+        loop {
+            round.tick().await;
+            withdrawal.round().await;
+        }
+    };
+    tokio::join!(sweep, withdraw);
 }
 
 fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_controller::Context {
@@ -163,12 +153,24 @@ fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_contr
     }
 }
 
+fn withdrawal(context: &controller::Context, rotations: Store<Guarded<SecretRotation>>) -> Withdrawal {
+    Withdrawal {
+        rotations,
+        secrets: context.roller.inventory.secrets.clone(),
+        client: context.client.clone(),
+        writer: context.writer.clone(),
+        audit: context.audit.clone(),
+    }
+}
+
 fn rotation_context(
     parts: &Parts,
     index: &Shared,
     (inventory, stores, allowed): (Inventory, Stores, Allowed),
-    cluster_stores: Option<ClusterStores>,
+    shared: Option<Store<Guarded<SecretStore>>>,
 ) -> controller::Context {
+    let (namespaces, operator_namespace) = (inventory.namespaces.clone(), parts.operator_namespace.clone());
+    let cluster_stores = shared.map(|store| ClusterStores { store, namespaces, operator_namespace });
     controller::Context {
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         client: parts.client.clone(),

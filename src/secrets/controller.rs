@@ -162,6 +162,8 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, report
             // What goes on with the restarts does not wait for a store.
             let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(|time| time.duration_since(now));
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
+            // Nor does what has nothing to do with the problem wait for its end.
+            let after = status::planned(view, now).map_or(after, |time| time.duration_since(now).min(after));
             Done::again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })
         }
     }
@@ -267,6 +269,11 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     };
     view.plan = Some(facts.plan);
     (view.read, view.last_sync) = (facts.plan.read, facts.last_sync);
+    if !rotation.spec.push.is_empty() {
+        let is_other = rotation.status.as_ref().is_none_or(|status| status.observed_generation != rotation.metadata.generation);
+        let owed = is_other || facts.plan.read.is_some_and(|reason| reason != Reason::RefreshDue);
+        context.known.to_compare(noticed::key(rotation), owed, facts.last_sync);
+    }
     if facts.plan.rest || decide::only_pushes(&rotation.spec) {
         return facts.resolved.map(|_| ()).map_err(Into::into);
     }

@@ -92,7 +92,11 @@ pub async fn replace(
         let made_at = made_at.unwrap_or(now);
         let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= WHILE) else { return Ok(Some(made_at)) };
         is_current(context, store).await?;
-        context.steps.run("destroy-credential", open.destroy_credentials(&mark, &replaced)).await?;
+        let destroy = async {
+            context.writer.check()?;
+            Ok::<_, Halt>(open.destroy_credentials(&mark, &replaced).await?)
+        };
+        context.steps.run("destroy-credential", destroy).await?;
         context.audit.record("destroy", &described(store), Reason::RotationDue.as_str(), "success", None);
         writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await?;
         return Ok(Some(made_at));
@@ -104,7 +108,11 @@ pub async fn replace(
     // A Secret that cannot be written to, or is always another, is no reason to make one credential after the other: it is told, and backed off from.
     let refused = |error: WriteError| Problem::new(Reason::WriteFailed, format!("the credential cannot be replaced: {error}"));
     writer.would_apply(secret(context, own, &notes, (b"", now, None)), &held.meta).await.map_err(refused)?;
-    let made = context.steps.run("make-credential", open.make_credential(&mark)).await?;
+    let make = async {
+        context.writer.check()?;
+        Ok::<_, Halt>(open.make_credential(&mark).await?)
+    };
+    let made = context.steps.run("make-credential", make).await?;
     // Whether or not it is written, nothing is destroyed now: a lost answer is no refusal. What is left over is found by its mark.
     let content = (made.value.as_bytes(), now, Some(made.replaces));
     let written = writer.apply(secret(context, own, &notes, content), &held.meta);

@@ -16,7 +16,7 @@ use super::{
     reason::Reason,
     refresh, retire,
     status::{Halt, Problem, View},
-    store::{Content, OpenStore, Place, SecretData, Store, StoreError, Stored, Write},
+    store::{Content, Place, SecretData, Store, StoreError, Stored, Write},
     sync::{self, Source, away},
     target::{self, Which, described},
 };
@@ -85,8 +85,10 @@ pub async fn write(
         Problem { message: format!("{field}: {}", problem.message), ..problem }
     };
     for attempt in 1.. {
-        let fresh = if attempt == 1 { pushing.fresh } else { context.clock.now() };
-        let there = source.door.read(&source.store, &place, &who, (fresh, wanted)).await;
+        let now = context.clock.now();
+        let fresh = if attempt == 1 { pushing.fresh } else { now };
+        // What is read now is for nobody else.
+        let there = source.door.read(&source.store, &place, &who, (fresh, if fresh < now { wanted } else { 1 })).await;
         let there = match there.as_ref() {
             Ok(there) => Some(there),
             Err(StoreError::NotFound(_)) => None,
@@ -107,7 +109,7 @@ pub async fn write(
         let old = holds(source, to, &pushing.before, &content).await.map_err(told)?;
         context.writer.check()?;
         let write = Write { key: to, content: &content, expected, token: pushing.token };
-        let written = source.door.call(promote_or_write(&*source.store, write, old)).await;
+        let written = promote_or_write(context, source, write, old).await;
         source.door.heard(&written);
         source.door.forget(to);
         match written {
@@ -166,16 +168,17 @@ async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: 
 }
 
 /// Makes the version `old` the current one again, or writes. Returns the version, if it is an old one.
-async fn promote_or_write(store: &dyn OpenStore, write: Write<'_>, old: Option<&str>) -> Result<Option<String>, StoreError> {
+async fn promote_or_write(context: &Context, source: &Source, write: Write<'_>, old: Option<&str>) -> Result<Option<String>, StoreError> {
     if let (Some(old), Some(expected)) = (old, write.expected) {
-        match store.promote(write.key, old, expected).await {
+        match source.door.call(source.store.promote(write.key, old, expected)).await {
             Ok(()) => return Ok(Some(old.to_owned())),
             Err(error @ StoreError::Conflict(_)) => return Err(error),
             Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => tracing::info!(%error, "an old version cannot be made the current one again, and is written"),
         }
     }
-    store.write(write).await.map(|_| None)
+    context.writer.check().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    source.door.call(source.store.write(write)).await.map(|_| None)
 }
 
 /// What is to become of a value that the store has.
@@ -252,6 +255,7 @@ pub async fn generated(
         }
         if let (Some(promoted), Some(notes)) = (outcome.promoted, superseded.get_mut(&place)) {
             notes.remove(&retire::noted(&hashes, &place, &promoted));
+            superseded.retain(|_, notes| !notes.is_empty());
         }
         kept.extend(outcome.kept);
     }
@@ -277,8 +281,9 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     let before: Vec<Pushed> = before.filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect();
     // Since when each key is to be compared. What was missed is made good.
     let (who, told, read) = (noticed::key(rotation), last_told(rotation), view.read);
-    let (live, last) = (spec.store.as_ref().is_some_and(Store::is_own_namespace), context.known.compared(&who).or(view.last_sync));
+    let (live, last) = (spec.store.as_ref().is_some_and(Store::is_own_namespace), context.known.compared(&who, now).or(view.last_sync));
     let since = |key: &str| match read {
+        _ if last == Some(Timestamp::UNIX_EPOCH) => Some(now),
         Some(Reason::RefreshDue) | None if !live => refresh::due(spec, key, last, now),
         read => read.map(|_| now),
     };
@@ -295,8 +300,11 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         let again = before.iter().any(|pushed| pushed.remote_ref.key == key && pushed.hash.is_none());
         since(key).filter(|_| !again).unwrap_or(now)
     };
-    compare(context, rotation, &source, &Comparison { due: &due, before: &before, fresh: &fresh }, view).await?;
+    let failed = compare(context, rotation, &source, &Comparison { due: &due, before: &before, fresh: &fresh }, view).await?;
     context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
+    if let Some(problem) = failed {
+        return Err(problem.into()); // what failed is due even so, as it is not known to be there
+    }
     if decide::only_pushes(spec) {
         view.handled_refresh = read.map(|_| annotation(rotation, REFRESH_ANNOTATION).into());
         view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh::is_told(rotation, told, *now));
@@ -315,14 +323,14 @@ struct Comparison<'a> {
     fresh: &'a (dyn Fn(&str) -> Timestamp + Sync),
 }
 
-/// Compares, and writes what is another. What fails does not keep the others from it, if the store is there.
+/// Compares, and writes what is another. What fails does not keep the others from it, if the store is there; the first of these is returned.
 async fn compare(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
     comparison: &Comparison<'_>,
     view: &mut View,
-) -> Result<(), Halt> {
+) -> Result<Option<Problem>, Halt> {
     let Comparison { due, before, fresh } = comparison;
     let known = |push: &Push| {
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
@@ -350,7 +358,7 @@ async fn compare(
             }
         }
     }
-    first.map_or(Ok(()), |problem| Err(problem.into()))
+    Ok(first)
 }
 
 /// What is to be compared with the store: what is another than was brought last, and what goes to a key that `is_due`.

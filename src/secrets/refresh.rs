@@ -4,7 +4,7 @@
 //! What a Secret was made of is kept as keyed hashes, in memory only: a new process reads everything of a resource once.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -145,9 +145,18 @@ impl Known {
         all.compared.insert(who, now);
     }
 
-    /// When that was so last.
-    pub fn compared(&self, who: &Key) -> Option<Timestamp> {
-        self.all().compared.get(who).copied()
+    /// All that is pushed is to be compared, or, if not `owed`, what has been due since `last`; until [`Known::are_compared`].
+    pub fn to_compare(&self, who: Key, owed: bool, last: Option<Timestamp>) {
+        match (self.all().compared.entry(who), last) {
+            (entry, _) if owed => drop(entry.insert_entry(Timestamp::UNIX_EPOCH)),
+            (Entry::Vacant(vacant), Some(last)) => drop(vacant.insert_entry(last)),
+            _ => {}
+        }
+    }
+
+    /// When it was compared last; [`Timestamp::UNIX_EPOCH`]: all of it is owed. A time that is yet to come tells nothing.
+    pub fn compared(&self, who: &Key, now: Timestamp) -> Option<Timestamp> {
+        self.all().compared.get(who).copied().filter(|compared| *compared <= now)
     }
 
     /// When the store was read last: later than what stands in status, which is not written each time. A time that is yet to come tells nothing: the clock

@@ -185,6 +185,13 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
 }
 
+/// When something is due that is not due yet.
+pub fn planned(view: &View, now: Timestamp) -> Option<Timestamp> {
+    let plan = view.plan.filter(|plan| !plan.rest)?;
+    let times = [plan.next_sync, plan.waits_until.or(plan.next_rotation), plan.kept_until];
+    times.into_iter().flatten().filter(|time| *time > now).min()
+}
+
 /// When to look again.
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let planned = view.plan.filter(|plan| !plan.rest);
@@ -197,4 +204,39 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
     times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_later_does_not_wait_for_a_problem_and_what_was_due_does() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let (before, soon, later) =
+            (now - SignedDuration::from_secs(1), now + SignedDuration::from_secs(60), now + SignedDuration::from_hours(1));
+        let plan = Plan {
+            rest: false,
+            read: None,
+            generate: None,
+            retire: false,
+            reason: Reason::Current,
+            next_sync: None,
+            next_rotation: None,
+            rotates_at: None,
+            waits_until: None,
+            kept_until: None,
+            retire_at: None,
+        };
+        for (plan, wanted) in [
+            (Plan { next_sync: Some(soon), next_rotation: Some(later), ..plan }, Some(soon)),
+            (Plan { next_sync: Some(before), next_rotation: Some(later), ..plan }, Some(later)),
+            (Plan { next_rotation: Some(before), waits_until: Some(later), kept_until: Some(soon), ..plan }, Some(soon)),
+            (Plan { next_sync: Some(now), ..plan }, None),
+            (Plan { rest: true, next_sync: Some(soon), ..plan }, None),
+        ] {
+            assert_eq!(planned(&View { plan: Some(plan), ..View::default() }, now), wanted);
+        }
+    }
 }

@@ -82,7 +82,8 @@ async fn interrupted(cluster: &Cluster, vault: &Vault, (step, done, by): (&'stat
     let (world, mut operator) = pushing(cluster, (&key, store), ("1h", if goes_back { "b" } else { "none" })).await;
     let (namespace, rotations) = (&world.namespace, Rotations(&world.namespace));
     let clock = operator.clock.clone();
-    let elected = |name: &str| Operator::elected(cluster.client.clone(), &namespace.name, name, clock.clone());
+    let elected =
+        |name: &str| Operator::elected(cluster.client.clone(), vec![namespace.name.clone()], &namespace.name, (name, clock.clone()));
     if matches!(by, Interruption::LeaseLost) {
         operator.kill().await;
         operator = elected("first");

@@ -84,12 +84,17 @@ async fn standing(namespace: &Namespace) -> Vec<(String, Option<String>)> {
     versions(secrets).chain(versions(rotations)).collect()
 }
 
-/// Takes the lease away from an operator that has stopped at a failpoint, and lets it go on: it does nothing any more.
-pub async fn loses_its_lease(namespace: &Namespace, operator: Operator, between: &Between, what: &str) {
+/// Somebody else takes the lease in `namespace`, and the operator sees that.
+pub async fn lease_is_taken(namespace: &Namespace, operator: &Operator) {
     let leases: Api<Lease> = Api::namespaced(namespace.client.clone(), &namespace.name);
     let taken = json!({"spec": {"holderIdentity": "somebody else", "leaseDurationSeconds": 1}});
     leases.patch("seaworthy", &PatchParams::default(), &Patch::Merge(taken)).await.unwrap();
     operator.stops().await;
+}
+
+/// Takes the lease away from an operator that has stopped at a failpoint, and lets it go on: it does nothing any more.
+pub async fn loses_its_lease(namespace: &Namespace, operator: Operator, between: &Between, what: &str) {
+    lease_is_taken(namespace, &operator).await;
     let before = standing(namespace).await;
     between.take_asked();
     operator.failpoint.release();
@@ -109,7 +114,9 @@ async fn interrupted(cluster: &Cluster, vault: &Vault, (step, done, by): (&'stat
     let what = &app.what;
     // With rights of its own, as it keeps its lease beside the resource.
     let start = |name: &str| match by {
-        Interruption::LeaseLost => Operator::elected(cluster.client.clone(), &namespace.name, name, Clock::default()),
+        Interruption::LeaseLost => {
+            Operator::elected(cluster.client.clone(), vec![namespace.name.clone()], &namespace.name, (name, Clock::default()))
+        }
         Interruption::Killed | Interruption::StoreAway => cluster.operator(namespace),
     };
     let operator = start("first");

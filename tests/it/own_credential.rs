@@ -9,10 +9,13 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
-use seaworthy::{api::SecretStore, secrets::own_credential::STEPS};
+use seaworthy::{api::SecretStore, clock::Clock, secrets::own_credential::STEPS};
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, ControlPlane, Fault, Operator, Rotations, Vault, eventually};
+use crate::{
+    interruptions::lease_is_taken,
+    support::{Between, Cluster, ControlPlane, Fault, Namespace, Operator, Rotations, Vault, eventually},
+};
 
 /// What the page of the kind says, and no more.
 pub const POLICY: &str = r#"path "secret/data/*" { capabilities = ["read"] }
@@ -155,13 +158,16 @@ impl<'a> Own<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_around_every_step_of_its_replacement() {
+async fn killed_or_without_its_lease_around_every_step_of_its_replacement() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
-    for (number, (step, done)) in STEPS.iter().flat_map(|step| [(*step, false), (*step, true)]).enumerate() {
-        let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let home = Namespace { client: cluster.client.clone(), name: "seaworthy".into() };
+    let start = |name: &str, clock| Operator::elected(cluster.client.clone(), Vec::new(), &home.name, (name, clock));
+    let cases = STEPS.iter().flat_map(|step| [(*step, false), (*step, true)]).flat_map(|case| [(case, false), (case, true)]);
+    for (number, ((step, done), lease_lost)) in cases.enumerate() {
+        let operator = start("one", Clock::default());
         operator.failpoint.arm(step, done, None);
-        let own = Own::new(&cluster, &vault, &vault.address, &format!("killed-{number}")).await;
-        let what = format!("killed {} {step}", if done { "after" } else { "before" });
+        let own = Own::new(&cluster, &vault, &vault.address, &format!("interrupted-{number}")).await;
+        let what = format!("{} {} {step}", if lease_lost { "without its lease" } else { "killed" }, if done { "after" } else { "before" });
         let until = async {
             loop {
                 own.look(&operator).await;
@@ -173,11 +179,21 @@ async fn killed_around_every_step_of_its_replacement() {
             _ = tokio::time::timeout(crate::support::PATIENCE, until) => panic!("{what}: it was not reached"),
         }
         let clock = operator.clock.clone();
-        operator.kill().await;
-        let operator = Operator::start_with(cluster.operator.clone(), Vec::new(), "seaworthy", clock);
+        if lease_lost {
+            lease_is_taken(&home, &operator).await;
+            let (version, ids) = (own.secrets.get(&own.name).await.unwrap().metadata.resource_version, own.left().await);
+            operator.failpoint.release();
+            operator.ended().await.unwrap_err();
+            assert_eq!(own.left().await, ids, "{what}: who does not lead makes none and destroys none");
+            assert_eq!(own.secrets.get(&own.name).await.unwrap().metadata.resource_version, version, "{what}: and writes none");
+        } else {
+            operator.kill().await;
+        }
+        // A process that was killed comes back by the same name, so that nobody waits for its lease to end.
+        let operator = start(if lease_lost { "another" } else { "one" }, clock);
         own.is_replaced(&operator, &what).await;
         own.stores.delete(&own.name, &DeleteParams::default()).await.unwrap();
-        operator.kill().await;
+        operator.shut_down().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Secrets that somebody else made: keys are added to them, and theirs go to a store.
 
 use jiff::SignedDuration;
+use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, next_second, said};
@@ -303,4 +304,27 @@ async fn a_generated_value_is_only_for_a_store_that_has_none() {
         .await;
     holds(&namespace, "remote", &[("a", "there"), ("b", &first["b"])]).await;
     assert_eq!(rotations.data("app").await, first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_brought_to_one_store_is_brought_to_another_one_that_is_named_in_its_place() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("other-store").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    namespace.secret("made", "Opaque", &[("password", "one")]).await;
+    let spec = json!({
+        "target": {"name": "made", "creationPolicy": "Merge"}, "store": namespace.store_in(&vault).await, "refreshPolicy": "OnChange",
+        "push": [push("copy", "p", "Replace")],
+    });
+    rotations.create("p", spec).await;
+    let ready = |object: &SecretRotation| {
+        let current = object.status.as_ref().is_some_and(|status| status.observed_generation == object.metadata.generation);
+        current && said(object, "Ready").is_some_and(|(status, ..)| status == "True")
+    };
+    rotations.until("p", "Ready", ready).await;
+    assert_eq!(vault.get("copy").await.0, json!({"p": "one"}));
+    rotations.change("p", json!({"store": {"vault": {"path": "old", "version": "v1"}}})).await;
+    rotations.until("p", "Ready", ready).await;
+    assert_eq!(vault.call("GET", "old/copy", Value::Null).await["data"], json!({"p": "one"}));
 }

@@ -119,7 +119,7 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
     for key in KEYS {
         vault.put(key, json!({"p": "1", "q": "1"})).await;
     }
-    // Every other one brings a property of its own to each of its keys, and the last one reads one key and brings to another.
+    // Every other one brings a property of its own to each of its keys, and the last one reads one of them as well.
     let bring = |number: usize, key: &str| json!({"secretKey": "v", "remoteRef": {"key": key, "property": format!("of-{number}")}});
     let is_ready = |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(status, ..)| status == "True");
     for (number, wants) in WANTS.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
@@ -130,7 +130,7 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
         spec["push"] = wants.iter().map(|key| bring(number, key)).collect();
         if number == 4 {
             spec["data"] = json!([{"secretKey": "read", "remoteRef": {"key": wants[0], "property": "p"}}]);
-            spec["push"] = json!([bring(number, wants[1])]);
+            spec["push"] = json!([bring(number, wants[0]), bring(number, wants[1])]);
         }
         rotations.create(&name(number), spec).await;
         rotations.until(&name(number), "Ready", is_ready).await;

@@ -39,9 +39,9 @@ impl Operator {
         Self::run(client, namespaces, operator_namespace, (clock, networks, None))
     }
 
-    /// Looks after `namespace`, where its lease lies, too, for as long as it holds that as `identity`.
-    pub fn elected(client: Client, namespace: &str, identity: &str, clock: Clock) -> Self {
-        Self::run(client, vec![namespace.into()], namespace, (clock, Networks::default(), Some(identity)))
+    /// Looks after `namespaces` for as long as it holds the lease in `operator_namespace` as `identity`.
+    pub fn elected(client: Client, namespaces: Vec<String>, operator_namespace: &str, (identity, clock): (&str, Clock)) -> Self {
+        Self::run(client, namespaces, operator_namespace, (clock, Networks::default(), Some(identity)))
     }
 
     fn run(
