@@ -272,7 +272,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     if !rotation.spec.push.is_empty() {
         let is_other = rotation.status.as_ref().is_none_or(|status| status.observed_generation != rotation.metadata.generation);
         let owed = is_other || facts.plan.read.is_some_and(|reason| reason != Reason::RefreshDue);
-        context.known.to_compare(noticed::key(rotation), owed, facts.last_sync);
+        let is_there = |key: &_| context.index.read(|index| index.has(key));
+        context.known.to_compare(noticed::key(rotation), owed, facts.last_sync, is_there);
     }
     if facts.plan.rest || decide::only_pushes(&rotation.spec) {
         return facts.resolved.map(|_| ()).map_err(Into::into);

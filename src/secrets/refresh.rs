@@ -146,8 +146,10 @@ impl Known {
     }
 
     /// All that is pushed is to be compared, or, if not `owed`, what has been due since `last`; until [`Known::are_compared`].
-    pub fn to_compare(&self, who: Key, owed: bool, last: Option<Timestamp>) {
-        match (self.all().compared.entry(who), last) {
+    pub fn to_compare(&self, who: Key, owed: bool, last: Option<Timestamp>, is_there: impl Fn(&Key) -> bool) {
+        let mut all = self.all();
+        all.make_room(is_there);
+        match (all.compared.entry(who), last) {
             (entry, _) if owed => drop(entry.insert_entry(Timestamp::UNIX_EPOCH)),
             (Entry::Vacant(vacant), Some(last)) => drop(vacant.insert_entry(last)),
             _ => {}

@@ -35,8 +35,7 @@ struct App<'a> {
 
 impl App<'_> {
     async fn spec(&self) -> Value {
-        let mut store = self.namespace.store_in(self.vault).await;
-        store["vault"]["server"] = self.between.address.clone().into();
+        let store = self.namespace.store_through(&self.between, self.vault).await;
         let remote = |key: &str| json!({"key": key, "property": "p"});
         json!({
             "target": {"name": "app"}, "store": store,

@@ -70,8 +70,7 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("rounds").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let mut store = namespace.store_in(&vault).await;
-    store["vault"]["server"] = between.address.clone().into();
+    let store = namespace.store_through(&between, &vault).await;
     for key in KEYS {
         vault.put(key, json!({"p": "1", "q": "1"})).await;
     }
@@ -114,8 +113,7 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("pushed-by-many").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let mut store = namespace.store_in(&vault).await;
-    store["vault"]["server"] = between.address.clone().into();
+    let store = namespace.store_through(&between, &vault).await;
     for key in KEYS {
         vault.put(key, json!({"p": "1", "q": "1"})).await;
     }
@@ -172,8 +170,7 @@ async fn what_is_found_by_several_is_read_once_in_a_round() {
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("found").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let mut store = namespace.store_in(&vault).await;
-    store["vault"]["server"] = between.address.clone().into();
+    let store = namespace.store_through(&between, &vault).await;
     let keys = ["team/one", "team/two", "team/three"];
     for key in keys {
         vault.put(key, json!({"p": "1"})).await;
@@ -250,8 +247,7 @@ async fn a_store_that_is_sealed_is_asked_once_and_when_it_is_back_all_are_told()
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("sealed").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let mut store = namespace.store_in(&vault).await;
-    store["vault"]["server"] = between.address.clone().into();
+    let store = namespace.store_through(&between, &vault).await;
     let names: Vec<String> = (0..20).map(name).collect();
     for name in &names {
         vault.put(name, json!({"p": "1"})).await;

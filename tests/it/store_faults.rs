@@ -52,8 +52,7 @@ async fn vault_fails_at_each_request_of_a_rotation() {
             let (namespace, between) = (cluster.namespace("vault-fails").await, Between::to(&vault.address).await);
             let rotations = Rotations(&namespace);
             let _operator = cluster.operator(&namespace);
-            let mut store = namespace.store_in(vault).await;
-            store["vault"]["server"] = between.address.clone().into();
+            let store = namespace.store_through(&between, vault).await;
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
             let what = format!("{fault:?} at request {number}");
@@ -97,8 +96,7 @@ async fn killed_for_real_while_it_waits_for_the_store() {
     let (between, namespace) = (Between::to(&vault.address).await, cluster.namespace("killed-for-real").await);
     let rotations = Rotations(&namespace);
     let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut store = namespace.store_in(&vault).await;
-    store["vault"]["server"] = between.address.clone().into();
+    let store = namespace.store_through(&between, &vault).await;
     let process = Process::of(&cluster, port());
     rotations.create("app", pushed(&store, "app")).await;
     rotations.ready("app", 1).await;

@@ -16,7 +16,7 @@ use kube::{
 use seaworthy::api::{CertificateRotation, SecretStore};
 use serde_json::{Value, json};
 
-use super::{Operator, Vault, eventually};
+use super::{Between, Operator, Vault, eventually};
 
 /// The cluster that `tests/with-cluster.sh` started.
 pub struct Cluster {
@@ -203,6 +203,13 @@ impl Namespace {
     pub async fn store_in(&self, vault: &Vault) -> Value {
         self.secret("vault", "Opaque", &[("token", &vault.root)]).await;
         vault.by_token()
+    }
+
+    /// The same through what stands between.
+    pub async fn store_through(&self, between: &Between, vault: &Vault) -> Value {
+        let mut store = self.store_in(vault).await;
+        store["vault"]["server"] = between.address.clone().into();
+        store
     }
 
     /// The AWS at `address` as a store, with credentials in the Secret `aws`; the emulator takes any.
