@@ -3,6 +3,7 @@
 use std::{io::Read, path::PathBuf};
 
 use comfy_table::{Table, presets};
+use futures::{FutureExt, future::BoxFuture};
 use kube::{Api, Client};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{Failure, Output, client, print, say};
 use crate::{
     api::{SecretStore, secret_rotation::Find, secret_store::SecretStoreSpec},
-    cluster::references::NamespaceSecrets,
+    cluster::references::{NamespaceSecrets, ReadSecrets, ReferenceError, SecretData},
     ids,
     secrets::{
         property,
@@ -139,33 +140,50 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 impl Which {
     async fn open(&self) -> Result<(String, Box<dyn OpenStore>), Failure> {
-        let client = client().await?.0;
-        let spec = self.spec(&client).await?;
+        // Not every store of a file needs a cluster.
+        let cluster = match client().await {
+            Ok((client, _)) => Ok(client),
+            Err(Failure::Unreachable(why)) if self.file.is_some() => Err(why),
+            Err(failure) => return Err(failure),
+        };
+        let spec = self.spec(cluster.as_ref().ok()).await?;
         let named = self.name.clone().map_or_else(|| "the store of the file".to_owned(), |name| format!("SecretStore {name}"));
         spec.store.validate(true).map_err(|error| failed(&named, &error))?;
-        let secrets = NamespaceSecrets::new(client.clone(), &self.operator_namespace);
+        let secrets: Box<dyn ReadSecrets> = match &cluster {
+            Ok(client) => Box::new(NamespaceSecrets::new(client.clone(), &self.operator_namespace)),
+            Err(why) => Box::new(NoCluster(why.clone())),
+        };
+        let (cluster, namespace) = (cluster.as_ref().ok(), &self.operator_namespace);
         let allowed =
             Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() }.of_administrators();
-        let opening =
-            Opening { secrets: &secrets, namespace: &self.operator_namespace, cluster: Some(&client), writer: None, allowed: &allowed };
+        let opening = Opening { secrets: &*secrets, namespace, cluster, writer: None, allowed: &allowed };
         let store = spec.store.open(opening).await.map_err(|error| failed(&named, &error))?;
         Ok((named, store))
     }
 
-    async fn spec(&self, client: &Client) -> Result<SecretStoreSpec, Failure> {
-        match (&self.file, &self.name) {
-            (Some(file), _) => {
+    async fn spec(&self, client: Option<&Client>) -> Result<SecretStoreSpec, Failure> {
+        match (&self.file, &self.name, client) {
+            (Some(file), ..) => {
                 let text = read(file).map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))?;
                 let store: SecretStore = serde_saphyr::from_str(&text)
                     .map_err(|error| Failure::Usage(format!("{} holds no SecretStore: {error}", file.display())))?;
                 Ok(store.spec)
             }
-            (None, Some(name)) => {
+            (None, Some(name), Some(client)) => {
                 let store = Api::<SecretStore>::all(client.clone()).get_opt(name).await?;
                 store.map(|store| store.spec).ok_or_else(|| Failure::Usage(format!("SecretStore {name} is not there")))
             }
-            (None, None) => Err(Failure::Usage("name a SecretStore, or give a file with -f".into())),
+            (None, ..) => Err(Failure::Usage("name a SecretStore, or give a file with -f".into())),
         }
+    }
+}
+
+/// Why there are no Secrets.
+struct NoCluster(String);
+
+impl ReadSecrets for NoCluster {
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
+        std::future::ready(Err(ReferenceError::Unavailable(name.into(), self.0.clone()))).boxed()
     }
 }
 

@@ -89,6 +89,14 @@ async fn versions_stages_bytes_and_conflicts() {
     let role = open(as_role).await;
     role.check().await.unwrap();
 
+    // Temporary keys come with a token, which goes with each request.
+    let (between, mut temporary) = (Between::to(&moto.address).await, spec(&moto));
+    temporary["aws"]["endpoint"] = between.address.clone().into();
+    temporary["aws"]["auth"]["secretRef"]["sessionToken"] = json!({"name": "aws", "key": "secret"});
+    open(temporary).await.check().await.unwrap();
+    let asked = between.take_asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.ends_with(" AKIAEXAMPLE s")), "{asked:?}");
+
     assert!(store.batch() > 1);
     let many = store.read_many(&["app/other".into(), "none".into(), "app/tagged".into()]).await.unwrap();
     assert_eq!(many[0].as_ref().unwrap().content, bytes(b"o"));
@@ -221,5 +229,19 @@ async fn the_identity_of_the_operators_pod() {
         let asked = between.take_asked().into_iter().filter(|asked| asked.contains("GetSecretValue")).collect::<Vec<_>>();
         assert!(asked.len() == 1 && asked[0].contains(&format!(" {whose}")), "{environment:?}: {asked:?}");
     }
+    // A role that the machine assumes: AWS gives temporary keys for it, and who asks for them is the machine.
+    let mut assumed = object.clone();
+    assumed["spec"]["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"});
+    std::fs::write(&store, assumed.to_string()).unwrap();
+    let environment = [machine.as_slice(), &[("AWS_ENDPOINT_URL_STS", between.address.as_str())]].concat();
+    assert_eq!(seaworthy_in(&environment, &kubeconfig, &arguments), (0, "v\n".into()));
+    let asked = between.take_asked();
+    assert!(
+        asked.len() == 2
+            && asked[0].contains("ExternalId=tmi")
+            && asked[0].ends_with(" AKIANODE t")
+            && asked[1].contains("GetSecretValue ASIA"),
+        "{asked:?}"
+    );
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -135,6 +135,23 @@ fn tls() -> (tokio_rustls::TlsAcceptor, String) {
     (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), certified.cert.pem())
 }
 
+/// Speaks TLS at `listen` for a server that does not; where it listens, and the certificate to trust in PEM.
+pub async fn terminate(listen: &str, server: &str) -> (SocketAddr, String) {
+    let ((tls, certificate), server) = (tls(), server.trim_start_matches("http://").to_owned());
+    let listener = TcpListener::bind(listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tls, server) = (tls.clone(), server.clone());
+            tokio::spawn(async move {
+                let (mut stream, mut server) = (tls.accept(stream).await?, tokio::net::TcpStream::connect(server).await?);
+                tokio::io::copy_bidirectional(&mut stream, &mut server).await
+            });
+        }
+    });
+    (address, certificate)
+}
+
 /// Counts who comes.
 async fn elsewhere() -> (SocketAddr, Record) {
     serve(Manner::NeverAnswers, None).await

@@ -6,6 +6,8 @@ use aws_lc_rs::{
 };
 use futures::FutureExt;
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, api::PostParams};
 use reqwest::Method;
 use seaworthy::{
     clients::{
@@ -19,9 +21,13 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    self, Cluster, Rotations, eventually,
-    oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
+use crate::{
+    cli::seaworthy_in,
+    egress::terminate,
+    support::{
+        self, Cluster, Rotations, eventually,
+        oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
+    },
 };
 
 async fn open(oci: &Oci, spec: Value) -> Box<dyn OpenStore> {
@@ -153,6 +159,14 @@ async fn a_machine_and_a_pod_get_a_session_of_their_own() {
     assert!(matches!(first, Err(ClientError::Denied(why)) if why.contains("enhanced")));
 
     // The machine shows the certificate that its metadata service gives it.
+    let metadata = format!("{}/", metadata(&oci).await).parse().unwrap();
+    let machine = Principal::Instance { metadata, federation: format!("{}/v1/x509", oci.address).parse().unwrap() };
+    assert_eq!(list(Client::new(http, machine)).await, (Ok(()), Ok(())));
+    assert_eq!(oci.sessions(), 2);
+}
+
+/// The metadata service of a machine that Oracle believes.
+async fn metadata(oci: &Oci) -> String {
     let key = aws_lc_rs::signature::RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let (public, private): (PublicKeyX509Der<'_>, aws_lc_rs::encoding::Pkcs8V1Der<'_>) =
         (key.public_key().as_der().unwrap(), key.as_der().unwrap());
@@ -176,9 +190,48 @@ async fn a_machine_and_a_pod_get_a_session_of_their_own() {
         }
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let metadata_url = format!("http://{}/opc/v2/", listener.local_addr().unwrap()).parse().unwrap();
+    let address = format!("http://{}/opc/v2", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, metadata).await });
-    let machine = Principal::Instance { metadata: metadata_url, federation: format!("{}/v1/x509", oci.address).parse().unwrap() };
-    assert_eq!(list(Client::new(http, machine)).await, (Ok(()), Ok(())));
-    assert_eq!(oci.sessions(), 2);
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_store_has_the_identity_of_the_machine_or_of_a_pod() {
+    let (cluster, oci) = (Cluster::shared().await, Oci::start().await);
+    let namespace = cluster.namespace("oci-identity").await;
+    let account = serde_json::from_value(json!({"metadata": {"name": "reader"}})).unwrap();
+    Api::<ServiceAccount>::namespaced(cluster.client.clone(), &namespace.name).create(&PostParams::default(), &account).await.unwrap();
+    oci.put("app", "v");
+    oci.believe(&format!("system:serviceaccount:{}:reader", namespace.name));
+    let metadata = metadata(&oci).await;
+    // Where the proxy of a cluster listens.
+    let (_, certificate) = terminate("127.0.0.1:12250", &oci.address).await;
+    let folder = std::env::temp_dir().join(format!("seaworthy-oci-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (file, ca) = (folder.join("store.yaml"), folder.join("ca.crt"));
+    std::fs::write(&ca, certificate).unwrap();
+    let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap();
+    let get = |auth: Value, environment: &[(&str, &str)], kubeconfig: &str| {
+        let mut spec = oci.store();
+        spec["oci"]["auth"] = auth;
+        let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "oci"}, "spec": spec});
+        std::fs::write(&file, object.to_string()).unwrap();
+        let arguments = ["store", "get", "-f", file.to_str().unwrap(), "--operator-namespace", &namespace.name, "app", "--reveal"];
+        seaworthy_in(environment, kubeconfig, &arguments)
+    };
+    let machine = [("OCI_METADATA_BASE_URL", metadata.as_str()), ("OCI_SDK_AUTH_CLIENT_REGION_URL", oci.address.as_str())];
+    let pod = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", ca.to_str().unwrap())];
+    let workload = |name: &str| json!({"workloadIdentity": {"serviceAccountRef": {"name": name}}});
+    // The machine needs no cluster.
+    assert_eq!(get(json!({"instancePrincipal": {}}), &machine, "/nowhere"), (0, "v\n".into()));
+    assert_eq!(get(workload("reader"), &pod, &kubeconfig), (0, "v\n".into()));
+    let (code, said) = get(workload("nobody"), &pod, &kubeconfig);
+    assert!(code == 1 && said.contains("ServiceAccount nobody"), "{said}");
+    let (code, said) = get(workload("default"), &pod, &kubeconfig);
+    assert!(code == 1 && said.contains("enhanced"), "{said}");
+    let (code, said) = get(workload("reader"), &[], &kubeconfig);
+    assert!(code == 1 && said.contains("does not run in an OKE cluster"), "{said}");
+    let (code, said) = get(oci.store()["oci"]["auth"].clone(), &[], "/nowhere");
+    assert!(code == 3 && said.contains("Secret oci could not be read: no cluster is configured"), "{code} {said}");
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -1,14 +1,17 @@
 //! What a store may do in the middle of a rotation: refuse, fail, do it and lose the answer. Real servers, with somebody in between.
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
     canary::Process,
+    egress::terminate,
     own_credential::Own,
-    support::{Between, Cluster, ControlPlane, Fault, Moto, Namespace, Rotations, Vault, eventually},
+    stores::account,
+    support::{Between, Cluster, ControlPlane, Fault, Moto, Namespace, Operator, Rotations, Vault, eventually, oci::Oci},
 };
 
+const NO_FAULT: &str = "no fault";
 const FAULTS: [Fault; 3] = [Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
 
 /// A generated value, pushed to `key`; the values before are kept nowhere, so that the version before is retired at once.
@@ -22,8 +25,10 @@ fn pushed(store: &Value, key: &str) -> Value {
     })
 }
 
-/// Rotates, with a fault on the way, and waits until all is as if there had been none.
-async fn rotate(namespace: &Namespace, between: &Between, armed: (fn(&str) -> bool, usize, Fault), what: &str) -> String {
+type Matching = fn(&str) -> bool;
+
+/// Rotates, with a fault on the way, and waits until all is as if there had been none. A store that `keeps` it does not give up the version before.
+async fn rotate(namespace: &Namespace, between: &Between, armed: (Matching, usize, Fault), (what, keeps): (&str, bool)) -> String {
     let rotations = Rotations(namespace);
     let before = rotations.data("app").await["k"].clone();
     between.arm(armed.0, armed.1, armed.2);
@@ -33,10 +38,11 @@ async fn rotate(namespace: &Namespace, between: &Between, armed: (fn(&str) -> bo
         let secrets = namespace.secrets();
         let pending = secrets.get_opt("app-pending").await.map_err(|error| error.to_string())?;
         let notes = secrets.get("app").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
-        if pending.is_none() && !notes.contains_key("seaworthy.dev/superseded-versions") { Ok(()) } else { Err(format!("{notes:?}")) }
+        let retired = keeps || !notes.contains_key("seaworthy.dev/superseded-versions");
+        if pending.is_none() && retired { Ok(()) } else { Err(format!("{notes:?}")) }
     })
     .await;
-    assert!(between.struck(), "{what}: there was no such request");
+    assert!(between.struck() || what == NO_FAULT, "{what}: there was no such request");
     let now = rotations.data("app").await["k"].clone();
     assert_ne!(now, before, "{what}");
     now
@@ -56,7 +62,7 @@ async fn vault_fails_at_each_request_of_a_rotation() {
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
             let what = format!("{fault:?} at request {number}");
-            let now = rotate(&namespace, &between, (|asked| asked.contains("/v1/secret/"), number, fault), &what).await;
+            let now = rotate(&namespace, &between, (|asked| asked.contains("/v1/secret/"), number, fault), (&what, false)).await;
             assert_eq!(vault.get(&namespace.name).await, (json!({"p": now}), 2), "{what}: it was written once");
             let answer = vault.call("GET", &format!("secret/metadata/{}", namespace.name), Value::Null).await;
             assert_ne!(answer["data"]["versions"]["1"]["deletion_time"], "", "{what}: the version before is deleted");
@@ -78,7 +84,7 @@ async fn aws_fails_at_each_request_of_a_rotation() {
             rotations.create("app", pushed(&store, &namespace.name)).await;
             rotations.ready("app", 1).await;
             let what = format!("{fault:?} at request {number}");
-            let now = rotate(&namespace, &between, (|asked| asked.starts_with("POST"), number, fault), &what).await;
+            let now = rotate(&namespace, &between, (|asked| asked.starts_with("POST"), number, fault), (&what, false)).await;
             assert_eq!(moto.get(&namespace.name).await, json!({"p": now}), "{what}");
             let listed = moto.call("ListSecretVersionIds", json!({"SecretId": namespace.name, "IncludeDeprecated": true})).await;
             let versions = listed["Versions"].as_array().unwrap();
@@ -87,6 +93,91 @@ async fn aws_fails_at_each_request_of_a_rotation() {
             assert!(!stages.concat().contains("AWSPREVIOUS"), "{what}: {stages:?}");
         })
         .await;
+}
+
+/// Each request of a rotation fails in each way, with a store that is made for each of them: how many there are is counted in a rotation without a fault.
+/// `made` gives the spec, `held` what the store holds in the end; a store that `keeps` it does not give up the version before.
+async fn each_request<H: Future<Output = String>>(
+    cluster: &Cluster,
+    server: &str,
+    made: impl AsyncFn(&Namespace, &Between) -> Value,
+    (matching, held, keeps): (Matching, impl Fn(String) -> H, bool),
+) -> usize {
+    let fails = async |case: Option<(usize, Fault)>| {
+        let (namespace, between) = (cluster.namespace("store-fails").await, Between::to(server).await);
+        let rotations = Rotations(&namespace);
+        let spec = made(&namespace, &between).await;
+        let _operator = spec.get("storeRef").is_none().then(|| cluster.operator(&namespace));
+        rotations.create("app", spec).await;
+        rotations.ready("app", 1).await;
+        between.take_asked();
+        let (what, armed) = match case {
+            Some((number, fault)) => (format!("{fault:?} at request {number}"), (matching, number, fault)),
+            None => (NO_FAULT.to_owned(), ((|_| false) as Matching, 0, Fault::Answer(500))),
+        };
+        let now = rotate(&namespace, &between, armed, (&what, keeps)).await;
+        assert_eq!(held(namespace.name.clone()).await, now, "{what}");
+        between.take_asked().into_iter().filter(|asked| matching(asked)).count()
+    };
+    let number = fails(None).await;
+    let cases = FAULTS.into_iter().flat_map(|fault| (0..number).map(move |number| (number, fault)));
+    stream::iter(cases).for_each_concurrent(12, |case| fails(Some(case)).map(|_| ())).await;
+    number
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_without_versions_fails_at_each_request_of_a_rotation() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let made = async |namespace: &Namespace, between: &Between| {
+        let mut store = namespace.store_through(between, &vault).await;
+        (store["vault"]["path"], store["vault"]["version"]) = ("old".into(), "v1".into());
+        pushed(&store, &namespace.name)
+    };
+    let held = async |key: String| vault.call("GET", &format!("old/{key}"), Value::Null).await["data"]["p"].as_str().unwrap().to_owned();
+    let requests = each_request(&cluster, &vault.address, made, (|asked| asked.contains("/v1/old/"), held, false)).await;
+    assert_eq!(requests, 4, "it is read by the look, before it is made, and just before it is written; it is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oracle_fails_at_each_request_of_a_rotation() {
+    let (cluster, oci) = (Cluster::shared().await, Oci::start().await);
+    let made = async |namespace: &Namespace, between: &Between| {
+        namespace.secret("oci", "Opaque", &[("key.pem", &oci.private)]).await;
+        pushed(&Oci::store_at(&between.address), &namespace.name)
+    };
+    let held = async |key: String| {
+        assert_eq!(oci.versions(&key), 2, "it was written once");
+        serde_json::from_str::<Value>(&oci.get(&key)).unwrap()["p"].as_str().unwrap().to_owned()
+    };
+    let matching: Matching = |asked| !asked.contains("versionNumber="); // whether the version before can be deleted, which Oracle keeps
+    let requests = each_request(&cluster, &oci.address, made, (matching, held, true)).await;
+    assert_eq!(requests, 5, "it is read by the look, and before it is made; its etag and once more its version are read; it is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_fails_at_each_request_of_a_rotation() {
+    let ((_own, cluster), other) = (ControlPlane::start().await, Cluster::shared().await);
+    let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let there = other.namespace("there-fails").await;
+    cluster.operators_secret("other-cluster", json!({"token": account(&there).await})).await;
+    let made = async |namespace: &Namespace, between: &Between| {
+        let (address, certificate) = terminate("127.0.0.1:0", &between.address).await;
+        let login = json!({"token": {"secretRef": {"name": "other-cluster", "key": "token"}}});
+        let server = json!({"url": format!("https://{address}"), "caBundle": certificate, "auth": login});
+        let spec = json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server}});
+        cluster.secret_store(&namespace.name, spec).await;
+        let mut spec = pushed(&Value::Null, &namespace.name);
+        (spec["store"], spec["storeRef"]) = (Value::Null, json!({"name": namespace.name}));
+        spec
+    };
+    let held = async |key: String| there.text(&key, "p").await;
+    let server = other.operator_config.cluster_url.to_string();
+    let matching: Matching = |asked| asked.contains("/secrets/"); // lists are what the SecretStore's own check asks for
+    let requests = each_request(&cluster, server.trim_end_matches('/'), made, (matching, held, false)).await;
+    assert_eq!(
+        requests, 5,
+        "it is read by the look, and before it is made; whose it is is read; what was created becomes ours, and is written"
+    );
 }
 
 /// A process that is killed, the one true kill -9 of each of the two kinds: what it asked of the store is done, and it never hears so.

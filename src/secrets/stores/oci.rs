@@ -113,12 +113,14 @@ pub struct WorkloadIdentity {
     pub service_account_ref: ServiceAccountRef,
 }
 
-/// What the machine's metadata service is reached at.
-const METADATA: &str = "http://169.254.169.254/opc/v2/";
+/// What the machine's metadata service is reached at, unless the operator's own environment says otherwise in the variable that Oracle's SDKs read.
+const METADATA: (&str, &str) = ("OCI_METADATA_BASE_URL", "http://169.254.169.254/opc/v2");
+/// The same variable for the federation service, which each region has one of.
+const FEDERATION: &str = "OCI_SDK_AUTH_CLIENT_REGION_URL";
 /// What a cluster's proxy for workload identity listens at.
 const PROXY_PORT: u16 = 12250;
-/// The certificates of the cluster's own services.
-const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+/// The certificates of the cluster's own services, and the variable for another place.
+const CLUSTER_CA: (&str, &str) = ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt");
 /// What a SecretStore that names no compartment asks for: whoever is let in is told that it is not there.
 const NOBODYS: &str = "seaworthy-check";
 /// So many are listed.
@@ -171,6 +173,11 @@ fn parse(url: &str) -> Result<Url, StoreError> {
     url.parse().map_err(|error| StoreError::Invalid(format!("the address {url}: {error}")))
 }
 
+/// Of the operator's own environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 impl Spec {
     async fn principal(&self, opening: &Opening<'_>) -> Result<Principal, StoreError> {
         Ok(match &self.auth {
@@ -178,16 +185,19 @@ impl Spec {
                 let pem = text_of(opening.secrets, &key.private_key_secret_ref).await?;
                 Principal::User(Identity::of_user(format!("{}/{}/{}", key.tenancy, key.user, key.fingerprint), pem.as_bytes())?)
             }
-            Auth::InstancePrincipal(_) => Principal::Instance {
-                metadata: parse(METADATA)?,
-                federation: parse(&format!("https://auth.{}.{}/v1/x509", self.region, self.domain))?,
-            },
+            Auth::InstancePrincipal(_) => {
+                let metadata = variable(METADATA.0).unwrap_or_else(|| METADATA.1.into());
+                let federation = variable(FEDERATION).unwrap_or_else(|| format!("https://auth.{}.{}", self.region, self.domain));
+                let [metadata, federation] = [metadata, federation].map(|url| url.trim_end_matches('/').to_owned());
+                Principal::Instance { metadata: parse(&format!("{metadata}/"))?, federation: parse(&format!("{federation}/v1/x509"))? }
+            }
             Auth::WorkloadIdentity(workload) => {
                 let lacking = || StoreError::Invalid("auth.workloadIdentity: the operator does not run in an OKE cluster".into());
-                let host = std::env::var("KUBERNETES_SERVICE_HOST").map_err(|_| lacking())?;
+                let host = variable("KUBERNETES_SERVICE_HOST").ok_or_else(lacking)?;
                 let host = if host.contains(':') { format!("[{host}]") } else { host };
                 let proxy = parse(&format!("https://{host}:{PROXY_PORT}/resourcePrincipalSessionTokens"))?;
-                let ca = tokio::fs::read(CLUSTER_CA).await.map_err(|_| lacking())?;
+                let ca = variable(CLUSTER_CA.0).unwrap_or_else(|| CLUSTER_CA.1.into());
+                let ca = tokio::fs::read(ca).await.map_err(|_| lacking())?;
                 let ca = reqwest::Certificate::from_pem_bundle(&ca).map_err(|_| lacking())?;
                 let http = opening.allowed.egress.client(&proxy, |builder| builder.tls_certs_only(ca)).map_err(StoreError::Invalid)?;
                 let client = opening.cluster.ok_or_else(lacking)?.clone();

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::Fault;
 
-/// Which request: method, path with query, and for AWS the action and the access key, one after the other.
+/// Which request: method, path with query, and for AWS the action (of STS, all that is asked), the access key and the session token, one after the other.
 type Matching = fn(&str) -> bool;
 
 #[derive(Default)]
@@ -42,7 +42,9 @@ impl Between {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let world = Arc::new(Mutex::new(World { server: server.into(), ..World::default() }));
-        let service = Router::new().fallback(pass).with_state((world.clone(), Client::new()));
+        // A server with a certificate of its own is believed: what is tested stands on this side.
+        let http = Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+        let service = Router::new().fallback(pass).with_state((world.clone(), http));
         let task = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
         Self { address, world, task }
     }
@@ -87,10 +89,14 @@ async fn pass(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let action = headers.get("x-amz-target").map_or("", |action| action.to_str().unwrap());
-    let authorization = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
-    let whose = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
-    let asked = format!("{method} {uri} {action} {whose}");
+    let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
+    let form = header("content-type").starts_with("application/x-www-form-urlencoded").then(|| String::from_utf8_lossy(&body));
+    let action = form.as_deref().unwrap_or(header("x-amz-target"));
+    let whose = header("authorization").split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let mut asked = format!("{method} {uri} {action} {whose}");
+    if headers.contains_key("x-amz-security-token") {
+        asked = format!("{asked} {}", header("x-amz-security-token"));
+    }
     let (server, fault) = {
         let mut world = world.lock().unwrap();
         let fault = match &mut world.armed {
@@ -116,12 +122,13 @@ async fn pass(
         let said = json!({"errors": ["made to fail"], "__type": kind, "message": "made to fail"});
         return (StatusCode::from_u16(code).unwrap(), said.to_string()).into_response();
     }
-    let mut request = http.request(method, format!("{server}{uri}")).body(body);
-    for (name, value) in headers.iter().filter(|(name, _)| !["host", "content-length"].contains(&name.as_str())) {
+    // Whose signature covers the name of the server has signed ours.
+    let mut request = http.request(method, format!("{server}{uri}")).header("x-forwarded-host", header("host")).body(body);
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
         request = request.header(name, value);
     }
     let Ok(answer) = request.send().await else { return StatusCode::BAD_GATEWAY.into_response() };
-    let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
+    let (status, headers) = (answer.status(), answer.headers().clone());
     let body = answer.bytes().await.unwrap_or_default();
     if fault == Some(Fault::NoAnswer) {
         let waits = world.lock().unwrap().waits.clone();
@@ -133,8 +140,9 @@ async fn pass(
         return Body::from_stream(cut).into_response();
     }
     let mut response = (status, body).into_response();
-    if let Some(kind) = kind {
-        response.headers_mut().insert("content-type", kind);
+    let of_the_connection = ["connection", "content-length", "transfer-encoding"];
+    for (name, value) in headers.iter().filter(|(name, _)| !of_the_connection.contains(&name.as_str())) {
+        response.headers_mut().insert(name, value.clone());
     }
     response
 }

@@ -67,6 +67,8 @@ struct World {
     blind: bool,
     /// Every answer is this.
     broken: Option<u16>,
+    /// Whose ServiceAccount tokens are changed into one of ours: `system:serviceaccount:NAMESPACE:NAME`.
+    accounts: HashSet<String>,
     /// How often a token was given.
     sessions: usize,
 }
@@ -139,13 +141,23 @@ impl Oci {
         self.world.lock().unwrap().keys.insert(key_id.into(), public.to_vec());
     }
 
+    /// Which ServiceAccount is believed, if its token is for the audience `api`.
+    pub fn believe(&self, account: &str) {
+        self.world.lock().unwrap().accounts.insert(account.into());
+    }
+
     /// As it stands in a resource; the Secret `oci` holds the key.
     pub fn store(&self) -> Value {
+        Self::store_at(&self.address)
+    }
+
+    /// The same through what stands between.
+    pub fn store_at(address: &str) -> Value {
         let (tenancy, rest) = KEY_ID.split_once('/').unwrap();
         let (user, fingerprint) = rest.split_once('/').unwrap();
         let auth = json!({"apiKey": {"tenancy": tenancy, "user": user, "fingerprint": fingerprint, "privateKeySecretRef": {"name": "oci", "key": "key.pem"}}});
         json!({"oci": {"region": "eu-frankfurt-1", "vault": VAULT, "compartment": COMPARTMENT, "encryptionKey": "ocid1.key.oc1..key",
-            "endpoints": {"secrets": self.address, "vaults": self.address}, "auth": auth}})
+            "endpoints": {"secrets": address, "vaults": address}, "auth": auth}})
     }
 }
 
@@ -178,6 +190,7 @@ fn is_signed(world: &World, method: &Method, uri: &Uri, headers: &HeaderMap, bod
     }
     let line = |name: &&str| match *name {
         "(request-target)" => format!("(request-target): {} {uri}", method.as_str().to_lowercase()),
+        "host" if headers.contains_key("x-forwarded-host") => format!("host: {}", header("x-forwarded-host")),
         name => format!("{name}: {}", header(name)),
     };
     let text = names.iter().map(line).collect::<Vec<_>>().join("\n");
@@ -202,7 +215,11 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         return failed(status, "TooManyRequests");
     }
     if uri.path() == "/resourcePrincipalSessionTokens" {
-        if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {POD_TOKEN}")) {
+        let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
+        let claims = token.split('.').nth(1).map(|claims| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap());
+        let claims: Value = claims.map(|claims| serde_json::from_slice(&claims).unwrap()).unwrap_or_default();
+        let is_known = claims["sub"].as_str().is_some_and(|account| world.accounts.contains(account)) && claims["aud"] == json!(["api"]);
+        if token != POD_TOKEN && !is_known {
             return failed(403, "NotAuthorized");
         }
         let token = session(&mut world, sent["podKey"].as_str().unwrap());
