@@ -17,7 +17,7 @@ help: ## what there is
 demo: ## the operator doing its work on a real cluster; ONCE=1 ends by itself, CLUSTER=current uses yours with IMAGE=
 	@CLUSTER="$(CLUSTER)" IMAGE="$(IMAGE)" ONCE="$(ONCE)" demo/demo.sh
 
-test: test-fast test-cluster test-chart test-demo ## what has to pass; sets up what it needs
+test: test-fast test-cluster test-chart test-demo ## lints, unit, cluster and chart tests, the demo; sets up what it needs
 	@echo "all tests passed"
 
 test-fast: lint ## what needs no cluster
@@ -28,7 +28,7 @@ test-cluster:
 	cargo test --no-run --test it
 	tests/with-cluster.sh cargo test --test it -- --test-threads=4 # most of them wait most of the time
 
-test-all: test ## make test, and what is dearer: thousands of objects, every request that may fail with every store
+test-all: test ## make test, and the slow ones: thousands of objects, each request that may fail with each store
 	tests/with-cluster.sh cargo test --test it -- --ignored --test-threads=4
 
 test-chart:

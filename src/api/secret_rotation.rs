@@ -335,7 +335,9 @@ pub enum MergePolicy {
     validation = Rule::new("!(has(self.every) && has(self.schedule))").message("set at most one of every and schedule"),
     validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1m')").message("every must be at least 1m"),
     validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once"),
-    validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey")
+    validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey"),
+    validation = Rule::new("!has(self.previous) || self.previous.suffix != '.pub'").message("KEY.pub is where what is public of KEY stands: choose another previous.suffix"),
+    validation = Rule::new("!has(self.previous) || self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + self.previous.suffix))").message("KEY with previous.suffix is where the value before stands: choose another secretKey, or another suffix")
 )]
 pub struct Rotation {
     /// How long a value lives. Default: until a person asks for another.

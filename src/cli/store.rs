@@ -151,13 +151,16 @@ impl Which {
         spec.store.validate(true).map_err(|error| failed(&named, &error))?;
         let secrets: Box<dyn ReadSecrets> = match &cluster {
             Ok(client) => Box::new(NamespaceSecrets::new(client.clone(), &self.operator_namespace)),
-            Err(why) => Box::new(NoCluster(why.clone())),
+            Err(_) => Box::new(NoCluster),
         };
-        let (cluster, namespace) = (cluster.as_ref().ok(), &self.operator_namespace);
         let allowed =
             Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() }.of_administrators();
-        let opening = Opening { secrets: &*secrets, namespace, cluster, writer: None, allowed: &allowed };
-        let store = spec.store.open(opening).await.map_err(|error| failed(&named, &error))?;
+        let (namespace, client) = (&self.operator_namespace, cluster.as_ref().ok());
+        let opening = Opening { secrets: &*secrets, namespace, cluster: client, writer: None, allowed: &allowed };
+        let store = spec.store.open(opening).await.map_err(|error| match &cluster {
+            Err(why) if error.is_of_the_store() => Failure::Unreachable(format!("{named}: {error}: {why}")),
+            _ => failed(&named, &error),
+        })?;
         Ok((named, store))
     }
 
@@ -178,12 +181,12 @@ impl Which {
     }
 }
 
-/// Why there are no Secrets.
-struct NoCluster(String);
+/// There are no Secrets.
+struct NoCluster;
 
 impl ReadSecrets for NoCluster {
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
-        std::future::ready(Err(ReferenceError::Unavailable(name.into(), self.0.clone()))).boxed()
+        std::future::ready(Err(ReferenceError::Unavailable(name.into(), "there is no cluster".into()))).boxed()
     }
 }
 

@@ -86,7 +86,21 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
     if gathered.values.len() > MAX_KEYS {
         return Err(too_many(gathered.values.len()));
     }
+    if let Some(key) = previous_keys(spec).find(|key| gathered.values.contains_key(key)) {
+        let message = format!(
+            "{key:?} comes from the store, and is where a generated value is kept that was replaced; name it otherwise, or choose another rotation.previous.suffix"
+        );
+        return Err(Problem::new(Reason::ValueInvalid, message));
+    }
     Ok(gathered)
+}
+
+/// Where generated values are kept that were replaced.
+pub fn previous_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> {
+    let rotation = spec.rotation.as_ref();
+    let suffix = rotation.and_then(|rotation| rotation.previous.as_ref()).map(|previous| previous.suffix.as_str());
+    let generated = rotation.into_iter().flat_map(|rotation| &rotation.generate);
+    generated.filter_map(move |generate| Some(format!("{}{}", generate.secret_key, suffix?)))
 }
 
 /// What is gone from the store, in the words of `deletionPolicy`.

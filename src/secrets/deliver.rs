@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    compose::public_keys,
+    compose::{previous_keys, public_keys},
     controller::{Context, is_current},
     decide::Times,
     memory::{Memory, Superseded, hash, hashes},
@@ -49,15 +49,8 @@ pub struct Delivered<'a> {
 /// What consumers use of it: the values before are there for who checks signatures, not for who is restarted; and what is public changes with the
 /// value that it belongs to, or when the one before goes.
 pub fn consumed(rotation: &SecretRotation, data: &SecretData) -> SecretData {
-    let kept = |key: &String| previous_keys(rotation).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
+    let kept = |key: &String| previous_keys(&rotation.spec).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
     data.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// The keys that hold values before.
-pub fn previous_keys(rotation: &SecretRotation) -> impl Iterator<Item = String> {
-    let spec = rotation.spec.rotation.as_ref();
-    let suffix = spec.and_then(|spec| spec.previous.as_ref()).map(|previous| previous.suffix.as_str());
-    spec.into_iter().flat_map(|spec| &spec.generate).filter_map(move |generate| Some(format!("{}{}", generate.secret_key, suffix?)))
 }
 
 /// What makes room for other values is kept until those are delivered. Returns what can be gone back to.

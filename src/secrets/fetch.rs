@@ -397,6 +397,16 @@ impl Door {
         lock(&self.health).down.as_ref().filter(|(until, _)| *until > self.clock.now()).map(|(_, error)| error.clone())
     }
 
+    /// How many values are asked for at a time, where `few` single calls may be under way: one call tells of a store that was away, and one reads
+    /// several where the store has such a call.
+    pub fn at_once(&self, store: &dyn OpenStore, few: usize) -> usize {
+        match (self.is_probed(), self.single.load(Ordering::Relaxed)) {
+            (true, _) => 1,
+            (false, true) => few,
+            (false, false) => store.batch().max(few),
+        }
+    }
+
     /// Whether it is being asked again for the first time: one call tells.
     pub fn is_probed(&self) -> bool {
         lock(&self.health).down.is_some()

@@ -9,7 +9,7 @@ use super::{
     compose::{self, Gathered, Gone, Remote},
     controller::{Context, Look, annotation, is_current},
     decide::{Plan, Target},
-    deliver::{self, consumed},
+    deliver::consumed,
     memory::{Memory, Superseded, hash},
     push::{self, Generated},
     reason::Reason,
@@ -243,7 +243,7 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
     // Of the values before those that are kept and there: what somebody has removed is gone, and what is about to go goes.
     let kept = |name: &String| !facts.plan.retire && held.memory.previous_since.is_some() && held.data.contains_key(name);
-    let before = deliver::previous_keys(rotation).filter(kept);
+    let before = compose::previous_keys(&rotation.spec).filter(kept);
     if facts.plan.generate.is_none()
         && let Some(edited) = spec.generate.iter().map(|generate| generate.secret_key.clone()).chain(before).find(|name| lost(name))
     {
@@ -302,6 +302,6 @@ fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, 
     } else if facts.plan.retire {
         memory.previous_since = None;
     } else if memory.previous_since.is_some() {
-        values.extend(deliver::previous_keys(rotation).filter_map(|name| Some((name.clone(), held.data.get(&name)?.clone()))));
+        values.extend(compose::previous_keys(&rotation.spec).filter_map(|name| Some((name.clone(), held.data.get(&name)?.clone()))));
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kube::Client;
 
+use super::store::StoreError;
 use crate::{
     clients::egress::Egress,
     cluster::{apply::Writer, references::ReadSecrets},
@@ -21,6 +22,13 @@ pub struct Opening<'a> {
     pub writer: Option<&'a Writer>,
     /// What the operator's own settings allow.
     pub allowed: &'a Allowed,
+}
+
+impl<'a> Opening<'a> {
+    /// This cluster, for `what` needs it.
+    pub fn cluster(&self, what: &str) -> Result<&'a Client, StoreError> {
+        self.cluster.ok_or_else(|| StoreError::Unavailable(format!("{what} needs a cluster")))
+    }
 }
 
 /// What the operator's own settings allow stores to reach. By default nothing beyond the network.

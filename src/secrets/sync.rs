@@ -31,7 +31,7 @@ use crate::{
     schedule::jitter,
 };
 
-/// So many values of one resource are read at a time.
+/// So many calls for values of one resource are under way at a time.
 const AT_ONCE: usize = 4;
 /// What was read so shortly ago for somebody else is new enough for who asks for the first time.
 const JUST_NOW: SignedDuration = SignedDuration::from_secs(60);
@@ -216,7 +216,7 @@ impl Reading<'_> {
             };
             (place, answer)
         });
-        let at_once = if source.door.is_probed() { 1 } else { AT_ONCE };
+        let at_once = source.door.at_once(&*source.store, AT_ONCE);
         let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(at_once));
         let mut bytes = self.remote.bytes();
         while let Some((place, answer)) = answers.next().await {

@@ -12,10 +12,9 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::{
     area::MANAGER,
-    compose::public_keys,
+    compose::{previous_keys, public_keys},
     controller::Context,
     decide::{self, Target},
-    deliver::previous_keys,
     index::{PENDING, PREVIOUS},
     memory::{Memory, hashes},
     reason::Reason,
@@ -183,8 +182,9 @@ pub fn may_generate(rotation: &SecretRotation, held: &Held) -> Result<(), Proble
     }
     let theirs = |key: &&String| held.data.contains_key(*key) && !held.memory.values.contains_key(*key);
     let generated = spec.generate.iter().map(|generate| generate.secret_key.clone());
-    let beside =
-        public_keys(&rotation.spec).chain(previous_keys(rotation)).chain(rotation.spec.data.iter().map(|data| data.secret_key.clone()));
+    let beside = public_keys(&rotation.spec)
+        .chain(previous_keys(&rotation.spec))
+        .chain(rotation.spec.data.iter().map(|data| data.secret_key.clone()));
     let texts = rotation.spec.template.iter().flat_map(|template| template.data.keys().cloned());
     let Some(key) = generated.chain(beside).chain(texts).find(|key| theirs(&key)) else { return Ok(()) };
     let message = format!("key {key:?} of Secret {} is set by somebody else; name another secretKey", rotation.spec.target.name);

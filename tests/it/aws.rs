@@ -20,7 +20,7 @@ fn spec(moto: &Moto) -> Value {
 }
 
 async fn open(spec: Value) -> Box<dyn OpenStore> {
-    support::open(&spec, "aws", &[("id", "AKIAEXAMPLE"), ("secret", "s")]).await.unwrap()
+    support::open(&spec, "aws", &[("id", "AKIAEXAMPLE"), ("secret", "s"), ("token", "t")]).await.unwrap()
 }
 
 fn place(key: &str, version: Option<&str>) -> Place {
@@ -92,10 +92,10 @@ async fn versions_stages_bytes_and_conflicts() {
     // Temporary keys come with a token, which goes with each request.
     let (between, mut temporary) = (Between::to(&moto.address).await, spec(&moto));
     temporary["aws"]["endpoint"] = between.address.clone().into();
-    temporary["aws"]["auth"]["secretRef"]["sessionToken"] = json!({"name": "aws", "key": "secret"});
-    open(temporary).await.check().await.unwrap();
+    temporary["aws"]["auth"]["secretRef"]["sessionToken"] = json!({"name": "aws", "key": "token"});
+    open(temporary).await.read(&place("new", None)).await.unwrap();
     let asked = between.take_asked();
-    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.ends_with(" AKIAEXAMPLE s")), "{asked:?}");
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.ends_with(" AKIAEXAMPLE t")), "{asked:?}");
 
     assert!(store.batch() > 1);
     let many = store.read_many(&["app/other".into(), "none".into(), "app/tagged".into()]).await.unwrap();

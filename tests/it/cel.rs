@@ -184,6 +184,11 @@ async fn refused_of_values() {
             json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], {"secretKey": "a.pub", "hex": {}}]}}),
             "what is public of KEY",
         ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], {"secretKey": "a-previous", "hex": {}}], "previous": {}}}),
+            "where the value before stands",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"suffix": ".pub"}}}), "another previous.suffix"),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
         (
             json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "caBundle": "a", "caSecretRef": {"name": "a", "key": "b"},

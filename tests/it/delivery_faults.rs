@@ -29,7 +29,7 @@ async fn is_back(namespace: &Namespace) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "dear: make test-all"]
+#[ignore = "slow: make test-all"]
 async fn each_request_of_a_roll_back_may_fail() {
     let ((_own, cluster), vault, moto) = (&ControlPlane::start().await, &Vault::start().await, &Moto::start().await);
     // It is read before it is written, and written; with AWS the version before is read as well, and promoted. A look that begins later reads it, too.

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Cluster, ControlPlane, Operator, Rotations, Vault, command, eventually, oci::Oci, open, said};
+use crate::support::{Cluster, ControlPlane, Operator, Rotations, Vault, command, eventually, oci::Oci, open, said, tls::tls};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
@@ -124,32 +124,6 @@ async fn serve(manner: Manner, tls: Option<tokio_rustls::TlsAcceptor>) -> (Socke
         }
     });
     (address, kept)
-}
-
-/// For a server at 127.0.0.1, and the certificate to trust in PEM.
-fn tls() -> (tokio_rustls::TlsAcceptor, String) {
-    seaworthy::install_crypto_provider();
-    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
-    (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), certified.cert.pem())
-}
-
-/// Speaks TLS at `listen` for a server that does not; where it listens, and the certificate to trust in PEM.
-pub async fn terminate(listen: &str, server: &str) -> (SocketAddr, String) {
-    let ((tls, certificate), server) = (tls(), server.trim_start_matches("http://").to_owned());
-    let listener = TcpListener::bind(listen).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (tls, server) = (tls.clone(), server.clone());
-            tokio::spawn(async move {
-                let (mut stream, mut server) = (tls.accept(stream).await?, tokio::net::TcpStream::connect(server).await?);
-                tokio::io::copy_bidirectional(&mut stream, &mut server).await
-            });
-        }
-    });
-    (address, certificate)
 }
 
 /// Counts who comes.

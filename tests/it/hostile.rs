@@ -65,7 +65,7 @@ async fn loosen_schema(cluster: &crate::support::Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "dear: make test-all"]
+#[ignore = "slow: make test-all"]
 async fn a_thousand_hostile_objects() {
     const COUNT: usize = 1000;
     let (_own, cluster) = ControlPlane::start().await;

@@ -180,7 +180,7 @@ async fn fresh(cluster: &Cluster, namespace: &Namespace) -> Inventory {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "dear: make test-all"]
+#[ignore = "slow: make test-all"]
 async fn two_thousand_changes_and_an_api_server_that_is_restarted() {
     const TRIED: usize = 4000; // of which not all are possible
     let (own, cluster) = ControlPlane::start().await;

@@ -1,4 +1,4 @@
-//! Tests against real servers; one module for each promise. Run them with `make test`, or one of them with
+//! Tests against real servers; one module for each promise. Run them with `make test` (the slow ones with `make test-all`), or one of them with
 //! `tests/with-cluster.sh cargo test --test it NAME`.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 

@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::seaworthy_in,
-    egress::terminate,
     support::{
         self, Cluster, Rotations, eventually,
         oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
+        tls::{WORKLOAD_PROXY, terminate},
     },
 };
 
@@ -196,7 +196,7 @@ async fn metadata(oci: &Oci) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_store_has_the_identity_of_the_machine_or_of_a_pod() {
+async fn a_store_of_a_file_has_the_identity_of_the_machine_or_of_a_pod() {
     let (cluster, oci) = (Cluster::shared().await, Oci::start().await);
     let namespace = cluster.namespace("oci-identity").await;
     let account = serde_json::from_value(json!({"metadata": {"name": "reader"}})).unwrap();
@@ -204,8 +204,8 @@ async fn a_secret_store_has_the_identity_of_the_machine_or_of_a_pod() {
     oci.put("app", "v");
     oci.believe(&format!("system:serviceaccount:{}:reader", namespace.name));
     let metadata = metadata(&oci).await;
-    // Where the proxy of a cluster listens.
-    let (_, certificate) = terminate("127.0.0.1:12250", &oci.address).await;
+    let (proxy, certificate) = terminate(WORKLOAD_PROXY, &oci.address).await;
+    let proxy = proxy.ip().to_string();
     let folder = std::env::temp_dir().join(format!("seaworthy-oci-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (file, ca) = (folder.join("store.yaml"), folder.join("ca.crt"));
@@ -220,7 +220,7 @@ async fn a_secret_store_has_the_identity_of_the_machine_or_of_a_pod() {
         seaworthy_in(environment, kubeconfig, &arguments)
     };
     let machine = [("OCI_METADATA_BASE_URL", metadata.as_str()), ("OCI_SDK_AUTH_CLIENT_REGION_URL", oci.address.as_str())];
-    let pod = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", ca.to_str().unwrap())];
+    let pod = [("KUBERNETES_SERVICE_HOST", proxy.as_str()), ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", ca.to_str().unwrap())];
     let workload = |name: &str| json!({"workloadIdentity": {"serviceAccountRef": {"name": name}}});
     // The machine needs no cluster.
     assert_eq!(get(json!({"instancePrincipal": {}}), &machine, "/nowhere"), (0, "v\n".into()));
@@ -229,9 +229,14 @@ async fn a_secret_store_has_the_identity_of_the_machine_or_of_a_pod() {
     assert!(code == 1 && said.contains("ServiceAccount nobody"), "{said}");
     let (code, said) = get(workload("default"), &pod, &kubeconfig);
     assert!(code == 1 && said.contains("enhanced"), "{said}");
-    let (code, said) = get(workload("reader"), &[], &kubeconfig);
+    let (code, said) = get(workload("reader"), &[("KUBERNETES_SERVICE_HOST", "")], &kubeconfig);
     assert!(code == 1 && said.contains("does not run in an OKE cluster"), "{said}");
     let (code, said) = get(oci.store()["oci"]["auth"].clone(), &[], "/nowhere");
-    assert!(code == 3 && said.contains("Secret oci could not be read: no cluster is configured"), "{code} {said}");
+    assert!(code == 3 && said.contains("Secret oci could not be read") && said.contains("no cluster is configured"), "{code} {said}");
+    let (code, said) = get(workload("reader"), &pod, "/nowhere");
+    assert!(code == 3 && said.contains("a token of a ServiceAccount needs a cluster") && said.contains("/nowhere"), "{code} {said}");
+    let elsewhere = [pod[0], ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", "/nowhere/ca.crt")];
+    let (code, said) = get(workload("reader"), &elsewhere, &kubeconfig);
+    assert!(code == 1 && said.contains("/nowhere/ca.crt"), "{said}");
     std::fs::remove_dir_all(folder).unwrap();
 }

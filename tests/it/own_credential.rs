@@ -198,7 +198,7 @@ async fn killed_or_without_its_lease_around_every_step_of_its_replacement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "dear: make test-all"]
+#[ignore = "slow: make test-all"]
 async fn every_request_of_its_replacement_may_fail() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     vault.call("POST", "sys/auth/approle", json!({"type": "approle"})).await;

@@ -494,3 +494,26 @@ async fn what_is_due_waits_for_the_window_and_what_is_asked_for_does_not() {
     rotations.ask("k", "rotate", "now").await;
     rotations.ready("k", 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_has_a_suffix_of_ones_own_and_its_place_for_itself() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("suffix").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let data = |key: &str| json!([{"secretKey": key, "remoteRef": {"key": "a"}}]);
+    let spec = json!({
+        "target": {"name": "app"}, "store": {"memory": {"data": {"a": "v"}}}, "data": data("other"),
+        "rotation": {"generate": [{"secretKey": "jwt", "hex": {}}], "previous": {"suffix": "_old"}},
+    });
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let first = rotations.data("app").await;
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    let second = rotations.data("app").await;
+    assert!(second["jwt_old"] == first["jwt"] && second["jwt"] != first["jwt"] && second["other"] == "v", "{:?}", second.keys());
+    rotations.change("app", json!({"data": data("jwt_old")})).await;
+    let message = rotations.says("app", "Ready", "False", "ValueInvalid").await;
+    assert!(message.contains("\"jwt_old\"") && message.contains("rotation.previous.suffix"), "{message}");
+    assert_eq!(rotations.data("app").await, second, "the Secret stays as it is");
+}

@@ -106,6 +106,8 @@ impl Server {
         let invalid = |what: &str, why: &dyn std::fmt::Display| StoreError::Invalid(format!("kubernetes.server.{what}: {why}"));
         let mut config = kube::Config::new(self.url.parse().map_err(|error| invalid("url", &error))?);
         (config.connect_timeout, config.read_timeout, config.write_timeout) = (Some(CONNECT), Some(ANSWER), Some(ANSWER));
+        // One that is away is left alone as a store, and asked again by one call.
+        config.default_retry = false;
         config.default_namespace = namespace.into();
         if let Some(ca) = authority(secrets, self.ca_bundle.as_deref(), self.ca_secret_ref.as_ref()).await? {
             let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&ca).map(|one| one.map(|one| one.to_vec())).collect();
@@ -162,8 +164,8 @@ impl Store for Spec {
                 let writer = opening.writer.map(|writer| writer.of(client.clone()));
                 return Ok(Box::new(Open { client, writer, namespace }) as Box<dyn OpenStore>);
             }
-            let opened = opening.cluster.cloned().map(|client| Open { client, writer: opening.writer.cloned(), namespace });
-            let opened = opened.ok_or_else(|| StoreError::Invalid("the store kubernetes needs a cluster".into()))?;
+            let client = opening.cluster("the store kubernetes")?.clone();
+            let opened = Open { client, writer: opening.writer.cloned(), namespace };
             Ok(Box::new(opened) as Box<dyn OpenStore>)
         }
         .boxed()
@@ -191,7 +193,10 @@ impl Open {
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => StoreError::Conflict(text),
             kube::Error::Api(status) if status.code == 403 || status.code == 401 => StoreError::Denied(text),
             kube::Error::Api(status) if status.code == 422 || status.code == 400 => StoreError::Invalid(text),
-            kube::Error::Api(status) if status.code == 429 => StoreError::Throttled { after: None, message: text },
+            kube::Error::Api(status) if status.code == 429 => {
+                let after = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
+                StoreError::Throttled { after: after.map(Duration::from_secs), message: text }
+            }
             _ => StoreError::Unavailable(text),
         }
     }

@@ -115,7 +115,7 @@ pub struct WorkloadIdentity {
 
 /// What the machine's metadata service is reached at, unless the operator's own environment says otherwise in the variable that Oracle's SDKs read.
 const METADATA: (&str, &str) = ("OCI_METADATA_BASE_URL", "http://169.254.169.254/opc/v2");
-/// The same variable for the federation service, which each region has one of.
+/// The variable for the federation service, of which each region has one.
 const FEDERATION: &str = "OCI_SDK_AUTH_CLIENT_REGION_URL";
 /// What a cluster's proxy for workload identity listens at.
 const PROXY_PORT: u16 = 12250;
@@ -178,6 +178,13 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The address in a variable of the operator's own environment, or another one, and `path` below it.
+fn address(name: &str, default: impl Into<String>, path: &str) -> Result<Url, StoreError> {
+    let base = variable(name).unwrap_or_else(|| default.into());
+    let url = format!("{}/{path}", base.trim_end_matches('/')).parse();
+    url.map_err(|error| StoreError::Invalid(format!("{base} (the operator's variable {name}, or its default) is no address: {error}")))
+}
+
 impl Spec {
     async fn principal(&self, opening: &Opening<'_>) -> Result<Principal, StoreError> {
         Ok(match &self.auth {
@@ -185,22 +192,21 @@ impl Spec {
                 let pem = text_of(opening.secrets, &key.private_key_secret_ref).await?;
                 Principal::User(Identity::of_user(format!("{}/{}/{}", key.tenancy, key.user, key.fingerprint), pem.as_bytes())?)
             }
-            Auth::InstancePrincipal(_) => {
-                let metadata = variable(METADATA.0).unwrap_or_else(|| METADATA.1.into());
-                let federation = variable(FEDERATION).unwrap_or_else(|| format!("https://auth.{}.{}", self.region, self.domain));
-                let [metadata, federation] = [metadata, federation].map(|url| url.trim_end_matches('/').to_owned());
-                Principal::Instance { metadata: parse(&format!("{metadata}/"))?, federation: parse(&format!("{federation}/v1/x509"))? }
-            }
+            Auth::InstancePrincipal(_) => Principal::Instance {
+                metadata: address(METADATA.0, METADATA.1, "")?,
+                federation: address(FEDERATION, format!("https://auth.{}.{}", self.region, self.domain), "v1/x509")?,
+            },
             Auth::WorkloadIdentity(workload) => {
                 let lacking = || StoreError::Invalid("auth.workloadIdentity: the operator does not run in an OKE cluster".into());
                 let host = variable("KUBERNETES_SERVICE_HOST").ok_or_else(lacking)?;
                 let host = if host.contains(':') { format!("[{host}]") } else { host };
                 let proxy = parse(&format!("https://{host}:{PROXY_PORT}/resourcePrincipalSessionTokens"))?;
-                let ca = variable(CLUSTER_CA.0).unwrap_or_else(|| CLUSTER_CA.1.into());
-                let ca = tokio::fs::read(ca).await.map_err(|_| lacking())?;
-                let ca = reqwest::Certificate::from_pem_bundle(&ca).map_err(|_| lacking())?;
+                let path = variable(CLUSTER_CA.0).unwrap_or_else(|| CLUSTER_CA.1.into());
+                let unreadable = |why: String| StoreError::Invalid(format!("auth.workloadIdentity: the certificates in {path}: {why}"));
+                let ca = tokio::fs::read(&path).await.map_err(|error| unreadable(error.to_string()))?;
+                let ca = reqwest::Certificate::from_pem_bundle(&ca).map_err(|error| unreadable(error.to_string()))?;
                 let http = opening.allowed.egress.client(&proxy, |builder| builder.tls_certs_only(ca)).map_err(StoreError::Invalid)?;
-                let client = opening.cluster.ok_or_else(lacking)?.clone();
+                let client = opening.cluster("a token of a ServiceAccount")?.clone();
                 let (account, namespace) = (workload.service_account_ref.clone(), opening.namespace.to_owned());
                 let token = move || {
                     let (client, account, namespace) = (client.clone(), account.clone(), namespace.clone());

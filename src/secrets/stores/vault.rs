@@ -229,7 +229,7 @@ impl AppRole {
 
 impl ServiceAccountLogin {
     fn login(&self, method: &str, opening: &Opening<'_>) -> Result<Login, StoreError> {
-        let client = opening.cluster.ok_or_else(|| StoreError::Invalid("a login as a ServiceAccount needs a cluster".into()))?;
+        let client = opening.cluster("a login as a ServiceAccount")?;
         let (client, namespace) = (client.clone(), opening.namespace.to_owned());
         let (role, account) = (self.role.clone(), self.service_account_ref.clone());
         let body = move || {

@@ -82,6 +82,20 @@ impl Drop for Between {
     }
 }
 
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// As a [`Matching`] sees it.
+fn described((method, uri): (&Method, &Uri), headers: &HeaderMap, body: &[u8]) -> String {
+    let header = |name: &str| header(headers, name);
+    let form = header("content-type").starts_with("application/x-www-form-urlencoded").then(|| String::from_utf8_lossy(body));
+    let action = form.as_deref().unwrap_or(header("x-amz-target"));
+    let whose = header("authorization").split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let asked = format!("{method} {uri} {action} {whose}");
+    if headers.contains_key("x-amz-security-token") { format!("{asked} {}", header("x-amz-security-token")) } else { asked }
+}
+
 async fn pass(
     State((world, http)): State<(Arc<Mutex<World>>, Client)>,
     method: Method,
@@ -89,14 +103,7 @@ async fn pass(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
-    let form = header("content-type").starts_with("application/x-www-form-urlencoded").then(|| String::from_utf8_lossy(&body));
-    let action = form.as_deref().unwrap_or(header("x-amz-target"));
-    let whose = header("authorization").split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
-    let mut asked = format!("{method} {uri} {action} {whose}");
-    if headers.contains_key("x-amz-security-token") {
-        asked = format!("{asked} {}", header("x-amz-security-token"));
-    }
+    let asked = described((&method, &uri), &headers, &body);
     let (server, fault) = {
         let mut world = world.lock().unwrap();
         let fault = match &mut world.armed {
@@ -122,8 +129,8 @@ async fn pass(
         let said = json!({"errors": ["made to fail"], "__type": kind, "message": "made to fail"});
         return (StatusCode::from_u16(code).unwrap(), said.to_string()).into_response();
     }
-    // Whose signature covers the name of the server has signed ours.
-    let mut request = http.request(method, format!("{server}{uri}")).header("x-forwarded-host", header("host")).body(body);
+    // A client that signs the Host header has signed our name.
+    let mut request = http.request(method, format!("{server}{uri}")).header("x-forwarded-host", header(&headers, "host")).body(body);
     for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
         request = request.header(name, value);
     }

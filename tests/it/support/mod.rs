@@ -10,6 +10,7 @@ pub mod oci;
 mod operator;
 mod postgres;
 mod secrets;
+pub mod tls;
 mod vault;
 mod workloads;
 

@@ -208,6 +208,15 @@ fn session(world: &mut World, public: &str) -> String {
     token
 }
 
+/// Whether who asks is a Pod that may.
+fn is_believed(world: &World, headers: &HeaderMap) -> bool {
+    let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
+    let claims = token.split('.').nth(1).map(|claims| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap());
+    let claims: Value = claims.map(|claims| serde_json::from_slice(&claims).unwrap()).unwrap_or_default();
+    let is_known = claims["sub"].as_str().is_some_and(|account| world.accounts.contains(account)) && claims["aud"] == json!(["api"]);
+    token == POD_TOKEN || is_known
+}
+
 async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let mut world = world.lock().unwrap();
     let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -215,11 +224,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         return failed(status, "TooManyRequests");
     }
     if uri.path() == "/resourcePrincipalSessionTokens" {
-        let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
-        let claims = token.split('.').nth(1).map(|claims| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap());
-        let claims: Value = claims.map(|claims| serde_json::from_slice(&claims).unwrap()).unwrap_or_default();
-        let is_known = claims["sub"].as_str().is_some_and(|account| world.accounts.contains(account)) && claims["aud"] == json!(["api"]);
-        if token != POD_TOKEN && !is_known {
+        if !is_believed(&world, &headers) {
             return failed(403, "NotAuthorized");
         }
         let token = session(&mut world, sent["podKey"].as_str().unwrap());
