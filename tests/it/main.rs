@@ -21,6 +21,7 @@ mod inventory;
 mod lifecycle;
 mod oci;
 mod own_credential;
+mod previous;
 mod push;
 mod refresh;
 mod refusals;

@@ -1,0 +1,116 @@
+//! The value before a rotation: where it is kept, and when it goes.
+
+use jiff::SignedDuration;
+use seaworthy::api::SecretRotation;
+use serde_json::{Value, json};
+
+use crate::{
+    rotation::spec,
+    support::{Cluster, ControlPlane, Rotations, Vault, Workload, eventually, next_second},
+};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_the_store_is_away() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("away").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let remote = json!({"key": "app", "property": "key"});
+    rotations
+        .create(
+            "jwt",
+            json!({
+                "target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "refreshInterval": "10s",
+                "rotation": {
+                    "generate": [{"secretKey": "key", "hex": {}}],
+                    "previous": {"keepFor": "1h", "maxKeep": "2h"},
+                    "push": [{"secretKey": "key", "remoteRef": remote}],
+                },
+            }),
+        )
+        .await;
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+    vault.seal().await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let data = rotations.data("jwt").await;
+        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_stays_while_somebody_runs_it_but_not_for_ever() {
+    let (_own, cluster) = ControlPlane::start().await; // without a node, where the test says what runs
+    let namespace = cluster.namespace("stale").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let mut spec = spec();
+    spec["store"] = Value::Null;
+    spec["rotation"].as_object_mut().unwrap().remove("push");
+    spec["rotation"]["previous"] = json!({"keepFor": "1h", "maxKeep": "10h"});
+    spec.as_object_mut().unwrap().remove("store");
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    let workload = Workload::start(&namespace, "jwt", "jwt").await;
+    next_second().await;
+    let (kept, gone) = (true, false);
+    let is = async |wanted: bool, hours: i64| {
+        operator.clock.advance(HOUR * i32::try_from(hours).unwrap());
+        rotations.ask("jwt", "look", &jiff::Timestamp::now().to_string()).await;
+        eventually(&format!("previous is there: {wanted}"), || async {
+            let there = rotations.data("jwt").await.contains_key("key-previous");
+            if there == wanted { Ok(()) } else { Err(format!("{there}")) }
+        })
+        .await;
+    };
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    let stale = |object: &SecretRotation| {
+        object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == "0/1")
+    };
+    rotations.until("jwt", "the Pod runs the one before", stale).await;
+    is(kept, 3).await;
+    next_second().await;
+    workload.restart().await;
+    rotations.until("jwt", "the Pod runs the new one", |object| !stale(object)).await;
+    is(gone, 0).await;
+    next_second().await;
+    rotations.ask("jwt", "rotate", "2").await;
+    rotations.ready("jwt", 3).await;
+    rotations.until("jwt", "the Pod runs the one before", stale).await;
+    is(kept, 3).await;
+    is(gone, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_has_a_suffix_of_ones_own_and_its_place_for_itself() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("suffix").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let data = |key: &str| json!([{"secretKey": key, "remoteRef": {"key": "a"}}]);
+    let spec = json!({
+        "target": {"name": "app"}, "store": {"memory": {"data": {"a": "v"}}}, "data": data("other"),
+        "rotation": {"generate": [{"secretKey": "jwt", "hex": {}}], "previous": {"suffix": "_old"}},
+    });
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let first = rotations.data("app").await;
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    let second = rotations.data("app").await;
+    assert!(second["jwt_old"] == first["jwt"] && second["jwt"] != first["jwt"] && second["other"] == "v", "{:?}", second.keys());
+    rotations.change("app", json!({"data": data("jwt_old")})).await;
+    let message = rotations.says("app", "Ready", "False", "ValueInvalid").await;
+    assert!(message.contains("\"jwt_old\"") && message.contains("rotation.previous.suffix"), "{message}");
+    assert_eq!(rotations.data("app").await, second, "the Secret stays as it is");
+}
