@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     controller, count,
-    fetch::Stores,
     index::{entry, words},
+    open_stores::Stores,
     refresh::Known,
     resolve::ClusterStores,
     store::{Allowed, Store as _},
@@ -41,6 +41,8 @@ pub const MANAGER: &str = "seaworthy-secrets";
 /// So many looks work on values at a time, beside those that wait for others.
 const COMPUTE: usize = 4;
 
+/// How often is looked whether what stores have lent ends soon: what is lent for a quarter of a minute does not end between two reads.
+const KEEP: Duration = Duration::from_secs(5);
 /// How often values that nobody has come for are forgotten, and keys of resources that are gone withdrawn.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -118,13 +120,21 @@ pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: 
     Running { store: caches, hear, work: work.boxed() }
 }
 
-/// Forgets what nobody has come for, and withdraws what resources that are gone have left, once it is known which are there.
+/// Forgets what nobody has come for, keeps what stores have lent, and withdraws what resources that are gone have left, once it is known which are there.
 async fn keep_house(stores: &Stores, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
     let sweep = async {
         let mut round = tokio::time::interval(SWEEP);
         loop {
             round.tick().await;
             stores.sweep();
+        }
+    };
+    let keep = async {
+        let mut round = tokio::time::interval(KEEP);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            stores.keep().await;
         }
     };
     let withdraw = async {
@@ -136,7 +146,7 @@ async fn keep_house(stores: &Stores, withdrawal: Withdrawal, filled: (impl Futur
             withdrawal.round().await;
         }
     };
-    tokio::join!(sweep, withdraw);
+    tokio::join!(sweep, keep, withdraw);
 }
 
 fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_controller::Context {

@@ -35,18 +35,6 @@ pub type Answer<T = Stored> = Arc<Result<T, StoreError>>;
 
 /// A value waits so long for those who want it.
 const HOLD: Duration = Duration::from_mins(1);
-/// A store that nobody asked for so long is forgotten, and with it what it has lent to us.
-const IDLE: Duration = Duration::from_mins(30);
-/// Who uses a store that is away comes again within twice the time for which it is left alone at most.
-const USED: Duration = Duration::from_mins(10);
-/// A namespace has no more stores open at a time.
-const MOST_DOORS: usize = 64;
-/// So many stores that nobody uses are closed at a time.
-const CLOSED_AT_ONCE: usize = 32;
-/// And so many wait for it.
-const MOST_LEFT: usize = 256;
-/// When the process ends, what was lent is given back so long.
-const CLOSE: Duration = Duration::from_secs(5);
 /// So long a call for several values waits for others: less than anybody notices.
 const GATHER: Duration = Duration::from_millis(10);
 /// No call to a store takes longer.
@@ -57,22 +45,6 @@ const LONGEST: SignedDuration = SignedDuration::from_mins(5);
 /// Wakes a resource.
 pub type Wake = Arc<dyn Fn(&Key) + Send + Sync>;
 
-/// All stores that are in use.
-#[derive(Clone)]
-pub struct Stores {
-    clock: Clock,
-    wake: Wake,
-    doors: Arc<Mutex<Doors>>,
-}
-
-#[derive(Default)]
-struct Doors {
-    /// By whose it is, and what it is.
-    open: HashMap<(String, String), Arc<Door>>,
-    /// Those that were replaced by one with other credentials, or are too many: closed when nobody is in them any more.
-    left: Vec<Arc<Door>>,
-}
-
 /// One store, as somebody with certain credentials sees it.
 pub struct Door {
     identity: String,
@@ -82,7 +54,6 @@ pub struct Door {
     reads: Reads<Place, Stored>,
     finds: Reads<Find, Vec<String>>,
     health: Mutex<Health>,
-    used: Mutex<Instant>,
     /// Who waits for the next call that reads several values.
     batch: Mutex<Vec<Asked>>,
     /// The call for several values is refused.
@@ -176,95 +147,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Stores {
-    /// None yet. `wake` is called for those who waited for a store that is back.
-    pub fn new(clock: Clock, wake: Wake) -> Self {
-        Self { clock, wake, doors: Arc::default() }
-    }
-
-    /// The store `spec` of `owner` (a namespace, a SecretStore), opened with `credentials`: with others it is opened anew.
-    pub fn door(&self, owner: &str, spec: &str, credentials: &str) -> Arc<Door> {
-        let identity = format!("{owner} {spec} {credentials}");
-        let mut doors = lock(&self.doors);
-        let place = (owner.to_owned(), spec.to_owned());
-        if let Some(door) = doors.open.get(&place).filter(|door| door.identity == identity) {
-            *lock(&door.used) = Instant::now();
-            return door.clone();
-        }
-        let mut others: Vec<(Instant, String)> = doors
-            .open
-            .iter()
-            .filter(|((whose, _), _)| *whose == owner)
-            .map(|((_, spec), door)| (*lock(&door.used), spec.clone()))
-            .collect();
-        others.sort();
-        let too_many = others.len().saturating_sub(MOST_DOORS - 1);
-        for (_, spec) in others.into_iter().take(too_many) {
-            let door = doors.open.remove(&(owner.to_owned(), spec));
-            doors.left.extend(door);
-        }
-        let door = Arc::new(Door {
+impl Door {
+    /// Nothing is opened yet. `identity`: the store, and the credentials that it is to be opened with; no secret.
+    pub fn new(identity: String, clock: Clock, wake: Wake) -> Self {
+        Self {
             identity,
-            clock: self.clock.clone(),
-            wake: self.wake.clone(),
+            clock,
+            wake,
             open: tokio::sync::Mutex::default(),
             reads: Reads::new(),
             finds: Reads::new(),
             health: Mutex::default(),
-            used: Mutex::new(Instant::now()),
             batch: Mutex::default(),
             single: AtomicBool::new(false),
-        });
-        let before = doors.open.insert(place, door.clone());
-        doors.left.extend(before);
-        door
-    }
-
-    /// Forgets values that nobody has come for, and stores that nobody uses.
-    pub fn sweep(&self) {
-        let mut doors = lock(&self.doors);
-        for door in doors.open.values() {
-            door.reads.sweep();
-            door.finds.sweep();
-        }
-        let idle: Vec<_> =
-            doors.open.iter().filter(|(_, door)| lock(&door.used).elapsed() > IDLE).map(|(place, _)| place.clone()).collect();
-        for place in idle {
-            let door = doors.open.remove(&place);
-            doors.left.extend(door);
-        }
-        let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
-        doors.left = busy;
-        // What has to wait is closed with a later round; if it is very much, what was lent ends by itself.
-        doors.left.extend(free.split_off(free.len().min(CLOSED_AT_ONCE)).into_iter().take(MOST_LEFT));
-        for door in free {
-            door.leave();
         }
     }
 
-    /// How many are in use that have not answered since they failed or asked to wait.
-    pub fn away(&self) -> usize {
-        lock(&self.doors).open.values().filter(|door| door.is_probed() && lock(&door.used).elapsed() < USED).count()
-    }
-
-    /// Gives back what stores have lent to us.
-    pub async fn close(&self) {
-        let doors: Vec<_> = {
-            let mut doors = lock(&self.doors);
-            let left = std::mem::take(&mut doors.left);
-            doors.open.drain().map(|(_, door)| door).chain(left).collect()
-        };
-        // One that does not answer is no reason to keep what others have lent.
-        let close = |door: Arc<Door>| async move {
-            if let Some(store) = door.open.lock().await.take() {
-                store.close().await;
-            }
-        };
-        join_all(doors.into_iter().map(|door| tokio::time::timeout(CLOSE, close(door)))).await;
-    }
-}
-
-impl Door {
     /// The store itself, opened once.
     pub async fn open(&self, opener: Opener<'_>) -> Result<Arc<dyn OpenStore>, StoreError> {
         let mut open = self.open.lock().await;
@@ -465,13 +363,26 @@ impl Door {
         }
     }
 
-    /// Forgotten; what was lent is given back beside.
-    fn leave(&self) {
-        if let Ok(mut open) = self.open.try_lock()
-            && let Some(store) = open.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { store.close().await });
+    /// Forgets values that nobody has come for.
+    pub fn sweep(&self) {
+        self.reads.sweep();
+        self.finds.sweep();
+    }
+
+    /// Prolongs what the store has lent to us. One that is away is not asked, one that is being opened lends only now.
+    pub async fn keep(&self) {
+        let open = self.open.try_lock().ok().and_then(|open| open.clone());
+        let Some(store) = open.filter(|_| !self.is_probed()) else { return };
+        let kept = self.call(store.keep()).await;
+        if kept.is_err() {
+            self.heard(&kept);
+        }
+    }
+
+    /// Gives back what the store has lent to us.
+    pub async fn close(&self) {
+        if let Some(store) = self.open.lock().await.take() {
+            store.close().await;
         }
     }
 }
@@ -565,7 +476,7 @@ mod tests {
     }
 
     struct World {
-        stores: Stores,
+        door: Arc<Door>,
         clock: Clock,
         woken: Arc<Mutex<Vec<Key>>>,
         counted: Arc<Counted>,
@@ -576,17 +487,14 @@ mod tests {
         fn new(counted: Counted) -> Self {
             let (clock, woken, counted) = (Clock::default(), Arc::new(Mutex::new(Vec::new())), Arc::new(counted));
             let wake = woken.clone();
-            let stores = Stores::new(clock.clone(), Arc::new(move |key: &Key| lock(&wake).push(key.clone())));
-            Self { stores, clock, woken, store: counted.clone(), counted }
-        }
-
-        fn door(&self) -> Arc<Door> {
-            self.stores.door("n", "spec", "1")
+            let wake: Wake = Arc::new(move |key: &Key| lock(&wake).push(key.clone()));
+            let door = Arc::new(Door::new("n spec 1".into(), clock.clone(), wake));
+            Self { door, clock, woken, store: counted.clone(), counted }
         }
 
         /// So many want each of `keys` at the same time.
         async fn read(&self, keys: &[String], each: usize) -> Vec<Answer> {
-            let (door, fresh) = (&self.door(), self.clock.now());
+            let (door, fresh) = (&self.door, self.clock.now());
             let reads = keys.iter().flat_map(|key| (0..each).map(move |number| (key, number)));
             join_all(reads.map(|(key, number)| async move { door.read(&self.store, &place(key), &who(number), (fresh, each)).await })).await
         }
@@ -598,11 +506,11 @@ mod tests {
         let keys: Vec<String> = (0..20).map(|number| format!("k{number}")).collect();
         assert!(world.read(&keys, 50).await.iter().all(|answer| answer.is_ok()));
         assert_eq!(world.counted.counts(), [20, 0, 0]);
-        assert!(lock(&world.door().reads.0).is_empty(), "no value is kept when all have it");
+        assert!(lock(&world.door.reads.0).is_empty(), "no value is kept when all have it");
         world.read(&keys, 1).await;
         assert_eq!(world.counted.counts(), [20, 0, 0], "and the next round asks again");
-        let (door, fresh, find) = (world.door(), world.clock.now(), Find { path: None, name: None, tags: BTreeMap::new() });
-        let (door, find, store) = (&door, &find, &world.store);
+        let (door, fresh, find) = (&world.door, world.clock.now(), Find { path: None, name: None, tags: BTreeMap::new() });
+        let (find, store) = (&find, &world.store);
         join_all((0..50).map(|number| async move { door.find(store, find, &who(number), (fresh, 50)).await })).await;
         assert_eq!(world.counted.counts(), [0, 0, 1]);
     }
@@ -625,7 +533,7 @@ mod tests {
         let world = World::new(Counted::default());
         world.counted.fail(Some(StoreError::Unavailable("away".into())));
         world.read(&["a".into()], 1).await;
-        let door = world.door();
+        let door = &world.door;
         assert!(door.may().is_err() && door.left_alone().is_some());
         for number in 0..100 {
             door.waits(&who(number)).unwrap();
@@ -657,21 +565,21 @@ mod tests {
             let after = Some(Duration::from_secs(asks));
             world.counted.fail(Some(StoreError::Throttled { after, message: "wait".into() }));
             world.read(&["a".into()], 1).await;
-            let (door, now) = (world.door(), world.clock.now());
+            let (door, now) = (&world.door, world.clock.now());
             let until = door.waits(&who(0)).unwrap().duration_since(now).as_secs_f64();
             let waits = f64::from(i32::try_from(waits).unwrap());
             assert!((waits - 1.0..=waits).contains(&until), "it asks for {asks} s and has {until} s");
-            assert_eq!(world.stores.away(), 1);
+            assert!(door.is_probed());
             world.counted.fail(None);
             world.read(&["a".into()], 1).await;
-            assert_eq!(world.stores.away(), 0);
+            assert!(!door.is_probed());
         }
     }
 
     #[tokio::test]
     async fn that_the_store_did_not_answer_is_no_answer_for_who_asks_later() {
         let world = World::new(Counted::default());
-        let (door, fresh) = (world.door(), world.clock.now());
+        let (door, fresh) = (&world.door, world.clock.now());
         let read = async |number| door.read(&world.store, &place("a"), &who(number), (fresh, 3)).await;
         for (error, calls) in [(StoreError::Unavailable("away".into()), 2), (StoreError::Denied("no".into()), 1)] {
             world.counted.fail(Some(error));
@@ -688,26 +596,6 @@ mod tests {
         let world = World::new(Counted { length: MAX_VALUE + 1, ..Counted::default() });
         let answers = world.read(&["a".into()], 1).await;
         assert!(matches!(answers[0].as_ref(), Err(StoreError::Invalid(why)) if why.contains("more than")));
-        assert!(world.door().may().is_ok());
-    }
-
-    #[tokio::test]
-    async fn stores_of_one_namespace_do_not_pile_up() {
-        let world = World::new(Counted::default());
-        let other = world.stores.door("other", "spec", "1");
-        for number in 0..3 * MOST_DOORS {
-            world.stores.door("n", "spec", &format!("credentials {number}"));
-            world.stores.door("n", &format!("spec {number}"), "1");
-        }
-        assert_eq!(lock(&world.stores.doors).open.len(), MOST_DOORS + 1);
-        assert!(Arc::ptr_eq(&other, &world.stores.door("other", "spec", "1")), "that of others stays");
-        for _ in 0..20 {
-            world.stores.sweep();
-        }
-        assert!(lock(&world.stores.doors).left.is_empty());
-        assert!(
-            !Arc::ptr_eq(&world.stores.door("n", "spec", "1"), &world.stores.door("n", "spec", "2")),
-            "other credentials, another login"
-        );
+        assert!(world.door.may().is_ok());
     }
 }

@@ -27,6 +27,7 @@ pub mod generate;
 pub mod index;
 mod make;
 pub mod memory;
+pub mod open_stores;
 pub mod opening;
 pub mod own_credential;
 pub mod pattern;

@@ -16,6 +16,7 @@ use super::{
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
     stores::StoreSpec,
+    sync::is_periodic,
     target::Which,
 };
 use crate::{
@@ -119,8 +120,8 @@ fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<
     Ok(store.spec.store.clone())
 }
 
-/// The door of a store: another spec, or other credentials, is another door.
-pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
+/// The door of a store for a resource: another spec, or other credentials, is another door.
+pub fn door(context: &Context, resolved: &Resolved, user: &SecretRotation) -> Arc<Door> {
     let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
     let mut credentials = String::new();
     for name in resolved.spec.secrets() {
@@ -128,7 +129,8 @@ pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
         credentials = format!("{credentials} {name}@{}", version.as_deref().unwrap_or("-"));
     }
     let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
-    context.stores.door(owner, &ids::hash(spec.as_bytes()), &credentials)
+    let again = is_periodic(&user.spec).then(|| user.spec.refresh_interval.signed());
+    context.stores.door(owner, &ids::hash(spec.as_bytes()), &credentials, again.unwrap_or_default())
 }
 
 /// Opens a store, once for all who use it.

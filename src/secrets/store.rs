@@ -214,7 +214,12 @@ pub trait OpenStore: Send + Sync {
         async { Ok(()) }.boxed()
     }
 
-    /// Gives back what was lent to us, such as a token.
+    /// Prolongs what was lent to us, such as a token, if it ends soon. An error is of the store; whether it was prolonged, who reads next sees.
+    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    /// Gives back what was lent to us.
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }

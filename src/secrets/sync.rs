@@ -55,7 +55,7 @@ pub struct Source {
 
 /// Opens the store, unless it is to be left alone.
 pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Resolved) -> Result<Source, Problem> {
-    let door = super::resolve::door(context, &resolved);
+    let door = super::resolve::door(context, &resolved, rotation);
     if let Err(error) = door.may() {
         return Err(away(context, rotation, &door, error));
     }

@@ -343,19 +343,10 @@ async fn a_token_is_renewed_before_it_ends() {
     vault.call("POST", "auth/approle/role/app", json!({"token_policies": ["app"], "token_ttl": "6s", "token_max_ttl": "1h"})).await;
     vault.put("app/db", json!({"password": "p1"})).await;
     let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
-    let accessors = async || {
-        let answer = vault.call("LIST", "auth/token/accessors", Value::Null).await;
-        answer["data"]["keys"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| key.as_str().unwrap().to_owned())
-            .collect::<std::collections::BTreeSet<_>>()
-    };
-    let before = accessors().await;
+    let before = vault.accessors().await;
     rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
     rotations.ready("app", 1).await;
-    let ours: Vec<_> = accessors().await.difference(&before).cloned().collect();
+    let ours: Vec<_> = vault.accessors().await.difference(&before).cloned().collect();
     assert_eq!(ours.len(), 1);
     // Twice as long as it would live.
     let mut time = tokio::time::interval(std::time::Duration::from_secs(1));
@@ -369,5 +360,39 @@ async fn a_token_is_renewed_before_it_ends() {
         })
         .await;
     }
-    assert_eq!(accessors().await.difference(&before).cloned().collect::<Vec<_>>(), ours, "it is the same token still");
+    assert_eq!(vault.accessors().await.difference(&before).cloned().collect::<Vec<_>>(), ours, "it is the same token still");
+}
+
+/// Who reads seldom has the token that it had, and gives it back when it is not needed any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_nobody_uses_for_hours_is_kept_until_it_is_not_needed() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("seldom").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let store = by_role(&vault, &namespace).await;
+    vault.call("POST", "auth/approle/role/app", json!({"token_policies": ["app"], "token_ttl": "18s", "token_max_ttl": "1h"})).await;
+    vault.put("app/db", json!({"password": "p1"})).await;
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
+    let before = vault.accessors().await;
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data, "refreshInterval": "12h"})).await;
+    rotations.ready("app", 1).await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(11));
+    let ours: Vec<_> = vault.accessors().await.difference(&before).cloned().collect();
+    let [accessor] = ours.as_slice() else { panic!("one login: {ours:?}") };
+    eventually("it is renewed although nothing is read", || async {
+        let answer = vault.call("POST", "auth/token/lookup-accessor", json!({"accessor": accessor})).await;
+        answer["data"]["last_renewal_time"].as_i64().map(|_| ()).ok_or_else(|| answer.to_string())
+    })
+    .await;
+    vault.put("app/db", json!({"password": "p2"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 2).await;
+    assert_eq!(vault.accessors().await.difference(&before).cloned().collect::<Vec<_>>(), ours, "nobody had to log in");
+    rotations.api().delete("app", &kube::api::DeleteParams::default()).await.unwrap();
+    operator.clock.advance(jiff::SignedDuration::from_hours(13));
+    eventually("it is given back", || async {
+        if vault.accessors().await.contains(accessor) { Err(String::from("it is there")) } else { Ok(()) }
+    })
+    .await;
 }

@@ -65,6 +65,22 @@ struct Lease {
     renewable: bool,
 }
 
+impl Token {
+    fn ends_soon(&self) -> bool {
+        self.lease.is_some_and(|lease| lease.left() <= lease.length / 3)
+    }
+}
+
+impl Lease {
+    fn of(auth: &Auth) -> Self {
+        Self { since: Instant::now(), length: Duration::from_secs(auth.lease_duration), renewable: auth.renewable }
+    }
+
+    fn left(&self) -> Duration {
+        self.length.saturating_sub(self.since.elapsed())
+    }
+}
+
 /// A Vault that we are logged in at, as soon as that is needed.
 pub struct Vault {
     http: Client,
@@ -140,6 +156,14 @@ impl Vault {
         })
     }
 
+    /// Renews the token if it ends soon. One that cannot be renewed is left to its end: who needs another one then logs in.
+    pub async fn keep(&self) -> Result<(), ClientError> {
+        match self.token.lock().await.as_mut().filter(|token| token.ends_soon()) {
+            Some(token) => self.renew(token).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Whether Vault lets us in.
     pub async fn check(&self) -> Result<(), ClientError> {
         let token = self.token(None).await?;
@@ -182,29 +206,15 @@ impl Vault {
         let mut held = self.token.lock().await;
         // Others may have been refused with the same one, and have asked for another already.
         held.take_if(|token| refused == Some(&token.value));
-        if let Some(token) = held.as_mut() {
-            let Some(lease) = token.lease else { return Ok(token.value.clone()) };
-            let left = lease.length.saturating_sub(lease.since.elapsed());
-            if left > lease.length / 3 {
-                return Ok(token.value.clone());
-            }
-            if lease.renewable && !left.is_zero() {
-                let renewed = self.send(&Method::POST, &["auth", "token", "renew-self"], &[], None, Some(&token.value)).await;
-                // Vault says how much longer it is; at the end of its life that is too little to go on with.
-                let auth = renewed.and_then(|answer| Ok(parse::<Answer<'_>>(&answer, &["renew-self"])?.auth));
-                if let Ok(Some(auth)) = auth
-                    && Duration::from_secs(auth.lease_duration) > lease.length / 2
-                {
-                    token.lease =
-                        Some(Lease { since: Instant::now(), length: Duration::from_secs(auth.lease_duration), renewable: auth.renewable });
-                    return Ok(token.value.clone());
-                }
-            }
+        if let Some(token) = held.as_mut()
+            && (!token.ends_soon() || self.renew(token).await.unwrap_or(false))
+        {
+            return Ok(token.value.clone());
         }
         let token = match (self.log_in().await, held.as_ref()) {
             (Ok(token), _) => token,
             // What is left of the life of the old one is better than nothing.
-            (Err(_), Some(old)) if old.lease.is_some_and(|lease| lease.since.elapsed() < lease.length) => return Ok(old.value.clone()),
+            (Err(_), Some(old)) if old.lease.is_some_and(|lease| !lease.left().is_zero()) => return Ok(old.value.clone()),
             (Err(error), _) => return Err(error),
         };
         let value = token.value.clone();
@@ -213,6 +223,20 @@ impl Vault {
             let _ = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&old.value)).await; // it ends soon anyway
         }
         Ok(value)
+    }
+
+    /// Renews a token. Returns whether that is enough to go on with it: at the end of its life Vault gives less and less.
+    async fn renew(&self, token: &mut Token) -> Result<bool, ClientError> {
+        let Some(lease) = token.lease.filter(|lease| lease.renewable && !lease.left().is_zero()) else { return Ok(false) };
+        let renewed = self.send(&Method::POST, &["auth", "token", "renew-self"], &[], None, Some(&token.value)).await;
+        let auth = match renewed.and_then(|answer| Ok(parse::<Answer<'_>>(&answer, &["renew-self"])?.auth)) {
+            Err(error @ (ClientError::Unavailable(_) | ClientError::Throttled(..))) => return Err(error),
+            answer => answer.ok().flatten().filter(|auth| Duration::from_secs(auth.lease_duration) > lease.length / 2),
+        };
+        let goes_on = auth.is_some();
+        // One that was refused is not asked for again.
+        token.lease = Some(auth.as_ref().map_or(Lease { renewable: false, ..lease }, Lease::of));
+        Ok(goes_on)
     }
 
     async fn log_in(&self) -> Result<Token, ClientError> {
@@ -230,8 +254,7 @@ impl Vault {
         })?;
         let auth = parse::<Answer<'_>>(&answer, &["login"])?.auth;
         let auth = auth.ok_or_else(|| ClientError::Invalid(format!("the answer to the login at auth/{path} holds no token")))?;
-        let length = Duration::from_secs(auth.lease_duration);
-        let lease = (!length.is_zero()).then_some(Lease { since: Instant::now(), length, renewable: auth.renewable });
+        let lease = (auth.lease_duration > 0).then(|| Lease::of(&auth));
         Ok(Token { value: auth.client_token, lease, ours: true })
     }
 

@@ -434,6 +434,10 @@ impl OpenStore for Open {
         .boxed()
     }
 
+    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(self.vault.keep().await?) }.boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.vault.close().boxed()
     }

@@ -1,6 +1,7 @@
 //! A real Vault.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
 };
@@ -91,8 +92,13 @@ impl Vault {
 
     /// How many tokens there are.
     pub async fn tokens(&self) -> usize {
+        self.accessors().await.len()
+    }
+
+    /// What Vault calls them.
+    pub async fn accessors(&self) -> BTreeSet<String> {
         let answer = self.call("LIST", "auth/token/accessors", Value::Null).await;
-        answer["data"]["keys"].as_array().unwrap().len()
+        answer["data"]["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
     }
 
     pub async fn seal(&self) {

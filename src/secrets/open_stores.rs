@@ -1,0 +1,279 @@
+//! Which stores are open: one door for each store and credential, for as long as its users come for it; what a store has lent is prolonged meanwhile,
+//! and given back then.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::join_all, stream};
+use jiff::{SignedDuration, Timestamp};
+
+use super::fetch::{Door, Wake};
+use crate::clock::Clock;
+
+/// So much later than its users said they come again, a store is closed.
+const SPARE: SignedDuration = SignedDuration::from_mins(30);
+/// Who comes less often than once a day has to log in anew.
+const LONGEST: SignedDuration = SignedDuration::from_hours(25);
+/// Who uses a store that is away comes again within twice the time for which it is left alone at most.
+const USED: SignedDuration = SignedDuration::from_mins(10);
+/// A namespace has no more stores open at a time.
+const MOST: usize = 64;
+/// So many are asked at a time to prolong what they have lent.
+const KEPT_AT_ONCE: usize = 16;
+/// So many stores that nobody uses are closed at a time.
+const CLOSED_AT_ONCE: usize = 32;
+/// And so many wait for it.
+const MOST_LEFT: usize = 256;
+/// When the process ends, what was lent is given back so long.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// All stores that are in use.
+#[derive(Clone)]
+pub struct Stores {
+    clock: Clock,
+    wake: Wake,
+    doors: Arc<Mutex<Doors>>,
+}
+
+#[derive(Default)]
+struct Doors {
+    /// By whose it is, and what it is.
+    open: HashMap<(String, String), Open>,
+    /// Those that were replaced by one with other credentials, are too many, or that nobody uses: closed when nobody is in them any more.
+    left: Vec<Arc<Door>>,
+}
+
+struct Open {
+    door: Arc<Door>,
+    used: Timestamp,
+    until: Timestamp,
+}
+
+impl Stores {
+    /// None yet. `wake` is called for those who waited for a store that is back.
+    pub fn new(clock: Clock, wake: Wake) -> Self {
+        Self { clock, wake, doors: Arc::default() }
+    }
+
+    /// The store `spec` of `owner` (a namespace, a SecretStore), opened with `credentials`: with others it is opened anew. Who uses it comes `again`
+    /// after so long.
+    pub fn door(&self, owner: &str, spec: &str, credentials: &str, again: SignedDuration) -> Arc<Door> {
+        let identity = format!("{owner} {spec} {credentials}");
+        let now = self.clock.now();
+        let until = now + again.saturating_add(SPARE).min(LONGEST);
+        let mut doors = self.lock();
+        let place = (owner.to_owned(), spec.to_owned());
+        if let Some(open) = doors.open.get_mut(&place).filter(|open| open.door.identity() == identity) {
+            (open.used, open.until) = (now, open.until.max(until));
+            return open.door.clone();
+        }
+        let of_owner = doors.open.iter().filter(|((whose, _), _)| *whose == owner);
+        let mut others: Vec<(Timestamp, String)> = of_owner.map(|((_, spec), open)| (open.used, spec.clone())).collect();
+        others.sort();
+        let too_many = others.len().saturating_sub(MOST - 1);
+        for (_, spec) in others.into_iter().take(too_many) {
+            doors.leave(&(owner.to_owned(), spec));
+        }
+        doors.leave(&place);
+        let door = Arc::new(Door::new(identity, self.clock.clone(), self.wake.clone()));
+        doors.open.insert(place, Open { door: door.clone(), used: now, until });
+        door
+    }
+
+    /// Forgets values that nobody has come for, and stores that nobody uses.
+    pub fn sweep(&self) {
+        let now = self.clock.now();
+        let mut doors = self.lock();
+        doors.open.values().for_each(|open| open.door.sweep());
+        let idle: Vec<_> = doors.open.iter().filter(|(_, open)| open.until < now).map(|(place, _)| place.clone()).collect();
+        for place in &idle {
+            doors.leave(place);
+        }
+        let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
+        doors.left = busy;
+        // What has to wait is closed with a later round; if it is very much, what was lent ends by itself.
+        doors.left.extend(free.split_off(free.len().min(CLOSED_AT_ONCE)).into_iter().take(MOST_LEFT));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        for door in free {
+            runtime.spawn(async move { door.close().await });
+        }
+    }
+
+    /// Prolongs what stores have lent to us, where it ends soon.
+    pub async fn keep(&self) {
+        let doors: Vec<_> = self.lock().open.values().map(|open| open.door.clone()).collect();
+        stream::iter(doors).for_each_concurrent(KEPT_AT_ONCE, async |door| door.keep().await).await;
+    }
+
+    /// How many are in use that have not answered since they failed or asked to wait.
+    pub fn away(&self) -> usize {
+        let now = self.clock.now();
+        self.lock().open.values().filter(|open| open.door.is_probed() && now.duration_since(open.used) < USED).count()
+    }
+
+    /// Gives back what stores have lent to us.
+    pub async fn close(&self) {
+        let doors: Vec<_> = {
+            let mut doors = self.lock();
+            let left = std::mem::take(&mut doors.left);
+            doors.open.drain().map(|(_, open)| open.door).chain(left).collect()
+        };
+        // One that does not answer is no reason to keep what others have lent.
+        join_all(doors.iter().map(|door| tokio::time::timeout(CLOSE, door.close()))).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Doors {
+    fn leave(&mut self, place: &(String, String)) {
+        let open = self.open.remove(place);
+        self.left.extend(open.map(|open| open.door));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::{FutureExt, future::BoxFuture};
+
+    use super::*;
+    use crate::secrets::store::{Find, OpenStore, Place, StoreError, Stored, Write};
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    /// Counts how often it is prolonged and closed.
+    #[derive(Clone, Default)]
+    struct Lent {
+        kept: Arc<AtomicUsize>,
+        closed: Arc<AtomicUsize>,
+        fails: bool,
+    }
+
+    impl OpenStore for Lent {
+        fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>> {
+            async { Err(StoreError::NotFound(place.key.clone())) }.boxed()
+        }
+
+        fn find<'a>(&'a self, _: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
+
+        fn write<'a>(&'a self, _: Write<'a>) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+            async { Ok(None) }.boxed()
+        }
+
+        fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            async {
+                self.kept.fetch_add(1, Ordering::SeqCst);
+                if self.fails { Err(StoreError::Unavailable("sealed".into())) } else { Ok(()) }
+            }
+            .boxed()
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            async {
+                self.closed.fetch_add(1, Ordering::SeqCst);
+            }
+            .boxed()
+        }
+    }
+
+    fn stores() -> (Stores, Clock) {
+        let clock = Clock::default();
+        (Stores::new(clock.clone(), Arc::new(|_| {})), clock)
+    }
+
+    async fn open(door: &Door, store: &Lent) {
+        let store: Box<dyn OpenStore> = Box::new(store.clone());
+        door.open(async { Ok(store) }.boxed()).await.unwrap();
+    }
+
+    async fn closed(store: &Lent) -> usize {
+        tokio::task::yield_now().await;
+        store.closed.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn stores_of_one_namespace_do_not_pile_up() {
+        let (stores, _) = stores();
+        let other = stores.door("other", "spec", "1", HOUR);
+        for number in 0..3 * MOST {
+            stores.door("n", "spec", &format!("credentials {number}"), HOUR);
+            stores.door("n", &format!("spec {number}"), "1", HOUR);
+        }
+        assert_eq!(stores.lock().open.len(), MOST + 1);
+        assert!(Arc::ptr_eq(&other, &stores.door("other", "spec", "1", HOUR)), "that of others stays");
+        for _ in 0..20 {
+            stores.sweep();
+        }
+        assert!(stores.lock().left.is_empty());
+        assert!(
+            !Arc::ptr_eq(&stores.door("n", "spec", "1", HOUR), &stores.door("n", "spec", "2", HOUR)),
+            "other credentials, another login"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_is_open_until_nobody_comes_for_it() {
+        for (again, stays, goes) in [
+            (SignedDuration::ZERO, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
+            (HOUR, SignedDuration::from_mins(89), SignedDuration::from_mins(91)),
+            (24 * HOUR, 24 * HOUR, 25 * HOUR),
+            (240 * HOUR, 24 * HOUR, 26 * HOUR),
+        ] {
+            let ((stores, clock), store) = (stores(), Lent::default());
+            open(&stores.door("n", "spec", "1", again), &store).await;
+            // Another one who comes more often does not take it from who comes seldom.
+            stores.door("n", "spec", "1", SignedDuration::ZERO);
+            clock.advance(stays);
+            stores.sweep();
+            assert_eq!((closed(&store).await, stores.lock().open.len()), (0, 1), "{again:?}: it is there after {stays:?}");
+            clock.advance(goes - stays);
+            stores.sweep();
+            assert_eq!((closed(&store).await, stores.lock().open.len()), (1, 0), "{again:?}: it is given back after {goes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_in_a_store_is_not_shut_out() {
+        let ((stores, clock), store) = (stores(), Lent::default());
+        let inside = stores.door("n", "spec", "1", HOUR);
+        open(&inside, &store).await;
+        clock.advance(2 * HOUR);
+        stores.sweep();
+        assert_eq!(closed(&store).await, 0);
+        drop(inside);
+        stores.sweep();
+        assert_eq!(closed(&store).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_lent_is_prolonged_but_not_by_a_store_that_is_away() {
+        let ((stores, _), store) = (stores(), Lent::default());
+        let failing = Lent { fails: true, ..Lent::default() };
+        stores.keep().await;
+        open(&stores.door("n", "spec", "1", HOUR), &store).await;
+        open(&stores.door("n", "failing", "1", HOUR), &failing).await;
+        stores.door("n", "not opened", "1", HOUR);
+        for _ in 0..3 {
+            stores.keep().await;
+        }
+        assert_eq!(store.kept.load(Ordering::SeqCst), 3);
+        assert_eq!(failing.kept.load(Ordering::SeqCst), 1);
+        assert_eq!(stores.away(), 1, "that it is away is known before somebody needs it");
+        stores.close().await;
+        assert_eq!((closed(&store).await, closed(&failing).await), (1, 1));
+    }
+}
