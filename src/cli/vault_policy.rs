@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     for ((server, namespace), policy) in &policies {
         let namespace = namespace.as_ref().map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
-        print(format!("# {server}{namespace}\n{}", policy.hcl()).trim_end());
+        print(format!("# {server}{namespace}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
     }
     if unknown { Err(Failure::Wrong) } else { Ok(()) }
 }

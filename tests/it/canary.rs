@@ -1,10 +1,7 @@
 //! Nothing prints a value: an operator of its own runs through what it does and what fails, with values that can be found again, and everything that
 //! it says is searched for them.
 
-use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{apps::v1::Deployment, events::v1::Event};
@@ -18,8 +15,8 @@ use serde_json::{Value, json};
 use crate::{
     cli::seaworthy_in,
     stores::{account, authority},
-    support::{Cluster, ControlPlane, Kubelet, Moto, Rotations, Vault, deployment, eventually, next_second, oci::Oci, said},
-    vault::login_by_jwt,
+    support::{Cluster, ControlPlane, Kubelet, Moto, Process, Rotations, Vault, deployment, eventually, next_second, oci::Oci, said},
+    vault::{login_by_jwt, login_by_review},
 };
 
 /// No other text looks like it.
@@ -48,47 +45,6 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("seaworthy-canary-{}", std::process::id()))
 }
 
-/// A process of the operator; dropping it is kill -9.
-pub struct Process {
-    child: Child,
-    files: [PathBuf; 3],
-}
-
-impl Process {
-    /// In this cluster, for all namespaces.
-    pub fn of(cluster: &Cluster, port: u16) -> Self {
-        let address = cluster.operator_config.cluster_url.authority().unwrap().to_string();
-        Self::start(&cluster.operator_kubeconfig(&address), port)
-    }
-
-    fn start(kubeconfig: &str, port: u16) -> Self {
-        let file = |name: &str| std::env::temp_dir().join(format!("seaworthy-process-{}-{port}-{name}", std::process::id()));
-        let files = ["kubeconfig", "out", "err"].map(file);
-        std::fs::write(&files[0], kubeconfig).unwrap();
-        let output = |path: &PathBuf| Stdio::from(std::fs::File::create(path).unwrap());
-        let child = Command::new(env!("CARGO_BIN_EXE_seaworthy"))
-            .args(["controller", "--operator-namespace", "seaworthy", "--listen", &format!("127.0.0.1:{port}"), "--log", "trace"])
-            .args(["--store-networks", "127.0.0.1/32", "--log-format", "text"])
-            // What the stores env and file may give out.
-            .args(["--store-env", "CANARY_*", "--store-folders", &folder().to_string_lossy()])
-            .env("CANARY_VALUE", value("env"))
-            .env("KUBECONFIG", &files[0])
-            .stdout(output(&files[1]))
-            .stderr(output(&files[2]))
-            .spawn()
-            .unwrap();
-        Self { child, files }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
-    }
-}
-
 /// The value as it is, in base64 (whatever its place in it) and in hexadecimal.
 fn forms(value: &str) -> Vec<String> {
     let hex = value.bytes().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
@@ -100,7 +56,7 @@ fn forms(value: &str) -> Vec<String> {
     shifted.chain([value.to_owned(), hex]).collect()
 }
 
-fn search(what: &str, text: &str, values: &[String]) {
+pub fn search(what: &str, text: &str, values: &[String]) {
     for form in values.iter().flat_map(|value| forms(value)) {
         let found =
             text.find(&form).map(|place| &text[text.floor_char_boundary(place.saturating_sub(200))..text.ceil_char_boundary(place + 40)]);
@@ -109,20 +65,23 @@ fn search(what: &str, text: &str, values: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one world, and all that it says")]
 async fn nothing_prints_a_value() {
     let ((own_cluster, cluster), vault, moto) = (ControlPlane::start().await, Vault::start().await, Moto::start().await);
     let namespace = cluster.namespace("canary").await;
     let rotations = Rotations(&namespace);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let process = Process::of(&cluster, port);
+    // What the stores env and file may give out.
+    let folder = folder();
+    let given = ["--store-env", "CANARY_*", "--store-folders", folder.to_str().unwrap()];
+    let process = Process::with(&cluster, &given, &[("CANARY_VALUE", &value("env"))]);
 
     // The search finds what it looks for.
     let hidden = (0..6).map(|place| STANDARD.encode(format!("{}{CANARY}-and-more", "y".repeat(place))));
     assert!(hidden.into_iter().all(|text| forms(CANARY).iter().any(|form| text.contains(form))));
 
     // Credentials, values of a Secret and of Vault, JSON and not.
-    let policy = r#"path "secret/data/app" { capabilities = ["read", "create", "update"] }"#;
+    let policy = r#"path "secret/data/app" { capabilities = ["read", "create", "update"] }
+        path "secret/data/team/*" { capabilities = ["read"] }
+        path "secret/metadata/team/*" { capabilities = ["list"] }"#;
     let (id, secret_id) = vault.role("app", policy).await;
     namespace.secret("approle", "Opaque", &[("id", &secret_id), ("wrong", &value("credential"))]).await;
     namespace
@@ -217,10 +176,10 @@ async fn nothing_prints_a_value() {
     })
     .await;
     // Stores that answer: the operator's own variables and files, another cluster, Oracle Cloud, Vault as a ServiceAccount.
-    std::fs::create_dir_all(folder()).unwrap();
-    std::fs::write(folder().join("password"), value("file")).unwrap();
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("password"), value("file")).unwrap();
     cluster.secret_store("given-env", json!({"allowedNamespaces": {}, "env": {}})).await;
-    cluster.secret_store("given-file", json!({"allowedNamespaces": {}, "file": {"path": folder()}})).await;
+    cluster.secret_store("given-file", json!({"allowedNamespaces": {}, "file": {"path": folder}})).await;
     let other = Cluster::shared().await;
     let there = other.namespace("canary-there").await;
     let token = account(&there).await;
@@ -235,6 +194,9 @@ async fn nothing_prints_a_value() {
     vault.call("POST", "sys/policies/acl/jwt", json!({"policy": policy})).await;
     let login = login_by_jwt(&cluster, &vault, &namespace, "jwt").await;
     let by_jwt = json!({"vault": {"server": vault.address, "auth": {"jwt": login}}});
+    let login = login_by_review(&cluster, &vault, &namespace, "jwt").await;
+    let by_review = json!({"vault": {"server": vault.address, "auth": {"kubernetes": login}}});
+    vault.put("team/one", json!({"password": value("team")})).await;
     // What a workload cannot live with, and is taken back.
     let _kubelet = Kubelet::start(&namespace, "web");
     let generated = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": [{"secretKey": "value", "remoteRef": {"key": "back", "property": "k"}}]});
@@ -246,6 +208,10 @@ async fn nothing_prints_a_value() {
         ("from-far", json!({"storeRef": {"name": "far"}, "data": data("db", "password")}), "True"),
         ("from-oci", json!({"store": oracle.store(), "data": data("app", "password")}), "True"),
         ("from-jwt", json!({"store": by_jwt, "data": data("app", "password")}), "True"),
+        ("from-review", json!({"store": by_review, "data": data("app", "password")}), "True"),
+        ("found", json!({"store": by_jwt, "dataFrom": [{"find": {"path": "team", "name": {"regexp": "^team/"}}}]}), "True"),
+        ("found-aws", json!({"store": aws, "dataFrom": [{"find": {"name": {"regexp": "^app$"}}}, {"extract": {"key": "app"}}]}), "True"),
+        ("memory", json!({"store": {"memory": {"data": {"a": value("memory")}}}, "dataFrom": [{"extract": {"key": "a"}}]}), "False"),
         ("web-tls", json!({"store": own, "rotation": generated, "restart": restart}), "True"),
     ];
     let cases: Vec<_> = cases.into_iter().chain(answering).collect();
@@ -322,13 +288,13 @@ async fn nothing_prints_a_value() {
     let secrets = namespace.secrets().list(&ListParams::default()).await.unwrap();
     let metadata: Vec<Value> = secrets.items.iter().map(|secret| json!(secret.metadata)).collect();
     search("the metadata of a Secret", &json!(metadata).to_string(), &values);
-    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.unwrap().text().await.unwrap();
+    let metrics = process.metrics().await;
     assert!(metrics.contains("seaworthy_secrets") && metrics.contains("seaworthy_stores{ready=\"false\"} 1"), "{metrics}");
     search("the status of a SecretStore", &json!(down.status).to_string(), &values);
     search("a metric", &metrics, &values);
     let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();
     search("an argument", &String::from_utf8_lossy(&arguments), &values);
-    let (audit, log) = (std::fs::read_to_string(&process.files[1]).unwrap(), std::fs::read_to_string(&process.files[2]).unwrap());
+    let (audit, log) = process.said();
     assert!(audit.contains("\"action\":\"push\"") && log.contains("TRACE"));
     search("the audit log", &audit, &values);
     search("the log, at its most talkative", &log, &values);
@@ -350,5 +316,5 @@ async fn nothing_prints_a_value() {
         assert!(code < 2 && !said.is_empty(), "{arguments:?}: {code} {said}");
         search(&format!("{arguments:?}"), &said, &values);
     }
-    std::fs::remove_dir_all(folder()).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Operator, try_command};
+use crate::support::{ControlPlane, Operator, command, try_command};
 
 /// Runs it against a cluster; exit code, standard output and error together.
 pub fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
@@ -112,6 +112,8 @@ async fn what_is_in_a_store() {
     let (code, rows) = run(&["store", "get", "-f", &file, "db", "-o", "json"]);
     let rows: Value = serde_json::from_str(&rows).unwrap();
     assert_eq!((code, rows[0]["name"].as_str(), rows[0]["bytes"].as_u64()), (0, Some("password"), Some(6)));
+    let sum = command("sha256sum", &[], b"hidden");
+    assert!(sum.starts_with(rows[0]["hash"].as_str().unwrap()) && rows[0]["hash"].as_str().unwrap().len() == 32, "{rows} {sum}");
     for (arguments, code, wanted) in [
         (vec!["store", "get", "-f", &file, "none"], 1, "is not there"),
         (vec!["store", "get", "-f", &file, "db", "--property", "x"], 1, "is not in it"),
@@ -164,7 +166,7 @@ fn the_policy_for_vault_of_files() {
         file("s.yaml", "SecretStore", json!({"vault": {"server": "https://vault:8200", "version": "v1", "path": "kv", "auth": auth}}));
     let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &rotation]);
     assert!(code == 1 && said.contains("SecretStore shared is not there"), "{said}");
-    let policy = "# https://vault:8200\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
+    let policy = "# https://vault:8200; beside Vault's own policy \"default\"\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, "-f", &store]), (0, policy.into()));
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", nowhere]).0, 2);
     std::fs::remove_dir_all(folder).unwrap();

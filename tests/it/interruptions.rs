@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use seaworthy::{
     api::SecretRotation,
@@ -14,7 +14,9 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, Namespace, Operator, PATIENCE, Rotations, Vault, eventually, said};
+use crate::support::{
+    Between, Cluster, ControlPlane, Elsewhere, Far, Moto, Namespace, Operator, PATIENCE, Rotations, Vault, eventually, oci::Oci, said,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Interruption {
@@ -23,10 +25,10 @@ enum Interruption {
     LeaseLost,
 }
 
-/// A generated value that goes to Vault, and a text made of it that is brought there as well.
+/// A generated value that goes to the store, and a text made of it that is brought there as well.
 struct App<'a> {
     namespace: &'a Namespace,
-    vault: &'a Vault,
+    far: &'a Far<'a>,
     between: Between,
     generated: String,
     copied: String,
@@ -35,39 +37,34 @@ struct App<'a> {
 
 impl App<'_> {
     async fn spec(&self) -> Value {
-        let store = self.namespace.store_through(&self.between, self.vault).await;
+        let mut spec = self.far.store(self.namespace, &self.between.address).await;
         let remote = |key: &str| json!({"key": key, "property": "p"});
-        json!({
-            "target": {"name": "app"}, "store": store,
-            "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": remote(&self.generated)}]},
-            "template": {"mergePolicy": "Merge", "data": {"text": "k={{ k }}"}},
-            "push": [{"secretKey": "text", "remoteRef": remote(&self.copied)}],
-        })
-    }
-
-    /// Which versions of a value are deleted.
-    async fn versions(&self, key: &str) -> Vec<bool> {
-        let (_, answer) = self.vault.try_call("GET", &format!("secret/metadata/{key}"), Value::Null).await;
-        let Some(versions) = answer["data"]["versions"].as_object() else { return Vec::new() };
-        (1..=versions.len()).map(|number| versions[&number.to_string()]["deletion_time"] != "").collect()
+        spec["target"] = json!({"name": "app"});
+        spec["rotation"] =
+            json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": remote(&self.generated)}]});
+        spec["template"] = json!({"mergePolicy": "Merge", "data": {"text": "k={{ k }}"}});
+        spec["push"] = json!([{"secretKey": "text", "remoteRef": remote(&self.copied)}]);
+        spec
     }
 
     /// Waits until all is as if nothing had happened: one rotation, each value written once.
     async fn settled(&self) {
-        let (rotations, what) = (Rotations(self.namespace), &self.what);
+        let (rotations, far, what) = (Rotations(self.namespace), self.far, &self.what);
         eventually(&format!("{what}: the store has it all"), || async {
-            let (there, of_it) = (self.vault.get(&self.generated).await.0, self.versions(&self.generated).await);
-            let copies = self.versions(&self.copied).await;
+            let (there, copy) = (far.get(&self.generated).await, far.get(&self.copied).await);
             let here = rotations.data("app").await;
-            let same = there["p"] == here["k"] && self.vault.get(&self.copied).await.0["p"] == here["text"];
-            // The version before of what was generated is deleted, of the copy it is not.
-            if same && of_it == [true, false] && copies == [false, false] { Ok(()) } else { Err(format!("{same} {of_it:?} {copies:?}")) }
+            let same = there["p"] == here["k"] && copy["p"] == here["text"];
+            let versions = (far.versions(&self.generated).await, far.versions(&self.copied).await);
+            // The version before of what was generated goes, where the store lets it; of the copy it does not.
+            let once =
+                versions.0.is_none_or(|versions| versions == (2, !far.retires())) && versions.1.is_none_or(|copies| copies == (2, true));
+            if same && once { Ok(()) } else { Err(format!("{same} {versions:?}")) }
         })
         .await;
         let object = rotations.ready("app", 2).await;
         assert!(said(&object, "Stalled").is_none() && object.status.unwrap().pushed.len() == 1, "{what}");
         let left = self.namespace.secrets().get("app").await.unwrap().metadata.annotations.unwrap();
-        assert!(!left.contains_key("seaworthy.dev/superseded-versions"), "{what}");
+        assert!(matches!(far, Far::Oci(_)) || !left.contains_key("seaworthy.dev/superseded-versions"), "{what}");
         assert!(self.namespace.secrets().get_opt("app-pending").await.unwrap().is_none(), "{what}");
     }
 }
@@ -100,28 +97,29 @@ pub async fn loses_its_lease(namespace: &Namespace, operator: Operator, between:
     let ended = operator.ended().await.unwrap_err().to_string();
     assert!(ended.contains("taken over by somebody else"), "{what}: {ended}");
     let asked = between.take_asked();
-    assert!(asked.iter().all(|asked| asked.starts_with("GET")), "{what}: who does not lead writes nothing to a store: {asked:?}");
+    let is_read = |asked: &String| asked.starts_with("GET") || asked.contains(".GetSecretValue") || asked.contains("/actions/getByName?");
+    assert!(asked.iter().all(is_read), "{what}: who does not lead writes nothing to a store: {asked:?}");
     assert_eq!(standing(namespace).await, before, "{what}: nor to the cluster");
 }
 
-async fn interrupted(cluster: &Cluster, vault: &Vault, (step, done, by): (&'static str, bool, Interruption)) {
+async fn interrupted(cluster: &Cluster, far: &Far<'_>, (step, done, by): (&'static str, bool, Interruption)) {
     let namespace = &cluster.namespace("interrupted").await;
-    let (rotations, between) = (Rotations(namespace), Between::to(&vault.address).await);
-    let what = format!("{by:?} {} {step}", if done { "after" } else { "before" });
+    let (rotations, between) = (Rotations(namespace), Between::to(&far.server()).await);
+    let what = format!("{far}: {by:?} {} {step}", if done { "after" } else { "before" });
     let (generated, copied) = (format!("{}-generated", namespace.name), format!("{}-copied", namespace.name));
-    let app = App { namespace, vault, between, generated, copied, what };
+    let app = App { namespace, far, between, generated, copied, what };
     let what = &app.what;
+    // A SecretStore is only for an operator that looks after all namespaces.
+    let namespaces = || if matches!(far, Far::Cluster(_)) { Vec::new() } else { vec![namespace.name.clone()] };
     // With rights of its own, as it keeps its lease beside the resource.
     let start = |name: &str| match by {
-        Interruption::LeaseLost => {
-            Operator::elected(cluster.client.clone(), vec![namespace.name.clone()], &namespace.name, (name, Clock::default()))
-        }
-        Interruption::Killed | Interruption::StoreAway => cluster.operator(namespace),
+        Interruption::LeaseLost => Operator::elected(cluster.client.clone(), namespaces(), &namespace.name, (name, Clock::default())),
+        Interruption::Killed | Interruption::StoreAway => Operator::start(cluster.operator.clone(), namespaces(), &namespace.name),
     };
     let operator = start("first");
     rotations.create("app", app.spec().await).await;
     rotations.ready("app", 1).await;
-    assert_eq!(app.versions(&app.copied).await, [false], "Ready says that it is there");
+    assert!(far.versions(&app.copied).await.is_none_or(|(count, _)| count == 1), "Ready says that it is there");
     // Reading, reporting and what follows are parts of every look; what is meant is that of the rotation.
     let of_every_look = step == "report" || controller::STEPS.contains(&step);
     operator.failpoint.arm(step, done, of_every_look.then_some("store"));
@@ -153,16 +151,43 @@ async fn interrupted(cluster: &Cluster, vault: &Vault, (step, done, by): (&'stat
             app.settled().await;
         }
     }
+    rotations.api().delete("app", &DeleteParams::default()).await.unwrap();
+}
+
+fn around(steps: &[&'static str], by: Interruption) -> impl Iterator<Item = (&'static str, bool, Interruption)> {
+    steps.iter().flat_map(move |step| [(*step, false, by), (*step, true, by)])
+}
+
+/// All of them. Those in which it is killed at the steps of the rotation itself are in `secret_faults` as well.
+fn all() -> impl Iterator<Item = (&'static str, bool, Interruption)> {
+    let ways = [Interruption::Killed, Interruption::LeaseLost, Interruption::StoreAway];
+    ways.into_iter().flat_map(|by| around(rotate::STEPS, by).chain(around(controller::STEPS, by)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_every_step_in_every_way() {
     let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
-    let steps = || rotate::STEPS.iter().chain(controller::STEPS).flat_map(|step| [(*step, false), (*step, true)]);
-    // Killed at the steps of the rotation itself: with three stores in `secret_faults`.
-    let killed = controller::STEPS.iter().flat_map(|step| [(*step, false), (*step, true)]);
-    let cases = killed.map(|(step, done)| (step, done, Interruption::Killed));
-    let cases = cases.chain(steps().map(|(step, done)| (step, done, Interruption::LeaseLost)));
-    let cases = cases.chain(steps().map(|(step, done)| (step, done, Interruption::StoreAway)));
-    stream::iter(cases).for_each_concurrent(12, |case| interrupted(cluster, vault, case)).await;
+    let cases = all().filter(|(step, _, by)| !matches!(by, Interruption::Killed) || !rotate::STEPS.contains(step));
+    stream::iter(cases).for_each_concurrent(12, |case| async move { interrupted(cluster, &Far::Vault(vault), case).await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: make test-all"]
+async fn with_other_stores_too() {
+    let cluster = &Cluster::shared().await;
+    let (vault, moto, oci) = (&Vault::start().await, &Moto::start().await, &Oci::start().await);
+    let stores = [Far::VaultV1(vault), Far::Aws(moto), Far::Oci(oci)];
+    let cases = stores.iter().flat_map(|far| all().map(move |case| (far, case)));
+    stream::iter(cases).for_each_concurrent(12, |(far, case)| interrupted(cluster, far, case)).await;
+}
+
+/// One after the other, because who uses another cluster looks after all namespaces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: make test-all"]
+async fn with_another_cluster_too() {
+    let ((_own, cluster), other) = (ControlPlane::start().await, Cluster::shared().await);
+    let far = Far::Cluster(&Elsewhere::new(&cluster, &other, None).await);
+    for case in all() {
+        interrupted(&cluster, &far, case).await;
+    }
 }

@@ -16,6 +16,7 @@ mod election;
 mod examples;
 mod faults;
 mod hostile;
+mod identities;
 mod interruptions;
 mod inventory;
 mod lifecycle;

@@ -26,7 +26,7 @@ use crate::{
     support::{
         self, Cluster, Rotations, eventually,
         oci::{COMPARTMENT, Oci, POD_TOKEN, VAULT},
-        tls::{WORKLOAD_PROXY, terminate},
+        tls::{WORKLOAD_PROXIES, terminate},
     },
 };
 
@@ -159,14 +159,14 @@ async fn a_machine_and_a_pod_get_a_session_of_their_own() {
     assert!(matches!(first, Err(ClientError::Denied(why)) if why.contains("enhanced")));
 
     // The machine shows the certificate that its metadata service gives it.
-    let metadata = format!("{}/", metadata(&oci).await).parse().unwrap();
+    let metadata = format!("{}/", metadata(&oci).await.0).parse().unwrap();
     let machine = Principal::Instance { metadata, federation: format!("{}/v1/x509", oci.address).parse().unwrap() };
     assert_eq!(list(Client::new(http, machine)).await, (Ok(()), Ok(())));
     assert_eq!(oci.sessions(), 2);
 }
 
-/// The metadata service of a machine that Oracle believes.
-async fn metadata(oci: &Oci) -> String {
+/// The metadata service of a machine that Oracle believes; its address, and the key that it gives out.
+pub async fn metadata(oci: &Oci) -> (String, String) {
     let key = aws_lc_rs::signature::RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let (public, private): (PublicKeyX509Der<'_>, aws_lc_rs::encoding::Pkcs8V1Der<'_>) =
         (key.public_key().as_der().unwrap(), key.as_der().unwrap());
@@ -181,6 +181,7 @@ async fn metadata(oci: &Oci) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     oci.trust(&format!("ocid1.tenancy.oc1..t/fed-x509-sha256/{}", fingerprint.join(":")), public.as_ref());
+    let key = private.clone();
     let metadata = axum::Router::new().fallback(move |uri: axum::http::Uri, headers: axum::http::HeaderMap| async move {
         assert_eq!(headers["authorization"], "Bearer Oracle");
         match uri.path() {
@@ -192,7 +193,7 @@ async fn metadata(oci: &Oci) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/opc/v2", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, metadata).await });
-    address
+    (address, key)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,8 +204,8 @@ async fn a_store_of_a_file_has_the_identity_of_the_machine_or_of_a_pod() {
     Api::<ServiceAccount>::namespaced(cluster.client.clone(), &namespace.name).create(&PostParams::default(), &account).await.unwrap();
     oci.put("app", "v");
     oci.believe(&format!("system:serviceaccount:{}:reader", namespace.name));
-    let metadata = metadata(&oci).await;
-    let (proxy, certificate) = terminate(WORKLOAD_PROXY, &oci.address).await;
+    let (metadata, _) = metadata(&oci).await;
+    let (proxy, certificate) = terminate(WORKLOAD_PROXIES[0], &oci.address).await;
     let proxy = proxy.ip().to_string();
     let folder = std::env::temp_dir().join(format!("seaworthy-oci-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,10 +1,11 @@
 //! Secrets that somebody else made: keys are added to them, and theirs go to a store.
 
+use futures::future::join_all;
 use jiff::SignedDuration;
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, next_second, said};
+use crate::support::{Cluster, Far, Moto, Namespace, Rotations, Vault, eventually, next_second, oci::Oci, said};
 
 /// The Secret's data, once it is as `wanted`.
 async fn holds(namespace: &Namespace, secret: &str, wanted: &[(&str, &str)]) {
@@ -304,6 +305,39 @@ async fn a_generated_value_is_only_for_a_store_that_has_none() {
         .await;
     holds(&namespace, "remote", &[("a", "there"), ("b", &first["b"])]).await;
     assert_eq!(rotations.data("app").await, first);
+}
+
+/// Whatever the store is: what it has stays, beside what it has not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_store_has_stays_there_if_it_is_to() {
+    let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
+    let (moto, oci) = (&Moto::start().await, &Oci::start().await);
+    join_all([Far::Vault(vault), Far::VaultV1(vault), Far::Aws(moto), Far::Oci(oci)].map(|far| async move {
+        let namespace = cluster.namespace("keeps").await;
+        let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+        let [old, new] = ["old", "new"].map(|name| format!("{}-{name}", namespace.name));
+        far.put(&old, json!({"a": "there", "o": "other"})).await;
+        let store = far.store(&namespace, &far.server()).await["store"].take();
+        let to = |from: &str, key: &str, property: &str| json!({"secretKey": from, "remoteRef": {"key": key, "property": property}, "updatePolicy": "IfNotExists"});
+        let generate = json!([{"secretKey": "a", "hex": {}}, {"secretKey": "b", "hex": {}}]);
+        let rotation = json!({"generate": generate, "push": [to("a", &old, "a"), to("b", &old, "b")]});
+        rotations.create("app", json!({"target": {"name": "app"}, "store": store, "rotation": rotation})).await;
+        rotations.ready("app", 1).await;
+        let data = rotations.data("app").await;
+        assert_eq!(data["a"], "there", "{far}: what the store has is taken over");
+        let whole = json!({"a": "there", "b": data["b"], "o": "other"});
+        assert_eq!(far.get(&old).await, whole, "{far}");
+        // And a Secret that is there.
+        namespace.secret("made", "Opaque", &[("p", "mine")]).await;
+        let target = json!({"name": "made", "creationPolicy": "Merge"});
+        rotations.create("copy", json!({"target": target, "store": store, "push": [to("p", &old, "a"), to("p", &new, "p")]})).await;
+        rotations.until("copy", "Ready", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+        assert_eq!(far.get(&old).await, whole, "{far}");
+        assert_eq!(far.get(&new).await, json!({"p": "mine"}), "{far}");
+        let versions = (far.versions(&old).await, far.versions(&new).await);
+        assert!(versions.0.zip(versions.1).is_none_or(|(old, new)| (old.0, new.0) == (2, 1)), "{far}: {versions:?}");
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

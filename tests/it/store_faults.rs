@@ -4,10 +4,10 @@ use futures::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
-    canary::Process,
     own_credential::Own,
-    stores::account,
-    support::{Between, Cluster, ControlPlane, Fault, Moto, Namespace, Operator, Rotations, Vault, eventually, oci::Oci, tls::terminate},
+    support::{
+        Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Moto, Namespace, Operator, Process, Rotations, Vault, eventually, oci::Oci,
+    },
 };
 
 const FAULTS: [Fault; 3] = [Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
@@ -100,24 +100,52 @@ async fn aws_fails_at_each_request_of_a_rotation() {
         .await;
 }
 
-/// Each request of a rotation fails in each way, with a store that is made for each of them: how many there are is counted in a rotation without a fault.
-/// `made` gives the spec, `held` what the store holds in the end; a store that `keeps` it does not give up the version before.
-async fn each_request<H: Future<Output = String>>(
-    cluster: &Cluster,
-    server: &str,
-    made: impl AsyncFn(&Namespace, &Between) -> Value,
-    (matching, held, keeps): (Matching, impl Fn(String) -> H, bool),
-) -> usize {
+/// A store that asks to wait is said, everything stays as it is, and it is asked again when it wanted to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_throttles_is_said() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let (namespace, between) = (cluster.namespace("throttled").await, Between::to(&vault.address).await);
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = namespace.store_through(&between, &vault).await;
+    vault.put("app", json!({"p": "1"})).await;
+    let data = json!([{"secretKey": "k", "remoteRef": {"key": "app", "property": "p"}}]);
+    for name in ["one", "two"] {
+        rotations.create(name, json!({"target": {"name": name}, "store": store, "data": data})).await;
+        rotations.ready(name, 1).await;
+    }
+    vault.put("app", json!({"p": "2"})).await;
+    between.arm(|asked| asked.contains("/v1/secret/data/app"), 0, Fault::Answer(429));
+    rotations.ask("one", "refresh", "1").await;
+    let message = rotations.says("one", "Ready", "False", "StoreThrottled").await;
+    assert!(message.contains("429"), "{message}");
+    between.take_asked();
+    rotations.ask("two", "refresh", "1").await;
+    rotations.says("two", "Ready", "False", "StoreThrottled").await;
+    assert_eq!(between.take_asked(), [""; 0], "it is left alone for whoever uses it");
+    assert_eq!(rotations.data("one").await["k"], "1", "what is there stays");
+    operator.clock.advance(jiff::SignedDuration::from_mins(6));
+    for name in ["one", "two"] {
+        rotations.ask(name, "look", "1").await;
+        rotations.ready(name, 2).await;
+    }
+}
+
+/// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.
+async fn each_request(cluster: &Cluster, far: &Far<'_>, matching: Matching) -> usize {
     let fails = async |case: Option<(usize, Fault)>| {
-        let (namespace, between) = (cluster.namespace("store-fails").await, Between::to(server).await);
-        let rotations = Rotations(&namespace);
-        let spec = made(&namespace, &between).await;
+        let (namespace, between) = (cluster.namespace("store-fails").await, Between::to(&far.server()).await);
+        let (rotations, what) = (Rotations(&namespace), format!("{far}: {case:?}"));
+        let mut spec = pushed(&Value::Null, &namespace.name);
+        spec.as_object_mut().unwrap().extend(far.store(&namespace, &between.address).await.as_object().unwrap().clone());
         let _operator = spec.get("storeRef").is_none().then(|| cluster.operator(&namespace));
         rotations.create("app", spec).await;
         rotations.ready("app", 1).await;
         between.take_asked();
+        let keeps = matches!(far, Far::Oci(_)); // the version before the current one
         let now = rotate(&namespace, &between, case.map(|(number, fault)| (matching, number, fault)), keeps).await;
-        assert_eq!(held(namespace.name.clone()).await, now, "{case:?}");
+        assert_eq!(far.get(&namespace.name).await["p"], now, "{what}");
+        let versions = far.versions(&namespace.name).await;
+        assert!(versions.is_none_or(|(count, _)| count == 2), "{what}: it was written once: {versions:?}");
         between.take_asked().into_iter().filter(|asked| matching(asked)).count()
     };
     let number = fails(None).await;
@@ -130,13 +158,7 @@ async fn each_request<H: Future<Output = String>>(
 #[ignore = "slow: make test-all"]
 async fn a_vault_without_versions_fails_at_each_request_of_a_rotation() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
-    let made = async |namespace: &Namespace, between: &Between| {
-        let mut store = namespace.store_through(between, &vault).await;
-        (store["vault"]["path"], store["vault"]["version"]) = ("old".into(), "v1".into());
-        pushed(&store, &namespace.name)
-    };
-    let held = async |key: String| vault.call("GET", &format!("old/{key}"), Value::Null).await["data"]["p"].as_str().unwrap().to_owned();
-    let requests = each_request(&cluster, &vault.address, made, (|asked| asked.contains("/v1/old/"), held, false)).await;
+    let requests = each_request(&cluster, &Far::VaultV1(&vault), |asked| asked.contains("/v1/old/")).await;
     assert_eq!(requests, 4, "it is read by the look, before it is made, and just before it is written; it is written");
 }
 
@@ -144,16 +166,8 @@ async fn a_vault_without_versions_fails_at_each_request_of_a_rotation() {
 #[ignore = "slow: make test-all"]
 async fn oracle_fails_at_each_request_of_a_rotation() {
     let (cluster, oci) = (Cluster::shared().await, Oci::start().await);
-    let made = async |namespace: &Namespace, between: &Between| {
-        namespace.secret("oci", "Opaque", &[("key.pem", &oci.private)]).await;
-        pushed(&Oci::store_at(&between.address), &namespace.name)
-    };
-    let held = async |key: String| {
-        assert_eq!(oci.versions(&key), 2, "it was written once");
-        serde_json::from_str::<Value>(&oci.get(&key)).unwrap()["p"].as_str().unwrap().to_owned()
-    };
     let matching: Matching = |asked| !asked.contains("versionNumber="); // nothing rests on whether the version before can go, which Oracle keeps
-    let requests = each_request(&cluster, &oci.address, made, (matching, held, true)).await;
+    let requests = each_request(&cluster, &Far::Oci(&oci), matching).await;
     assert_eq!(requests, 5, "it is read by the look, and before it is made; its etag and once more its version are read; it is written");
 }
 
@@ -162,22 +176,9 @@ async fn oracle_fails_at_each_request_of_a_rotation() {
 async fn another_cluster_fails_at_each_request_of_a_rotation() {
     let ((_own, cluster), other) = (ControlPlane::start().await, Cluster::shared().await);
     let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
-    let there = other.namespace("there-fails").await;
-    cluster.operators_secret("other-cluster", json!({"token": account(&there).await})).await;
-    let made = async |namespace: &Namespace, between: &Between| {
-        let (address, certificate) = terminate("127.0.0.1:0", &between.address).await;
-        let login = json!({"token": {"secretRef": {"name": "other-cluster", "key": "token"}}});
-        let server = json!({"url": format!("https://{address}"), "caBundle": certificate, "auth": login});
-        let spec = json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server}});
-        cluster.secret_store(&namespace.name, spec).await;
-        let mut spec = pushed(&Value::Null, &namespace.name);
-        spec["storeRef"] = json!({"name": namespace.name});
-        spec
-    };
-    let held = async |key: String| there.text(&key, "p").await;
-    let server = other.operator_config.cluster_url.to_string();
+    let elsewhere = Elsewhere::new(&cluster, &other, Some("seaworthy")).await;
     let matching: Matching = |asked| asked.contains("/secrets/"); // lists are what the SecretStore's own check asks for
-    let requests = each_request(&cluster, server.trim_end_matches('/'), made, (matching, held, false)).await;
+    let requests = each_request(&cluster, &Far::Cluster(&elsewhere), matching).await;
     assert_eq!(
         requests, 5,
         "it is read by the look, and before it is made; whose it is is read; what was created becomes ours, and is written"
@@ -190,16 +191,15 @@ async fn killed_for_real_while_it_waits_for_the_store() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     let (between, namespace) = (Between::to(&vault.address).await, cluster.namespace("killed-for-real").await);
     let rotations = Rotations(&namespace);
-    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let store = namespace.store_through(&between, &vault).await;
-    let process = Process::of(&cluster, port());
+    let process = Process::start(&cluster);
     rotations.create("app", pushed(&store, "app")).await;
     rotations.ready("app", 1).await;
     between.arm(|asked| asked.starts_with("POST /v1/secret/data/app "), 0, Fault::NoAnswer);
     rotations.ask("app", "rotate", "1").await;
     between.waits().await;
     drop(process);
-    let process = Process::of(&cluster, port());
+    let process = Process::start(&cluster);
     rotations.ready("app", 2).await;
     assert_eq!(vault.get("app").await, (json!({"p": rotations.data("app").await["k"]}), 2), "it was written once");
 
@@ -208,7 +208,7 @@ async fn killed_for_real_while_it_waits_for_the_store() {
     let first = own.now().await;
     between.waits().await;
     drop(process);
-    let _process = Process::of(&cluster, port());
+    let _process = Process::start(&cluster);
     let second = eventually("the secret id is another one", || async {
         let now = own.now().await;
         if now == first { Err("it is the first".into()) } else { Ok(now) }

@@ -4,8 +4,8 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use seaworthy::api::SecretStore;
-use serde_json::json;
+use seaworthy::api::{SecretRotation, SecretStore};
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, ControlPlane, Operator, Rotations, eventually, said};
 
@@ -167,6 +167,68 @@ async fn what_is_gone_from_the_store() {
             if has("x", "3") && has("y", "4") { Ok(()) } else { Err(format!("{:?}", data.keys())) }
         })
         .await;
+    }
+}
+
+/// The same of what was extracted and found, and beside what is generated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_beside_what_is_not() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("gone-beside").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    namespace.secret("source", "Opaque", &[("a", "1"), ("b", "2")]).await;
+    let extract = json!([{"extract": {"key": "source"}}]);
+    let find = json!([{"find": {"name": {"regexp": "^source$"}}, "rewrite": [{"regexp": {"source": "^", "target": "found-"}}]}]);
+    let generate = json!({"generate": [{"secretKey": "k", "hex": {}}]});
+    let pushed =
+        json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "pushed", "property": "k"}}]});
+    let cases =
+        [("extract", &extract, Value::Null), ("find", &find, Value::Null), ("made", &extract, generate), ("pushed", &extract, pushed)];
+    let name = |case: &str, policy: &str| format!("{case}-{}", policy.to_lowercase());
+    let mut before = std::collections::BTreeMap::new();
+    for policy in ["Retain", "Delete", "Merge"] {
+        for (case, from, rotation) in &cases {
+            let name = name(case, policy);
+            let mut spec = json!({"target": {"name": name, "deletionPolicy": policy}, "store": {"kubernetes": {}}, "dataFrom": from});
+            if !rotation.is_null() {
+                spec["rotation"] = rotation.clone();
+                if let Some(key) = spec.pointer_mut("/rotation/push/0/remoteRef/key") {
+                    *key = format!("at-{name}").into();
+                }
+            }
+            rotations.create(&name, spec).await;
+            rotations.ready(&name, 1).await;
+            before.insert(name.clone(), rotations.data(&name).await);
+        }
+    }
+    namespace.delete_secret("source").await;
+    for (case, _, rotation) in &cases {
+        let (retain, delete, merge) = (name(case, "Retain"), name(case, "Delete"), name(case, "Merge"));
+        if *case == "find" {
+            // Which names there are is asked at the interval.
+            for name in [&retain, &delete, &merge] {
+                rotations.ask(name, "refresh", "1").await;
+            }
+        }
+        let message = rotations.says(&retain, "Ready", "False", "ValueNotFound").await;
+        assert!(message.contains("dataFrom[0]") && message.contains("stays as it is"), "{message}");
+        assert_eq!(rotations.data(&retain).await, before[&retain]);
+        let made: Vec<&String> = before[&merge].keys().filter(|key| *key == "k").collect();
+        assert_eq!(made.is_empty(), rotation.is_null());
+        rotations.ready(&merge, 2).await;
+        let left = rotations.data(&merge).await;
+        assert_eq!(left.keys().collect::<Vec<_>>(), made, "{merge}: what was generated stays");
+        assert_eq!(left.get("k"), before[&merge].get("k"));
+        if rotation.is_null() {
+            let gone = |object: &SecretRotation| said(object, "Ready").is_some_and(|(_, _, text)| text.contains("was deleted"));
+            rotations.until(&delete, "it went with its values", gone).await;
+            assert!(namespace.secrets().get_opt(&delete).await.unwrap().is_none());
+        } else {
+            // What was generated is not gone.
+            rotations.says(&delete, "Ready", "False", "ValueNotFound").await;
+            assert_eq!(rotations.data(&delete).await, before[&delete]);
+        }
     }
 }
 

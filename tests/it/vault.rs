@@ -238,13 +238,13 @@ where
 }
 
 /// The ServiceAccount `app`.
-async fn service_account(namespace: &Namespace) {
+pub async fn service_account(namespace: &Namespace) {
     let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}});
     create::<ServiceAccount>(&namespace.client, Some(&namespace.name), object).await;
 }
 
 /// The user allows the operator to be it.
-async fn may_be_it(namespace: &Namespace) {
+pub async fn may_be_it(namespace: &Namespace) {
     let rule = json!({"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["app"], "verbs": ["create"]});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "vault"}, "rules": [rule]});
     create::<Role>(&namespace.client, Some(&namespace.name), role).await;
@@ -270,21 +270,8 @@ async fn by_signature(cluster: &Cluster, vault: &Vault, namespace: &Namespace, p
     json!({"role": "app", "serviceAccountRef": {"name": "app"}})
 }
 
-/// The same with the ServiceAccount, and the right to be it.
-pub async fn login_by_jwt(cluster: &Cluster, vault: &Vault, namespace: &Namespace, policy: &str) -> Value {
-    service_account(namespace).await;
-    may_be_it(namespace).await;
-    by_signature(cluster, vault, namespace, policy).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn as_a_service_account() {
-    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
-    let namespace = cluster.namespace("kubernetes-login").await;
-    let rotations = Rotations(&namespace);
-    let _operator = cluster.operator(&namespace);
-    vault.put("app/db", json!({"password": "p1"})).await;
-    vault.call("POST", "sys/policies/acl/app", json!({"policy": POLICY})).await;
+/// Lets Vault have the tokens of the ServiceAccount `app` reviewed, for this policy. Returns the login.
+pub async fn login_by_review(cluster: &Cluster, vault: &Vault, namespace: &Namespace, policy: &str) -> Value {
     let server = cluster.operator_config.cluster_url.to_string();
     let ca: String = cluster
         .operator_config
@@ -303,13 +290,31 @@ async fn as_a_service_account() {
             json!({"kubernetes_host": server.trim_end_matches('/'), "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true}),
         )
         .await;
-    let role = json!({"bound_service_account_names": ["app"], "bound_service_account_namespaces": [namespace.name], "token_policies": ["app"], "audience": "vault"});
+    let role = json!({"bound_service_account_names": ["app"], "bound_service_account_namespaces": [namespace.name], "token_policies": [policy], "audience": "vault"});
     vault.call("POST", "auth/kubernetes/role/app", role).await;
-    service_account(&namespace).await;
     let subject = json!({"kind": "ServiceAccount", "name": "app", "namespace": namespace.name});
     create::<ClusterRoleBinding>(&namespace.client, None, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": namespace.name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"}, "subjects": [subject]})).await;
-    let login = json!({"role": "app", "serviceAccountRef": {"name": "app", "audiences": ["vault", "https://kubernetes.default.svc.cluster.local"]}});
+    json!({"role": "app", "serviceAccountRef": {"name": "app", "audiences": ["vault", "https://kubernetes.default.svc.cluster.local"]}})
+}
+
+/// The same with the ServiceAccount, and the right to be it.
+pub async fn login_by_jwt(cluster: &Cluster, vault: &Vault, namespace: &Namespace, policy: &str) -> Value {
+    service_account(namespace).await;
+    may_be_it(namespace).await;
+    by_signature(cluster, vault, namespace, policy).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_service_account() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("kubernetes-login").await;
+    let rotations = Rotations(&namespace);
+    let _operator = cluster.operator(&namespace);
+    vault.put("app/db", json!({"password": "p1"})).await;
+    vault.call("POST", "sys/policies/acl/app", json!({"policy": POLICY})).await;
+    service_account(&namespace).await;
+    let login = login_by_review(&cluster, &vault, &namespace, "app").await;
     let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
     rotations
         .create(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
@@ -12,13 +13,19 @@ use zeroize::Zeroizing;
 
 use crate::secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
-/// Values by key.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+/// Values by key; `Debug` shows the keys alone.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Spec {
     /// Texts, which may be JSON.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 100))]
     pub data: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.data.keys()).finish()
+    }
 }
 
 /// By key: the version, and the value.

@@ -4,13 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where the proxy for workload identity of an OKE cluster listens, at an address that nothing else is likely to use.
-pub const WORKLOAD_PROXY: &str = "127.0.12.250:12250";
+/// Where the proxy for workload identity of an OKE cluster listens, at addresses that nothing else is likely to use: one for each test.
+pub const WORKLOAD_PROXIES: [&str; 2] = ["127.0.12.250:12250", "127.0.12.251:12250"];
 
-/// For a server at 127.0.0.1 or [`WORKLOAD_PROXY`], and the certificate to trust in PEM.
+/// For a server at 127.0.0.1 or one of the [`WORKLOAD_PROXIES`], and the certificate to trust in PEM.
 pub fn tls() -> (tokio_rustls::TlsAcceptor, String) {
     seaworthy::install_crypto_provider();
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1", "127.0.12.250"].map(ToOwned::to_owned)).unwrap();
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1", "127.0.12.250", "127.0.12.251"].map(ToOwned::to_owned)).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
     (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), certified.cert.pem())
