@@ -1,6 +1,6 @@
 //! The composition root: the only file that knows every part.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kube::Client;
@@ -21,7 +21,7 @@ use crate::{
     inventory::{self, Inventory},
     rollout::budget::{Budget, Limits},
     secrets,
-    server::{self, readiness::Readiness},
+    server::{self, Sources, readiness::Readiness},
     telemetry::{
         audit::Audit,
         metrics::{Certificates, Metrics, Secrets},
@@ -99,14 +99,14 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let election = CancellationToken::new();
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
     let (mut rotations, mut values) = (Vec::new(), Vec::new());
-    let parts = parts(&client, &settings, &leadership, &readiness, &metrics);
+    let parts = parts(&client, &settings, &leadership, (&readiness, &metrics));
     for scope in scopes(&settings) {
         let inventory = Inventory::default();
         let mut hears = Vec::new();
         if settings.areas.contains(&Area::Certificates) {
             let parts = parts(certificates::controller::KIND);
             let running =
-                certificates::area::run(&parts, settings.verify_networks.clone(), scope.as_deref(), inventory.clone(), stop.clone());
+                certificates::area::run(&parts, settings.verify_networks.clone(), (scope.as_deref(), inventory.clone()), stop.clone());
             rotations.push(running.store);
             hears.push(running.hear);
             areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
@@ -115,8 +115,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
             let running = secrets::area::run(
                 &parts(secrets::controller::KIND),
                 settings.stores.clone(),
-                scope.as_deref(),
-                inventory.clone(),
+                (scope.as_deref(), inventory.clone()),
                 stop.clone(),
             );
             values.push(running.store);
@@ -140,15 +139,21 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         let leadership = leadership.clone();
         move |metrics: &Metrics| {
             metrics.leading(leadership.is_leading());
-            metrics.certificates(&count(&rotations, &clock));
-            let mut secrets = Secrets::default();
+            let certificates = count(&rotations, &clock);
+            let mut secrets = Secrets { consumers: certificates.consumers, ..Secrets::default() };
+            metrics.certificates(&certificates);
             for caches in &values {
                 secrets::area::Caches::count(caches, &mut secrets, clock.now());
             }
+            metrics.consumers(secrets.consumers);
             metrics.secrets(&secrets);
         }
     };
-    let server = AbortOnDropHandle::new(tokio::spawn(server::serve(listener, readiness.clone(), metrics, refresh, served.clone())));
+    let server = AbortOnDropHandle::new(tokio::spawn(server::serve(
+        listener,
+        Sources { readiness: readiness.clone(), metrics, refresh: Arc::new(refresh) },
+        served.clone(),
+    )));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, namespaces = ?settings.namespaces, "started");
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
@@ -208,8 +213,7 @@ fn parts(
     client: &Client,
     settings: &Settings,
     leadership: &Leadership,
-    readiness: &Readiness,
-    metrics: &Metrics,
+    (readiness, metrics): (&Readiness, &Metrics),
 ) -> impl Fn(&'static str) -> Parts + use<> {
     let parts = Parts {
         client: client.clone(),
@@ -259,9 +263,9 @@ fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
             let late = renewal.is_none_or(|renewal| renewal < 0.0) || is_true(&status.conditions, STALLED);
             counts.overdue += i64::from(expiry < MONTH && late);
         }
-        let consumers = status.consumers.unwrap_or_default();
-        counts.consumers_current += consumers.current;
-        counts.consumers_stale += consumers.total - consumers.current;
+        if let Some(consumers) = &status.consumers {
+            counts.consumers.add(consumers.current, consumers.total);
+        }
         if let Some(renewal) = renewal {
             counts.nearest_renewal = earlier(counts.nearest_renewal, renewal);
         }

@@ -165,3 +165,42 @@ fn no_file_is_a_drawer() {
         }
     }
 }
+
+/// The arguments between the parentheses after `rest` begins, but `self`.
+fn arguments(rest: &str) -> Vec<String> {
+    let (mut depth, mut arguments, mut before) = (1, vec![String::new()], ' ');
+    for letter in rest.chars() {
+        depth += match letter {
+            '(' | '[' | '{' | '<' => 1,
+            '>' if before == '-' || before == '=' => 0,
+            ')' | ']' | '}' | '>' => -1,
+            _ => 0,
+        };
+        before = letter;
+        match letter {
+            _ if depth == 0 => break,
+            ',' if depth == 1 => arguments.push(String::new()),
+            _ => arguments.last_mut().unwrap().push(letter),
+        }
+    }
+    let is_self = |argument: &str| argument.trim_start_matches(['&', ' ']).trim_start_matches("mut ").split(':').next() == Some("self");
+    arguments.into_iter().map(|argument| argument.trim().to_owned()).filter(|argument| !argument.is_empty() && !is_self(argument)).collect()
+}
+
+#[test]
+fn functions_have_four_arguments_at_most() {
+    assert_eq!(arguments("&mut self, (a, b): (A, B), f: impl Fn(A, B) -> C,\n) -> D {"), ["(a, b): (A, B)", "f: impl Fn(A, B) -> C"]);
+    // What rustls asks for.
+    let given = ["verify_server_cert"];
+    let mut seen = 0;
+    for (path, text) in sources("src") {
+        for rest in code(&text).split("fn ").skip(1) {
+            let name: String = rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+            let Some((_, rest)) = rest.split_once('(').filter(|_| !name.is_empty()) else { continue };
+            seen += 1;
+            let found = arguments(rest);
+            assert!(found.len() <= 4 || given.contains(&name.as_str()), "{path}: {name} has {} arguments: {found:?}", found.len());
+        }
+    }
+    assert!(seen > 500, "{seen}");
+}

@@ -39,8 +39,7 @@ pub type Rotations = Store<Guarded<CertificateRotation>>;
 pub fn run(
     parts: &Parts,
     verify_networks: Networks,
-    namespace: Option<&str>,
-    inventory: Inventory,
+    (namespace, inventory): (Option<&str>, Inventory),
     stop: CancellationToken,
 ) -> Running<Rotations> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());

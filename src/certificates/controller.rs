@@ -126,7 +126,7 @@ async fn look(object: &Guarded<CertificateRotation>, context: &Context) -> Resul
     {
         return Err(error.clone());
     }
-    Ok(done(context, object, &view, (reported, after.not_after.map(|end| end.0)), now))
+    Ok(done(context, object, &view, (reported, after.not_after.map(|end| end.0), now)))
 }
 
 /// What cannot be read as its kind: the API server's schema lets it through, or it is older than the schema.
@@ -135,13 +135,12 @@ fn malformed(error: &str) -> View {
     View { problem: Some(Problem::new(Reason::Malformed, message)), ..View::default() }
 }
 
-/// When to come back, and what is counted. `until` is the end of the stored pair, as far as it is known.
+/// When to come back after a look that began `now`, and what is counted. `until` is the end of the stored pair, as far as it is known.
 fn done(
     context: &Context,
     object: &Guarded<CertificateRotation>,
     view: &View,
-    (reported, until): (Result<(), WriteError>, Option<Timestamp>),
-    now: Timestamp,
+    (reported, until, now): (Result<(), WriteError>, Option<Timestamp>, Timestamp),
 ) -> Done {
     let uid = object.uid().unwrap_or_default();
     let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), until, now, &uid);
@@ -272,12 +271,12 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         Action::Rest => Ok(()),
         // What the Secret looks like does not wait; the chain does, as it may already be another issuer's.
         Action::WaitUntil(_) => {
-            let delivered = keep(context, rotation, stored, None, &mut view.memory).await?;
-            deliver(context, rotation, delivered.as_ref(), Some(&times), view).await
+            let delivered = keep(context, rotation, (stored, None), &mut view.memory).await?;
+            deliver(context, rotation, (delivered.as_ref(), Some(&times)), view).await
         }
         Action::Keep => {
-            let delivered = keep(context, rotation, stored, opened.as_deref().ok(), &mut view.memory).await?;
-            deliver(context, rotation, delivered.as_ref(), Some(&times), view).await?;
+            let delivered = keep(context, rotation, (stored, opened.as_deref().ok()), &mut view.memory).await?;
+            deliver(context, rotation, (delivered.as_ref(), Some(&times)), view).await?;
             opened.map(|_| ()).map_err(Halt::from)
         }
         Action::Rotate => {
@@ -291,17 +290,17 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
                 may_put_right(context, rotation, stored, now)?;
             }
             let order = Order { reason: plan.reason, request: &request, requested, issuer: &identity };
-            let Rotated { material, memory, meta } = rotate::rotate(context, rotation, stored, issuer.as_ref(), &order).await?;
+            let Rotated { material, memory, meta } = rotate::rotate(context, rotation, stored, (issuer.as_ref(), &order)).await?;
             if undone {
                 context.contest.put_right(&uid, now);
             }
-            told(context, rotation, &memory, &material, plan.reason);
+            told(context, rotation, (&memory, &material), plan.reason);
             let mut chain = material.chain.iter().cloned();
             let pair = chain.next().map_or(Pair::Missing, |leaf| Pair::Good(Box::new(leaf), chain.collect()));
             let plan = judge(&pair, &memory);
             (view.renewal_time, view.plan, view.rotated) = (plan.renewal_time, Some(plan), true);
             (view.pair, view.memory, view.created) = (Some(pair), memory, created(&meta));
-            deliver(context, rotation, Some(&Delivered { material, meta }), Some(&times), view).await
+            deliver(context, rotation, (Some(&Delivered { material, meta }), Some(&times)), view).await
         }
     }
 }
@@ -310,8 +309,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
 async fn keep(
     context: &Context,
     rotation: &CertificateRotation,
-    stored: &Stored,
-    issuer: Option<&dyn OpenIssuer>,
+    (stored, issuer): (&Stored, Option<&dyn OpenIssuer>),
     memory: &mut Memory,
 ) -> Result<Option<Delivered>, Halt> {
     let (Some(mut material), Some(meta)) = (Material::stored(&stored.data), &stored.meta) else { return Ok(None) };
@@ -335,7 +333,7 @@ async fn keep(
     }
     // First, because what the Secret is to look like is known to be done by what is written with it.
     rotate::dress_previous(context, rotation).await?;
-    let meta = rotate::store(context, rotation, stored, &material, memory).await?;
+    let meta = rotate::store(context, rotation, stored, (&material, memory)).await?;
     if looks == Looks::Altered {
         context.contest.put_right(&rotation.uid().unwrap_or_default(), now);
     }
@@ -360,7 +358,7 @@ fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Sto
 }
 
 /// A rotation is done: the event and the count.
-fn told(context: &Context, rotation: &CertificateRotation, memory: &Memory, material: &Material, reason: Reason) {
+fn told(context: &Context, rotation: &CertificateRotation, (memory, material): (&Memory, &Material), reason: Reason) {
     context.metrics.rotated(KIND, reason.as_str());
     let until = material.chain.first().map(|leaf| leaf.not_after.to_string()).unwrap_or_default();
     let text = format!(
@@ -388,7 +386,7 @@ async fn report(
             tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = problem.message, "not done");
             let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
             let why = view.plan.map_or(problem.reason, |plan| plan.reason);
-            context.audit.record("issue", &resource, why.as_str(), reason, None);
+            context.audit.failed("issue", &resource, why.as_str(), reason);
             context.events.send(object, &Note { warning: true, reason, action: "Issue", text: &problem.message });
         }
     }

@@ -57,10 +57,10 @@ pub async fn carry_on(context: &Context, rotation: &CertificateRotation, stored:
     let go_on = async {
         if !view.memory.change.is_noted() {
             is_current(context, rotation).await?;
-            meta = rotate::store(context, rotation, &stored, &material, &mut view.memory).await?;
+            meta = rotate::store(context, rotation, &stored, (&material, &mut view.memory)).await?;
         }
         let times = Times::parse(&rotation.spec, context.clock.now()).ok();
-        deliver(context, rotation, Some(&Delivered { material, meta }), times.as_ref(), view).await
+        deliver(context, rotation, (Some(&Delivered { material, meta }), times.as_ref()), view).await
     };
     match Box::pin(go_on).await {
         Err(Halt::Superseded(error)) => Err(error),
@@ -74,8 +74,7 @@ pub async fn carry_on(context: &Context, rotation: &CertificateRotation, stored:
 pub async fn deliver(
     context: &Context,
     rotation: &CertificateRotation,
-    delivered: Option<&Delivered>,
-    times: Option<&Times>,
+    (delivered, times): (Option<&Delivered>, Option<&Times>),
     view: &mut View,
 ) -> Result<(), Halt> {
     let (Some(delivered), Some(changed)) = (delivered, view.memory.change.since(view.created)) else { return Ok(()) };
@@ -97,14 +96,14 @@ pub async fn deliver(
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
         if let Some(why) = rejected.filter(|_| restart.on_failure == OnFailure::Rollback) {
-            return Box::pin(put_back(context, rotation, &delivered.meta, &why, view)).await;
+            return Box::pin(put_back(context, rotation, (&delivered.meta, &why), view)).await;
         }
         if !over {
             return Ok(());
         }
     }
     if let Some(verify) = &rotation.spec.verify {
-        let proof = prove(context, rotation, verify, &delivered.material, &data, now).await;
+        let proof = prove(context, rotation, verify, (&delivered.material, &data)).await;
         let verified = proof.verification.verified_at.is_some() && proof.verification.failing_since.is_none();
         view.proof = Some(proof);
         if !verified {
@@ -119,7 +118,7 @@ fn told(context: &Context, rotation: &CertificateRotation, begun: &[String]) {
     let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.secret_name);
     for workload in begun {
         tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
-        context.audit.record("restart", &rotate::described(rotation), reason, "success", None);
+        context.audit.done("restart", &rotate::described(rotation), reason, None);
         let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
         context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
     }
@@ -137,14 +136,8 @@ fn opens(times: Option<&Times>, memory: &Memory, now: Timestamp) -> Option<Times
 }
 
 /// Asks whether the certificate is served, unless that is known.
-async fn prove(
-    context: &Context,
-    rotation: &CertificateRotation,
-    verify: &Verify,
-    material: &Material,
-    data: &SecretData,
-    now: Timestamp,
-) -> Proof {
+async fn prove(context: &Context, rotation: &CertificateRotation, verify: &Verify, (material, data): (&Material, &SecretData)) -> Proof {
+    let now = context.clock.now();
     let fingerprint = material.chain.first().map(Certificate::fingerprint).unwrap_or_default();
     let question = verify::question(context, rotation, verify, fingerprint);
     let before = rotation.status.as_ref().and_then(|status| status.verification.as_ref());
@@ -154,7 +147,7 @@ async fn prove(
     }
     match context.turns.take(&rotation.uid().unwrap_or_default(), verify::interval(&known), now) {
         Ok(_turn) => {
-            let seen = context.steps.run("verify", verify::see(context, rotation, verify, data, now)).await;
+            let seen = context.steps.run("verify", verify::see(context, rotation, verify, data)).await;
             verify::judge(before, &question, &seen, now)
         }
         Err(later) => Proof { next: Some(later), ..known },
@@ -184,19 +177,24 @@ async fn complete(
         return Ok(());
     }
     let mut memory = Memory { stage: Stage::Complete, ..view.memory.clone() };
-    context.steps.run("complete", rotate::write(context, rotation, meta, data, &mut memory)).await?;
+    context.steps.run("complete", rotate::write(context, rotation, meta, (data, &mut memory))).await?;
     view.memory = memory;
     Ok(())
 }
 
-async fn put_back(context: &Context, rotation: &CertificateRotation, meta: &ObjectMeta, why: &str, view: &mut View) -> Result<(), Halt> {
+async fn put_back(
+    context: &Context,
+    rotation: &CertificateRotation,
+    (meta, why): (&ObjectMeta, &str),
+    view: &mut View,
+) -> Result<(), Halt> {
     let rollout = view.rollout.get_or_insert_default();
     match context.steps.run("roll-back", roll_back(context, rotation, (meta, &view.memory), why)).await? {
         Err(obstacle) => rollout.failed = Some(format!("{why}; the pair of before is not put back: {obstacle}")),
         Ok(Rotated { material, memory, meta }) => {
             tracing::warn!(object = rotation.name_any(), namespace = rotation.namespace(), why, "rolled back");
             let name = Reason::RolledBack.as_str();
-            context.audit.record("roll-back", &rotate::described(rotation), name, "success", Some(memory.revision));
+            context.audit.done("roll-back", &rotate::described(rotation), name, Some(memory.revision));
             rollout.failed = None;
             rollout.next = Some(context.clock.now() + SignedDuration::from_secs(1));
             let mut chain = material.chain.into_iter();
@@ -238,6 +236,6 @@ async fn roll_back(
         ..memory.clone()
     };
     back.change.comes_back(replaced);
-    let meta = rotate::write(context, rotation, meta, &data, &mut back).await?;
+    let meta = rotate::write(context, rotation, meta, (&data, &mut back)).await?;
     Ok(Ok(Rotated { material, memory: back, meta }))
 }

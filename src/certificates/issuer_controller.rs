@@ -57,7 +57,7 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
             let seen = Seen { not_after: None, problem: Some(Problem::new(Reason::Malformed, message)) };
             match unreadable::status::<CertificateIssuer, CertificateIssuerStatus>(&context.client, object.meta()).await {
                 Ok(before) => (seen, before, None),
-                Err(error) => return done(&context, &object, &seen, Err(error), now),
+                Err(error) => return done(&context, &object, &seen, (Err(error), now)),
             }
         }
     };
@@ -71,7 +71,7 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
     };
     let api: Api<PartialObjectMeta<CertificateIssuer>> = Api::all(context.client.clone());
     let written = if before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
-    done(&context, &object, &seen, written, now)
+    done(&context, &object, &seen, (written, now))
 }
 
 async fn look(context: &Context, issuer: &CertificateIssuer, now: Timestamp) -> Seen {
@@ -96,7 +96,7 @@ fn findings(seen: &Seen) -> Vec<Finding> {
     std::iter::once(finding(READY, false)).chain(stalled).collect()
 }
 
-fn done(context: &Context, object: &Guarded<CertificateIssuer>, seen: &Seen, written: Result<(), WriteError>, now: Timestamp) -> Done {
+fn done(context: &Context, object: &Guarded<CertificateIssuer>, seen: &Seen, (written, now): (Result<(), WriteError>, Timestamp)) -> Done {
     let uid = object.uid().unwrap_or_default();
     let after = |wait: SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));
     if let Err(error) = &written

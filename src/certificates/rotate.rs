@@ -94,15 +94,14 @@ pub async fn rotate(
     context: &Context,
     rotation: &CertificateRotation,
     stored: &Stored,
-    issuer: &dyn OpenIssuer,
-    order: &Order<'_>,
+    (issuer, order): (&dyn OpenIssuer, &Order<'_>),
 ) -> Result<Rotated, Halt> {
     let now = context.clock.now();
     let steps = &context.steps;
     let material = steps.run("issue", issue(rotation, stored, issuer, now)).await?;
     // A Secret that was deleted takes its memory along; the count goes on where the status is.
     let revision = stored.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
-    context.audit.record("issue", &described(rotation), order.reason.as_str(), "success", Some(revision));
+    context.audit.done("issue", &described(rotation), order.reason.as_str(), Some(revision));
     let mut memory = Memory {
         request: Some(order.request.into()),
         issuer: Some(order.issuer.into()),
@@ -119,7 +118,7 @@ pub async fn rotate(
     };
     let base = steps
         .run("keep-previous", async {
-            would_store(context, rotation, stored, &material, &memory).await?;
+            would_store(context, rotation, stored, (&material, &memory)).await?;
             keep_previous(context, rotation, stored, order.reason).await
         })
         .await?;
@@ -130,8 +129,8 @@ pub async fn rotate(
         };
         memory.stage = Stage::Open { base, from: from.filter(|_| base.is_some()) };
     }
-    let meta = steps.run("store", store(context, rotation, stored, &material, &mut memory)).await?;
-    context.audit.record("store", &described(rotation), order.reason.as_str(), "success", Some(memory.revision));
+    let meta = steps.run("store", store(context, rotation, stored, (&material, &mut memory))).await?;
+    context.audit.done("store", &described(rotation), order.reason.as_str(), Some(memory.revision));
     Ok(Rotated { material, memory, meta })
 }
 
@@ -205,14 +204,14 @@ async fn keep_previous(context: &Context, rotation: &CertificateRotation, stored
         data.insert(key.into(), stored.data.get(key).cloned().unwrap_or_default());
     }
     let memory = Memory { shape: None, stage: Stage::Complete, ..stored.memory.clone() };
-    let secret = || secret(rotation, &name, &data, &memory, false);
+    let secret = || secret(rotation, &name, (&data, &memory), false);
     match there {
         // An earlier attempt got this far.
         Some(there) if there.data == data && Memory::read(there.meta.annotations.as_ref()) == memory => return Ok(base),
         Some(there) => context.writer.apply(secret(), &there.meta).await?,
         None => context.writer.create(secret()).await?,
     };
-    context.audit.record("keep-previous", &described(rotation), reason.as_str(), "success", Some(stored.memory.revision));
+    context.audit.done("keep-previous", &described(rotation), reason.as_str(), Some(stored.memory.revision));
     Ok(base)
 }
 
@@ -220,7 +219,7 @@ async fn drop_previous(context: &Context, rotation: &CertificateRotation, reason
     if let (_, Some(there)) = previous(context, rotation).await? {
         let revision = Memory::read(there.meta.annotations.as_ref()).revision;
         context.writer.delete::<Secret>(&there.meta).await?;
-        context.audit.record("delete-previous", &described(rotation), reason.as_str(), "success", Some(revision));
+        context.audit.done("delete-previous", &described(rotation), reason.as_str(), Some(revision));
     }
     Ok(())
 }
@@ -232,7 +231,7 @@ pub async fn dress_previous(context: &Context, rotation: &CertificateRotation) -
     }
     if let (name, Some(there)) = previous(context, rotation).await? {
         let memory = Memory::read(there.meta.annotations.as_ref());
-        context.writer.apply(secret(rotation, &name, &there.data, &memory, false), &there.meta).await?;
+        context.writer.apply(secret(rotation, &name, (&there.data, &memory), false), &there.meta).await?;
     }
     Ok(())
 }
@@ -242,12 +241,11 @@ async fn would_store(
     context: &Context,
     rotation: &CertificateRotation,
     stored: &Stored,
-    material: &Material,
-    memory: &Memory,
+    (material, memory): (&Material, &Memory),
 ) -> Result<(), Halt> {
     let Some(meta) = &stored.meta else { return Ok(()) };
     let data = render(rotation, material)?;
-    context.writer.would_apply(secret(rotation, &rotation.spec.secret_name, &data, memory, true), meta).await?;
+    context.writer.would_apply(secret(rotation, &rotation.spec.secret_name, (&data, memory), true), meta).await?;
     Ok(())
 }
 
@@ -256,8 +254,7 @@ pub async fn store(
     context: &Context,
     rotation: &CertificateRotation,
     stored: &Stored,
-    material: &Material,
-    memory: &mut Memory,
+    (material, memory): (&Material, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
@@ -266,7 +263,7 @@ pub async fn store(
     memory.fingerprint = fingerprint;
     let Some(read) = &stored.meta else {
         memory.change.becomes_new(Changed::AtCreation);
-        let secret = secret(rotation, &rotation.spec.secret_name, &data, memory, true);
+        let secret = secret(rotation, &rotation.spec.secret_name, (&data, memory), true);
         return Ok(context.writer.create(secret).await?);
     };
     let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
@@ -283,7 +280,7 @@ pub async fn store(
     } else if (differs || swapped) && memory.rotation == stored.memory.rotation {
         memory.stage = std::mem::take(&mut memory.stage).redressed(replaced_at(stored));
     }
-    write(context, rotation, read, &data, memory).await
+    write(context, rotation, read, (&data, memory)).await
 }
 
 /// Writes it with what is to be remembered.
@@ -291,13 +288,12 @@ pub async fn write(
     context: &Context,
     rotation: &CertificateRotation,
     read: &ObjectMeta,
-    data: &SecretData,
-    memory: &mut Memory,
+    (data, memory): (&SecretData, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
     let mut change = memory.change.clone();
     let with = |change: &Change| {
         let memory = Memory { change: change.clone(), ..memory.clone() };
-        secret(rotation, &rotation.spec.secret_name, data, &memory, true)
+        secret(rotation, &rotation.spec.secret_name, (data, &memory), true)
     };
     let written = act::store(&context.writer, with, read, &mut change).await?;
     memory.change = change;
@@ -323,7 +319,7 @@ pub fn looks(context: &Context, rotation: &CertificateRotation, stored: &Stored,
     if stored.memory.shape.as_deref() != Some(&shape(rotation, &data)) || !stored.memory.change.is_noted() || swapped {
         return Ok(Looks::Outdated);
     }
-    let wanted = secret(rotation, &rotation.spec.secret_name, &SecretData::new(), &stored.memory, true).metadata;
+    let wanted = secret(rotation, &rotation.spec.secret_name, (&SecretData::new(), &stored.memory), true).metadata;
     let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
         wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
     };
@@ -352,7 +348,7 @@ pub fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     ids::hash(text.as_bytes())
 }
 
-fn secret(rotation: &CertificateRotation, name: &str, data: &SecretData, memory: &Memory, template: bool) -> Secret {
+fn secret(rotation: &CertificateRotation, name: &str, (data, memory): (&SecretData, &Memory), template: bool) -> Secret {
     let owned_by = owned_by(rotation);
     let template = rotation.spec.secret_template.clone().filter(|_| template).unwrap_or_default();
     let mut labels = template.labels;

@@ -25,7 +25,7 @@ use crate::{
 ///
 ///   seaworthy store check vault
 ///   seaworthy store list -f store.yaml
-///   seaworthy store get vault tmi/production --property `jwt_secret`
+///   seaworthy store get vault tmi/production --property jwt_secret
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]

@@ -92,7 +92,7 @@ impl Roller {
         };
         let (states, plan) = decide(&workloads, &terms, now);
         self.settle(value, &workloads, &states).await?;
-        let mut rollout = Rollout { skipped: skipped(&workloads, &states, &consumers, value, carried), ..Rollout::default() };
+        let mut rollout = Rollout { skipped: skipped((&workloads, &states), &consumers, value, carried), ..Rollout::default() };
         let named = |place: usize| workloads.get(place).map_or_else(String::new, |workload| name(&workload.owner));
         // What is left alone or failed may be mended without an event that wakes us.
         let later = now + SEEN_AGAIN + jitter(value.uid, SEEN_AGAIN);
@@ -263,8 +263,7 @@ fn can_restart(owner: &Owner) -> bool {
 
 /// Who still has the value before and is not restarted.
 fn skipped(
-    workloads: &[Workload],
-    states: &[State],
+    (workloads, states): (&[Workload], &[State]),
     consumers: &[Consumer],
     value: &Value<'_>,
     carried: Option<(&str, &str)>,

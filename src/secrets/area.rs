@@ -64,7 +64,7 @@ impl Caches {
 }
 
 /// Everything of one scope: the whole cluster (`namespace` None) or one namespace, without the cluster-scoped kinds.
-pub fn run(parts: &Parts, allowed: Allowed, namespace: Option<&str>, inventory: Inventory, stop: CancellationToken) -> Running<Caches> {
+pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str>, Inventory), stop: CancellationToken) -> Running<Caches> {
     let (client, leadership) = (parts.client.clone(), parts.leadership.clone());
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let mut rotations = Kind::<SecretRotation>::new(api, leadership.clone());

@@ -138,12 +138,12 @@ async fn look(object: &Guarded<SecretRotation>, context: &Context) -> Result<Don
     let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
     match reported {
         Err(error) if error.is_race() => Err(error),
-        reported => Ok(done(context, object, &view, reported, now)),
+        reported => Ok(done(context, object, &view, (reported, now))),
     }
 }
 
-/// When to come back, and what is counted.
-fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, reported: Result<(), WriteError>, now: Timestamp) -> Done {
+/// When to come back after a look that began `now`, and what is counted.
+fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (reported, now): (Result<(), WriteError>, Timestamp)) -> Done {
     let uid = object.uid().unwrap_or_default();
     let retry = |reason: Reason| retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), None, now, &uid);
     if let Err(error) = reported {
@@ -297,8 +297,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let (made, read) = (made && read.is_some(), read.unwrap_or_default());
     if !made && !plan.retire && look.dressed && held.memory.change.is_noted() {
         let Some(meta) = held.meta.clone() else { return Ok(()) };
-        return Box::pin(deliver(context, rotation, &Delivered { meta, data: held.ours(), source: source.as_ref() }, &facts.times, view))
-            .await;
+        let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
+        return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
     let done = if made {
         Box::pin(make::make(look, (source.as_ref(), read), view)).await
@@ -364,8 +364,8 @@ async fn carry_on(context: &Context, rotation: &SecretRotation, (held, times): (
     if !matches!(held.memory.stage, Stage::Open { .. } | Stage::RolledBack { .. }) || view.rollout.is_some() {
         return Ok(());
     }
-    let data = held.ours();
-    match Box::pin(deliver(context, rotation, &Delivered { meta, data, source: None }, times, view)).await {
+    let delivered = Delivered { meta, data: held.ours(), source: None, times };
+    match Box::pin(deliver(context, rotation, &delivered, view)).await {
         Err(superseded @ Halt::Superseded(_)) => Err(superseded),
         // The first problem is the one that is told.
         Ok(()) | Err(Halt::Problem(_)) => Ok(()),

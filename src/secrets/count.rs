@@ -19,6 +19,9 @@ pub fn rotation(counts: &mut Secrets, rotation: Option<&SecretRotation>, now: Ti
     } else {
         counts.not_ready += 1;
     }
+    if let Some(consumers) = &status.consumers {
+        counts.consumers.add(consumers.current, consumers.total);
+    }
     let Some(rotation) = rotation.filter(|rotation| !rotation.spec.suspend) else { return };
     let late = |time: Timestamp| time.checked_add(GRACE).is_ok_and(|time| time < now);
     let due = status.next_rotation_time.is_some_and(|time| late(time.0));

@@ -44,6 +44,8 @@ pub struct Delivered<'a> {
     pub data: SecretData,
     /// To put values back there, too.
     pub source: Option<&'a Source>,
+    /// When somebody may be restarted.
+    pub times: &'a Times,
 }
 
 /// What consumers use of it: the values before are there for who checks signatures, not for who is restarted; and what is public changes with the
@@ -65,20 +67,14 @@ pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &
         Keep::Leave(base) => Ok(base),
         Keep::Replace(base) => {
             let memory = Memory { stage: Stage::Complete, ..held.memory.clone() };
-            target::keep(context, rotation, Which::Previous, &held.ours(), &memory).await?;
+            target::keep(context, rotation, Which::Previous, (&held.ours(), &memory)).await?;
             Ok(base)
         }
     }
 }
 
 /// Restarts who is next; when all have it, says so; when one failed, puts the values of before back.
-pub async fn deliver(
-    context: &Context,
-    rotation: &SecretRotation,
-    delivered: &Delivered<'_>,
-    times: &Times,
-    view: &mut View,
-) -> Result<(), Halt> {
+pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
     let Some(changed) = view.memory.change.since(view.created) else { return Ok(()) };
     let now = context.clock.now();
     if let Some(restart) = &rotation.spec.restart {
@@ -90,7 +86,7 @@ pub async fn deliver(
             changed,
             named: format!("revision {}", view.memory.revision),
             uid: &rotation.uid().unwrap_or_default(),
-            opens: times.opens(now).filter(|_| !urgent),
+            opens: delivered.times.opens(now).filter(|_| !urgent),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
         told(context, rotation, &rollout.begun);
@@ -98,7 +94,7 @@ pub async fn deliver(
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
         if let Some(why) = rejected.filter(|_| restart.on_failure == OnFailure::Rollback) {
-            return Box::pin(put_back(context, rotation, delivered, &why, view)).await;
+            return Box::pin(put_back(context, rotation, (delivered, &why), view)).await;
         }
         if !over {
             return Ok(());
@@ -112,7 +108,7 @@ fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
     let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.target.name);
     for workload in begun {
         tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
-        context.audit.record("restart", &described(rotation), reason, "success", None);
+        context.audit.done("restart", &described(rotation), reason, None);
         let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
         context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
     }
@@ -130,7 +126,7 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
     }
     let mut memory = Memory { stage: Stage::Complete, rejected: None, ..view.memory.clone() };
     let work = async {
-        target::write(context, rotation, &delivered.meta, &delivered.data, &mut memory).await?;
+        target::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
         target::forget(context, rotation, Which::Previous).await
     };
     context.steps.run("complete", work).await?;
@@ -138,14 +134,19 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
     Ok(())
 }
 
-async fn put_back(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, why: &str, view: &mut View) -> Result<(), Halt> {
+async fn put_back(
+    context: &Context,
+    rotation: &SecretRotation,
+    (delivered, why): (&Delivered<'_>, &str),
+    view: &mut View,
+) -> Result<(), Halt> {
     let rollout = view.rollout.get_or_insert_default();
     match context.steps.run("roll-back", roll_back(context, rotation, (delivered, &view.memory), why)).await? {
         Err(obstacle) => rollout.failed = Some(format!("{why}; the values of before are not put back: {obstacle}")),
         Ok(memory) => {
             tracing::warn!(object = rotation.name_any(), namespace = rotation.namespace(), why, "rolled back");
             let name = Reason::RolledBack.as_str();
-            context.audit.record("roll-back", &described(rotation), name, "success", Some(memory.revision));
+            context.audit.done("roll-back", &described(rotation), name, Some(memory.revision));
             rollout.failed = None;
             rollout.next = Some(context.clock.now() + SignedDuration::from_secs(1));
             view.memory = memory;
@@ -173,8 +174,8 @@ async fn roll_back(
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
         let (known, noted) = (&hashes(&key, &delivered.data), &Superseded::new());
-        let generated = Generated { values: &previous.data, known, token: &token, noted, back: true };
-        push::generated(context, rotation, source, &generated, &mut superseded).await?;
+        let generated = Generated { source, values: &previous.data, known, token: &token, noted, back: true };
+        push::generated(context, rotation, &generated, &mut superseded).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }
@@ -196,7 +197,7 @@ async fn roll_back(
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
     }
     back.change.comes_back(replaced);
-    target::write(context, rotation, &delivered.meta, &previous.data, &mut back).await?;
+    target::write(context, rotation, &delivered.meta, (&previous.data, &mut back)).await?;
     Ok(Ok(back))
 }
 

@@ -39,6 +39,8 @@ const HOLD: Duration = Duration::from_mins(1);
 const GATHER: Duration = Duration::from_millis(10);
 /// No call to a store takes longer.
 const MOST: Duration = Duration::from_secs(30);
+/// To prolong what it has lent a store has so long.
+const KEEP: Duration = Duration::from_secs(5);
 /// No store is left alone for longer.
 const LONGEST: SignedDuration = SignedDuration::from_mins(5);
 
@@ -369,12 +371,13 @@ impl Door {
         self.finds.sweep();
     }
 
-    /// Prolongs what the store has lent to us. One that is away is not asked, one that is being opened lends only now.
+    /// Prolongs what the store has lent to us. One that is left alone is not asked, and one that is being opened lends only now.
     pub async fn keep(&self) {
         let open = self.open.try_lock().ok().and_then(|open| open.clone());
-        let Some(store) = open.filter(|_| !self.is_probed()) else { return };
-        let kept = self.call(store.keep()).await;
-        if kept.is_err() {
+        let Some(store) = open.filter(|_| self.left_alone().is_none()) else { return };
+        // One that is slow keeps nobody else waiting; it is asked again.
+        let Ok(kept) = tokio::time::timeout(KEEP, store.keep()).await else { return };
+        if kept != Ok(false) {
             self.heard(&kept);
         }
     }

@@ -14,10 +14,10 @@ use super::{
     push::{self, Generated},
     reason::Reason,
     retire,
-    rotate::{self, Pending},
+    rotate::{self, Cause, Pending},
     status::{Halt, Problem, View},
     store::{SecretData, Store},
-    sync::{self, Source},
+    sync::{self, Reading, Source},
     target::{self, Held, described},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) async fn make(
     target::may_generate(rotation, held)?;
     let key = context.roller.restarter.key().await?;
     let remote = match source {
-        Some(source) => context.steps.run("read", sync::read(context, rotation, source, &plan, read)).await?,
+        Some(source) => context.steps.run("read", Reading::of(context, rotation, source, &plan).all(read)).await?,
         None => Remote::default(),
     };
     let current = source.map(|source| retire::current(rotation, &source.resolved, &remote, &key)).unwrap_or_default();
@@ -114,8 +114,8 @@ async fn to_the_store(
     is_current(context, rotation).await?;
     let (known, noted) = (&held.memory.values, &pending.memory.superseded);
     let token = pending.memory.rotation.as_deref().unwrap_or_default();
-    let generated = Generated { values: &pending.data, known, token, noted, back: false };
-    let kept = context.steps.run("push", push::generated(context, rotation, source, &generated, superseded)).await?;
+    let generated = Generated { source, values: &pending.data, known, token, noted, back: false };
+    let kept = context.steps.run("push", push::generated(context, rotation, &generated, superseded)).await?;
     Ok((kept, true))
 }
 
@@ -176,8 +176,8 @@ async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, supers
     is_current(context, rotation).await?;
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
     let (known, noted) = (&held.memory.values, &Superseded::new());
-    let generated = Generated { values: &lacking, known, token: &token, noted, back: false };
-    context.steps.run("push", push::generated(context, rotation, source, &generated, superseded)).await.map(|_| true)
+    let generated = Generated { source, values: &lacking, known, token: &token, noted, back: false };
+    context.steps.run("push", push::generated(context, rotation, &generated, superseded)).await.map(|_| true)
 }
 
 /// So few bytes, of which nothing is made, are put together at once.
@@ -219,7 +219,7 @@ async fn everything_is_gone(
     if let Some(meta) = &held.meta {
         is_current(context, rotation).await?;
         context.writer.delete::<Secret>(meta).await?;
-        context.audit.record("delete", &described(rotation), Reason::ValueNotFound.as_str(), "success", Some(held.memory.revision));
+        context.audit.done("delete", &described(rotation), Reason::ValueNotFound.as_str(), Some(held.memory.revision));
     }
     view.there = Some(false);
     let message = "the store has none of the values any more, and the Secret was deleted with them (target.deletionPolicy: Delete)";
@@ -272,7 +272,8 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     if held.meta.is_none() {
         really_missing(context, rotation).await?;
     }
-    let begun = rotate::begin(context, rotation, due.into_iter(), (reason, handled, facts.now), current);
+    let cause = Cause { reason, asked: handled, now: facts.now, replaces: current };
+    let begun = rotate::begin(context, rotation, due.into_iter(), cause);
     Ok(Some(context.steps.run("generate", begun).await?))
 }
 

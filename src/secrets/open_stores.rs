@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all, stream};
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
 use super::fetch::{Door, Wake};
@@ -15,14 +15,12 @@ use crate::clock::Clock;
 
 /// So much later than its users said they come again, a store is closed.
 const SPARE: SignedDuration = SignedDuration::from_mins(30);
-/// Who comes less often than once a day has to log in anew.
-const LONGEST: SignedDuration = SignedDuration::from_hours(25);
+/// Who comes less often has to log in anew.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 /// Who uses a store that is away comes again within twice the time for which it is left alone at most.
 const USED: SignedDuration = SignedDuration::from_mins(10);
 /// A namespace has no more stores open at a time.
 const MOST: usize = 64;
-/// So many are asked at a time to prolong what they have lent.
-const KEPT_AT_ONCE: usize = 16;
 /// So many stores that nobody uses are closed at a time.
 const CLOSED_AT_ONCE: usize = 32;
 /// And so many wait for it.
@@ -63,7 +61,7 @@ impl Stores {
     pub fn door(&self, owner: &str, spec: &str, credentials: &str, again: SignedDuration) -> Arc<Door> {
         let identity = format!("{owner} {spec} {credentials}");
         let now = self.clock.now();
-        let until = now + again.saturating_add(SPARE).min(LONGEST);
+        let until = now + if again <= LONGEST { again } else { SignedDuration::ZERO } + SPARE;
         let mut doors = self.lock();
         let place = (owner.to_owned(), spec.to_owned());
         if let Some(open) = doors.open.get_mut(&place).filter(|open| open.door.identity() == identity) {
@@ -105,7 +103,7 @@ impl Stores {
     /// Prolongs what stores have lent to us, where it ends soon.
     pub async fn keep(&self) {
         let doors: Vec<_> = self.lock().open.values().map(|open| open.door.clone()).collect();
-        stream::iter(doors).for_each_concurrent(KEPT_AT_ONCE, async |door| door.keep().await).await;
+        join_all(doors.iter().map(|door| door.keep())).await;
     }
 
     /// How many are in use that have not answered since they failed or asked to wait.
@@ -140,7 +138,7 @@ impl Doors {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use futures::{FutureExt, future::BoxFuture};
 
@@ -154,7 +152,7 @@ mod tests {
     struct Lent {
         kept: Arc<AtomicUsize>,
         closed: Arc<AtomicUsize>,
-        fails: bool,
+        fails: Arc<AtomicBool>,
     }
 
     impl OpenStore for Lent {
@@ -174,10 +172,10 @@ mod tests {
             async { Ok(()) }.boxed()
         }
 
-        fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        fn keep(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
             async {
                 self.kept.fetch_add(1, Ordering::SeqCst);
-                if self.fails { Err(StoreError::Unavailable("sealed".into())) } else { Ok(()) }
+                if self.fails.load(Ordering::SeqCst) { Err(StoreError::Unavailable("sealed".into())) } else { Ok(true) }
             }
             .boxed()
         }
@@ -231,7 +229,7 @@ mod tests {
             (SignedDuration::ZERO, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
             (HOUR, SignedDuration::from_mins(89), SignedDuration::from_mins(91)),
             (24 * HOUR, 24 * HOUR, 25 * HOUR),
-            (240 * HOUR, 24 * HOUR, 26 * HOUR),
+            (25 * HOUR, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
         ] {
             let ((stores, clock), store) = (stores(), Lent::default());
             open(&stores.door("n", "spec", "1", again), &store).await;
@@ -261,8 +259,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_lent_is_prolonged_but_not_by_a_store_that_is_away() {
-        let ((stores, _), store) = (stores(), Lent::default());
-        let failing = Lent { fails: true, ..Lent::default() };
+        let ((stores, clock), store) = (stores(), Lent::default());
+        let failing = Lent::default();
+        failing.fails.store(true, Ordering::SeqCst);
         stores.keep().await;
         open(&stores.door("n", "spec", "1", HOUR), &store).await;
         open(&stores.door("n", "failing", "1", HOUR), &failing).await;
@@ -273,6 +272,10 @@ mod tests {
         assert_eq!(store.kept.load(Ordering::SeqCst), 3);
         assert_eq!(failing.kept.load(Ordering::SeqCst), 1);
         assert_eq!(stores.away(), 1, "that it is away is known before somebody needs it");
+        failing.fails.store(false, Ordering::SeqCst);
+        clock.advance(SignedDuration::from_mins(6));
+        stores.keep().await;
+        assert_eq!((failing.kept.load(Ordering::SeqCst), stores.away()), (2, 0), "it is asked again when its time has come");
         stores.close().await;
         assert_eq!((closed(&store).await, closed(&failing).await), (1, 1));
     }

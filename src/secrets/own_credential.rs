@@ -97,7 +97,7 @@ pub async fn replace(
             Ok::<_, Halt>(open.destroy_credentials(&mark, &replaced).await?)
         };
         context.steps.run("destroy-credential", destroy).await?;
-        context.audit.record("destroy", &described(store), Reason::RotationDue.as_str(), "success", None);
+        context.audit.done("destroy", &described(store), Reason::RotationDue.as_str(), None);
         writer.apply(secret(context, own, &notes, (value, made_at, None)), &held.meta).await?;
         return Ok(Some(made_at));
     }
@@ -117,7 +117,7 @@ pub async fn replace(
     let content = (made.value.as_bytes(), now, Some(made.replaces));
     let written = writer.apply(secret(context, own, &notes, content), &held.meta);
     context.steps.run("write-credential", written).await.map_err(refused)?;
-    context.audit.record("rotate", &described(store), Reason::RotationDue.as_str(), "success", None);
+    context.audit.done("rotate", &described(store), Reason::RotationDue.as_str(), None);
     tracing::info!(store = store.name_any(), secret = own.place.name, "the credential of the store was replaced");
     Ok(Some(now))
 }

@@ -81,13 +81,19 @@ pub fn set(content: &Content, property: Option<&str>, value: &[u8]) -> Result<Co
             let literal = object.0.iter().any(|(name, _)| *name == property);
             let steps = if literal { vec![Step::Key(property.into())] } else { path(property)? };
             let mut written = Zeroizing::new(Vec::with_capacity(bytes.len() + text.len()));
-            replaced(Some(object), &steps, &text, &mut written, property)?;
+            replaced(Some(object), &steps, (property, &text), &mut written)?;
             Ok(Content::Bytes(written))
         }
     }
 }
 
-fn replaced(object: Option<Members<'_>>, steps: &[Step], text: &str, written: &mut Vec<u8>, property: &str) -> Result<(), PropertyError> {
+/// Writes `object` with `text` in the place of what is at `steps`, which the user calls `property`.
+fn replaced(
+    object: Option<Members<'_>>,
+    steps: &[Step],
+    (property, text): (&str, &str),
+    written: &mut Vec<u8>,
+) -> Result<(), PropertyError> {
     let Some((Step::Key(key), rest)) = steps.split_first() else { return Err(PropertyError::Path(property.into())) };
     let (mut found, mut first) = (false, true);
     let mut member = |name: &str, written: &mut Vec<u8>| {
@@ -102,10 +108,10 @@ fn replaced(object: Option<Members<'_>>, steps: &[Step], text: &str, written: &m
             written.extend_from_slice(text.as_bytes());
             Ok(())
         }
-        (false, None) => replaced(None, rest, text, written, property),
+        (false, None) => replaced(None, rest, (property, text), written),
         (false, Some(value)) => {
             let inner = serde_json::from_str(value.get()).map_err(|_| PropertyError::Missing(property.into()))?;
-            replaced(Some(inner), rest, text, written, property)
+            replaced(Some(inner), rest, (property, text), written)
         }
     };
     written.push(b'{');

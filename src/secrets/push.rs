@@ -37,6 +37,8 @@ const MOST_NEXT: usize = 8;
 
 /// What is pushed how.
 pub struct Pushing<'a> {
+    /// Where they go.
+    pub source: &'a Source,
     /// Which field of the spec asks for it.
     pub field: &'a str,
     /// The hashes of what may be replaced in the store: anything else was put there by somebody else.
@@ -69,10 +71,10 @@ type Parts<'a> = Vec<(&'a Push, &'a [u8])>;
 pub async fn write(
     context: &Context,
     rotation: &SecretRotation,
-    source: &Source,
     (to, parts): (&str, &Parts<'_>),
     pushing: &Pushing<'_>,
 ) -> Result<Outcome, Halt> {
+    let source = pushing.source;
     let key = context.roller.restarter.key().await?;
     let place = Place { key: to.into(), version: None };
     let (namespace, name) = noticed::key(rotation);
@@ -114,7 +116,7 @@ pub async fn write(
         source.door.forget(to);
         match written {
             Ok(promoted) => {
-                context.audit.record("push", &described(rotation), Reason::Current.as_str(), "success", None);
+                context.audit.done("push", &described(rotation), Reason::Current.as_str(), None);
                 return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), promoted, ..outcome });
             }
             Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
@@ -213,6 +215,8 @@ fn grouped<'a>(parts: impl Iterator<Item = (&'a Push, &'a [u8])>) -> BTreeMap<&'
 
 /// Values that were generated, now or before.
 pub struct Generated<'a> {
+    /// Where they go.
+    pub source: &'a Source,
     /// By key of the Secret.
     pub values: &'a SecretData,
     /// The hashes of the values that they replace.
@@ -229,10 +233,10 @@ pub struct Generated<'a> {
 pub async fn generated(
     context: &Context,
     rotation: &SecretRotation,
-    source: &Source,
     generated: &Generated<'_>,
     superseded: &mut Superseded,
 ) -> Result<SecretData, Halt> {
+    let source = generated.source;
     let remedy =
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
     let known = |push: &Push| generated.known.get(&push.secret_key).cloned().into_iter().collect();
@@ -244,8 +248,8 @@ pub async fn generated(
         let before = superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
         let before = before.filter_map(|note| retire::version_of(&hashes, &place, note).map(ToOwned::to_owned)).collect();
         let (fresh, token) = (context.clock.now(), generated.token);
-        let pushing = Pushing { field: "rotation.push", known: &known, token, remedy: &remedy, fresh, before };
-        let outcome = write(context, rotation, source, (to, &parts), &pushing).await?;
+        let pushing = Pushing { source, field: "rotation.push", known: &known, token, remedy: &remedy, fresh, before };
+        let outcome = write(context, rotation, (to, &parts), &pushing).await?;
         // Who wrote it, and died then, noted before which version that was to be.
         let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
         let replaced = outcome.replaced.map(|version| retire::noted(&hashes, &place, &version));
@@ -287,7 +291,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         Some(Reason::RefreshDue) | None if !live => refresh::due(spec, key, last, now),
         read => read.map(|_| now),
     };
-    let due = due(rotation, &context.roller.restarter.key().await?, &held.data, &before, |key| since(key).is_some())?;
+    let due = due(rotation, (&context.roller.restarter.key().await?, &held.data), &before, |key| since(key).is_some())?;
     let (noted, is_news) = note(&before, &due);
     view.pushed = Some(noted);
     if due.is_empty() || is_news {
@@ -300,7 +304,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         let again = before.iter().any(|pushed| pushed.remote_ref.key == key && pushed.hash.is_none());
         since(key).filter(|_| !again).unwrap_or(now)
     };
-    let failed = compare(context, rotation, &source, &Comparison { due: &due, before: &before, fresh: &fresh }, view).await?;
+    let failed = compare(context, rotation, &Comparison { source: &source, due: &due, before: &before, fresh: &fresh }, view).await?;
     context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
     if let Some(problem) = failed {
         return Err(problem.into()); // what failed is due even so, as it is not known to be there
@@ -316,6 +320,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
 
 /// What is compared with the store.
 struct Comparison<'a> {
+    source: &'a Source,
     due: &'a [Due<'a>],
     /// What was brought there before.
     before: &'a [Pushed],
@@ -327,11 +332,10 @@ struct Comparison<'a> {
 async fn compare(
     context: &Context,
     rotation: &SecretRotation,
-    source: &Source,
     comparison: &Comparison<'_>,
     view: &mut View,
 ) -> Result<Option<Problem>, Halt> {
-    let Comparison { due, before, fresh } = comparison;
+    let Comparison { source, due, before, fresh } = comparison;
     let known = |push: &Push| {
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
         pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect()
@@ -343,8 +347,8 @@ async fn compare(
         let token = format!("{}-{}", rotation.uid().unwrap_or_default(), ids::short(hashes.join(" ").as_bytes()));
         is_current(context, rotation).await?;
         let remedy = "delete it there, or take it over into the Secret";
-        let pushing = Pushing { field: "push", known: &known, token: &token, remedy, fresh: fresh(to), before: Vec::new() };
-        match write(context, rotation, source, (to, &parts), &pushing).await {
+        let pushing = Pushing { source, field: "push", known: &known, token: &token, remedy, fresh: fresh(to), before: Vec::new() };
+        match write(context, rotation, (to, &parts), &pushing).await {
             Ok(_) => {}
             Err(Halt::Problem(problem)) if !matches!(problem.reason, Reason::StoreUnavailable | Reason::StoreThrottled) => {
                 first.get_or_insert(problem);
@@ -364,8 +368,7 @@ async fn compare(
 /// What is to be compared with the store: what is another than was brought last, and what goes to a key that `is_due`.
 fn due<'a>(
     rotation: &'a SecretRotation,
-    key: &[u8],
-    data: &'a SecretData,
+    (key, data): (&[u8], &'a SecretData),
     before: &[Pushed],
     is_due: impl Fn(&str) -> bool,
 ) -> Result<Vec<Due<'a>>, Problem> {

@@ -36,7 +36,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         view.synced = view.read_at.or(view.synced);
         let Some(meta) = held.meta.clone() else { return Ok(()) };
         view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
-        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source }, &facts.times, view).await;
+        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -57,7 +57,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     let mut after = facts_after(context, rotation, facts, view);
     after.reason = facts.plan.reason;
     view.plan = Some(after);
-    deliver(context, rotation, &Delivered { meta, data, source }, &facts.times, view).await
+    deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
 }
 
 /// Whether these are the values that were taken back, and nobody has changed anything since.
@@ -98,7 +98,7 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
         };
         memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
     }
-    let written = context.steps.run("store", target::store(context, rotation, held, (data, is_other), memory)).await?;
+    let written = context.steps.run("store", target::store(context, rotation, held, (data, is_other, memory))).await?;
     if altered {
         context.contest.put_right(&uid, now);
     }

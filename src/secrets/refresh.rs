@@ -20,7 +20,7 @@ use super::{
     memory::Memory,
     status::Problem,
     store::{Content, Find, Place, StoreError},
-    sync::{self, Source},
+    sync::{self, Reading, Source},
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
@@ -29,12 +29,13 @@ use crate::{
     schedule::jitter,
 };
 
-/// An interval has so many times at which keys are read: who wants a thousand keys is looked at no more often, and stores that read several at a time
-/// are asked for several.
-const TIMES: i32 = 32;
+/// An interval has so many times at which keys are read, at most: who wants a thousand keys is looked at no more often, and stores that read several at
+/// a time are asked for several.
+const TIMES: SignedDuration = SignedDuration::from_secs(32);
 
-/// So many seconds lie between two of them.
-const AT_LEAST: i64 = 5;
+/// So many seconds lie between them. Of all steps up to two days, this one leaves the smallest gaps in intervals from a minute to a day; in those that are
+/// a multiple of five seconds, no two times are closer than that.
+const STEP: i64 = 33_445;
 
 /// When the store is read next: at the first time of any of `words`.
 pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: Option<Timestamp>) -> Option<Timestamp> {
@@ -56,13 +57,13 @@ pub fn due(spec: &SecretRotationSpec, word: &str, last: Option<Timestamp>, now: 
     time.filter(|time| *time <= now)
 }
 
-/// The first time of `word` after `last`.
+/// The first time of `word` after `last`. An interval is counted from a moment that is the same for all of them, so that each time of an interval of an
+/// hour is one of that of a quarter: who wants the same key takes what was read for the other one.
 fn next_of(interval: SignedDuration, word: &str, last: Timestamp) -> Option<Timestamp> {
-    let part = (interval / TIMES).as_secs().max(AT_LEAST);
-    let offset = jitter(word, interval).as_secs() / part * part;
+    let from = jitter(word, TIMES).as_secs() * STEP;
     let (interval, last) = (interval.as_secs().max(1), last.as_second());
-    let rounds = (last - offset).div_euclid(interval) + 1;
-    Timestamp::from_second(rounds * interval + offset).ok()
+    let rounds = (last - from).div_euclid(interval) + 1;
+    Timestamp::from_second(rounds * interval + from).ok()
 }
 
 /// A keyed hash of what was read.
@@ -248,7 +249,7 @@ pub(super) async fn look(
     let is_due = |word: &str| due(&rotation.spec, word, Some(last), facts.now).is_some();
     let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_word(find))).collect();
     let places = made.values.iter().map(|(place, _)| place).filter(|place| is_due(&place.key)).cloned().collect();
-    let read = context.steps.run("read", sync::some(context, rotation, source, &facts.plan, (finds, places))).await?;
+    let read = context.steps.run("read", Reading::of(context, rotation, source, &facts.plan).some(finds, places)).await?;
     let known = &context.known;
     let value = |place: &Place| made.values.binary_search_by(|(known, _)| known.cmp(place)).ok().and_then(|at| made.values.get(at));
     let found = |find: &Find| made.found.iter().find(|(known, _)| known == find).map(|(_, tag)| *tag);
@@ -269,4 +270,34 @@ pub fn is_told(rotation: &SecretRotation, status: Option<Timestamp>, now: Timest
     let words = words(&rotation.spec);
     let next = |last| words.first().and_then(|word| next_of(rotation.spec.refresh_interval.signed(), word, last));
     status.filter(|status| *status <= now).and_then(next).is_none_or(|next| next <= now)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_of_a_longer_interval_is_one_of_a_shorter_one() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let keys: Vec<String> = (0..500).map(|number| format!("team/app-{number}")).collect();
+        for (shorter, longer) in [(10, 20), (60, 300), (300, 900), (600, 1800), (900, 3600), (3600, 86_400)] {
+            let [shorter, longer] = [shorter, longer].map(SignedDuration::from_secs);
+            let mut times = BTreeSet::new();
+            for key in &keys {
+                let time = next_of(longer, key, start).unwrap();
+                assert!(time > start && time <= start + longer, "{key}: {time}");
+                assert_eq!(next_of(longer, key, time).unwrap(), time + longer);
+                assert_eq!(
+                    next_of(shorter, key, time - SignedDuration::from_secs(1)).unwrap(),
+                    time,
+                    "{key} at {shorter:?} and {longer:?}"
+                );
+                times.insert(next_of(shorter, key, start).unwrap().as_second());
+            }
+            // They are spread, but in not too many places.
+            let wanted = usize::try_from(shorter.as_secs() / 5).unwrap().min(32);
+            assert_eq!(times.len(), wanted, "{shorter:?}: {times:?}");
+        }
+    }
 }

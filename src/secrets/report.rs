@@ -26,7 +26,7 @@ pub fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reaso
     let word = memory.reason.clone().unwrap_or_default();
     let reason = Reason::ALL.iter().find(|known| known.as_str() == word).copied().unwrap_or(reason);
     context.metrics.rotated(KIND, reason.as_str());
-    context.audit.record(if rotated { "rotate" } else { "sync" }, &described(rotation), reason.as_str(), "success", Some(memory.revision));
+    context.audit.done(if rotated { "rotate" } else { "sync" }, &described(rotation), reason.as_str(), Some(memory.revision));
     tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %reason, revision = memory.revision, "stored");
     let text = format!("revision {} of Secret {} was written", memory.revision, rotation.spec.target.name);
     let action = if rotated { "Rotate" } else { "Sync" };
@@ -49,7 +49,7 @@ pub async fn report(
         let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
         let verb = if action == "Sync" { "sync" } else { "restart" };
         if let Ok(rotation) = &object.0 {
-            context.audit.record(verb, &described(rotation), because, reason, None);
+            context.audit.failed(verb, &described(rotation), because, reason);
         }
         context.events.send(object, &Note { warning: true, reason, action, text: &why });
     }

@@ -95,7 +95,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
         return Ok(());
     }
     let mut memory = Memory { superseded: left, ..held.memory.clone() };
-    target::write(context, rotation, meta, &held.ours(), &mut memory).await?;
+    target::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
     view.memory = memory;
     Ok(())
 }
@@ -107,7 +107,7 @@ async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key
     source.door.heard(&retired);
     match retired {
         Ok(true) => {
-            context.audit.record("retire", &described(rotation), Reason::PreviousOver.as_str(), "success", None);
+            context.audit.done("retire", &described(rotation), Reason::PreviousOver.as_str(), None);
             Ok(true)
         }
         Ok(false) => Ok(false),

@@ -45,13 +45,24 @@ pub async fn pending(context: &Context, rotation: &SecretRotation) -> Result<Opt
     Ok(meta.map(|_| Pending { data, memory }))
 }
 
-/// Makes new values and writes them down, with the versions that they are to replace in the store.
+/// Why a rotation begins.
+pub struct Cause<'a> {
+    /// What is told.
+    pub reason: Reason,
+    /// The request that it answers.
+    pub asked: &'a str,
+    /// When.
+    pub now: Timestamp,
+    /// The versions that are to be replaced in the store.
+    pub replaces: Superseded,
+}
+
+/// Makes new values and writes them down, with what they are for.
 pub async fn begin(
     context: &Context,
     rotation: &SecretRotation,
     generators: impl Iterator<Item = &Generate>,
-    (reason, asked, now): (Reason, &str, Timestamp),
-    current: Superseded,
+    Cause { reason, asked, now, replaces }: Cause<'_>,
 ) -> Result<Pending, Halt> {
     let data = values(generators).await?;
     let memory = Memory {
@@ -59,11 +70,11 @@ pub async fn begin(
         reason: Some(reason.to_string()),
         started_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled_rotate: Some(asked.into()),
-        superseded: current,
+        superseded: replaces,
         ..Memory::default()
     };
-    target::keep(context, rotation, Which::Pending, &data, &memory).await?;
-    context.audit.record("generate", &described(rotation), reason.as_str(), "success", None);
+    target::keep(context, rotation, Which::Pending, (&data, &memory)).await?;
+    context.audit.done("generate", &described(rotation), reason.as_str(), None);
     Ok(Pending { data, memory })
 }
 
@@ -75,7 +86,7 @@ pub async fn extend(
     generators: impl Iterator<Item = &Generate>,
 ) -> Result<Pending, Halt> {
     pending.data.extend(values(generators).await?);
-    target::keep(context, rotation, Which::Pending, &pending.data, &pending.memory).await?;
+    target::keep(context, rotation, Which::Pending, (&pending.data, &pending.memory)).await?;
     Ok(pending)
 }
 

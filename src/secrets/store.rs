@@ -214,9 +214,10 @@ pub trait OpenStore: Send + Sync {
         async { Ok(()) }.boxed()
     }
 
-    /// Prolongs what was lent to us, such as a token, if it ends soon. An error is of the store; whether it was prolonged, who reads next sees.
-    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        async { Ok(()) }.boxed()
+    /// Prolongs what was lent to us, such as a token, if it ends soon. Returns whether the store was asked; an error is of the store as a whole. What it
+    /// does not prolong ends, and who reads next asks for another.
+    fn keep(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+        async { Ok(false) }.boxed()
     }
 
     /// Gives back what was lent to us.

@@ -82,7 +82,7 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
     };
     let api: Api<PartialObjectMeta<SecretStore>> = Api::all(context.client.clone());
     let written = if *before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
-    done(&context, &object, problem.as_ref(), written, now)
+    done(&context, &object, problem.as_ref(), (written, now))
 }
 
 /// What was seen.
@@ -170,8 +170,7 @@ fn done(
     context: &Context,
     object: &Guarded<SecretStore>,
     problem: Option<&Problem>,
-    written: Result<(), WriteError>,
-    now: Timestamp,
+    (written, now): (Result<(), WriteError>, Timestamp),
 ) -> Done {
     let uid = object.uid().unwrap_or_default();
     let after = |wait: SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));

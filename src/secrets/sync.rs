@@ -80,59 +80,6 @@ pub fn is_periodic(spec: &SecretRotationSpec) -> bool {
     spec.refresh_policy == RefreshPolicy::Periodic && !spec.refresh_interval.signed().is_zero()
 }
 
-/// Reads all that the spec names and finds, but for what was read just before. An error of a single value is part of the answer; one of the store is
-/// the problem.
-pub async fn read(context: &Context, rotation: &SecretRotation, source: &Source, plan: &Plan, before: Remote) -> Result<Remote, Problem> {
-    let all = async {
-        let mut reading = Reading { context, rotation, source, fresh: fresh(context, rotation, plan), remote: before };
-        reading.find(finds(&rotation.spec)).await?;
-        let found = reading.remote.found.iter().flat_map(|(find, names)| names.iter().map(move |name| (find, name)));
-        let found = found.map(|(find, key)| (Place { key: key.clone(), version: None }, reading.count(&want_found(reading.scope(), find))));
-        // How many want each of them.
-        let mut wanted: BTreeMap<Place, usize> = BTreeMap::new();
-        for (place, count) in found {
-            *wanted.entry(place).or_default() += count;
-        }
-        for place in places(&rotation.spec) {
-            let count = takers(context, reading.scope(), &place);
-            *wanted.entry(place).or_default() += count;
-        }
-        reading.remote.values.retain(|place, _| wanted.contains_key(place));
-        wanted.retain(|place, _| !reading.remote.values.contains_key(place));
-        reading.values(wanted).await?;
-        Ok(reading.remote)
-    };
-    bounded(all).await
-}
-
-/// Reads these alone.
-pub async fn some(
-    context: &Context,
-    rotation: &SecretRotation,
-    source: &Source,
-    plan: &Plan,
-    (to_find, to_read): (Vec<&Find>, BTreeSet<Place>),
-) -> Result<Remote, Problem> {
-    let work = async {
-        let mut reading = Reading { context, rotation, source, fresh: fresh(context, rotation, plan), remote: Remote::default() };
-        reading.find(to_find.into_iter()).await?;
-        let named = places(&rotation.spec);
-        let wanted = to_read.into_iter().map(|place| {
-            // What was found is wanted by all who look for the same.
-            let count = if named.contains(&place) {
-                takers(context, reading.scope(), &place)
-            } else {
-                finds(&rotation.spec).map(|find| reading.count(&want_found(reading.scope(), find))).sum()
-            };
-            (place, count)
-        });
-        let wanted = wanted.collect();
-        reading.values(wanted).await?;
-        Ok(reading.remote)
-    };
-    bounded(work).await
-}
-
 /// How many want a value, to read it or to compare it with what they push.
 pub fn takers(context: &Context, scope: &str, place: &Place) -> usize {
     context.index.read(|index| {
@@ -162,7 +109,7 @@ fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp
 }
 
 /// What is read for one resource.
-struct Reading<'a> {
+pub struct Reading<'a> {
     context: &'a Context,
     rotation: &'a SecretRotation,
     source: &'a Source,
@@ -170,7 +117,59 @@ struct Reading<'a> {
     remote: Remote,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    /// Nothing yet. An error of a single value is part of what is read; one of the store is the problem.
+    pub fn of(context: &'a Context, rotation: &'a SecretRotation, source: &'a Source, plan: &Plan) -> Self {
+        Self { context, rotation, source, fresh: fresh(context, rotation, plan), remote: Remote::default() }
+    }
+
+    /// Reads all that the spec names and finds, but for what was read just `before`.
+    pub async fn all(mut self, before: Remote) -> Result<Remote, Problem> {
+        self.remote = before;
+        let spec = &self.rotation.spec;
+        let all = async {
+            self.find(finds(spec)).await?;
+            let found = self.remote.found.iter().flat_map(|(find, names)| names.iter().map(move |name| (find, name)));
+            let found = found.map(|(find, key)| (Place { key: key.clone(), version: None }, self.count(&want_found(self.scope(), find))));
+            // How many want each of them.
+            let mut wanted: BTreeMap<Place, usize> = BTreeMap::new();
+            for (place, count) in found {
+                *wanted.entry(place).or_default() += count;
+            }
+            for place in places(spec) {
+                let count = takers(self.context, self.scope(), &place);
+                *wanted.entry(place).or_default() += count;
+            }
+            self.remote.values.retain(|place, _| wanted.contains_key(place));
+            wanted.retain(|place, _| !self.remote.values.contains_key(place));
+            self.values(wanted).await?;
+            Ok(self.remote)
+        };
+        bounded(all).await
+    }
+
+    /// Reads these alone.
+    pub async fn some(mut self, to_find: Vec<&Find>, to_read: BTreeSet<Place>) -> Result<Remote, Problem> {
+        let spec = &self.rotation.spec;
+        let some = async {
+            self.find(to_find.into_iter()).await?;
+            let named = places(spec);
+            let wanted = to_read.into_iter().map(|place| {
+                // What was found is wanted by all who look for the same.
+                let count = if named.contains(&place) {
+                    takers(self.context, self.scope(), &place)
+                } else {
+                    finds(spec).map(|find| self.count(&want_found(self.scope(), find))).sum()
+                };
+                (place, count)
+            });
+            let wanted = wanted.collect();
+            self.values(wanted).await?;
+            Ok(self.remote)
+        };
+        bounded(some).await
+    }
+
     fn scope(&self) -> &str {
         &self.source.resolved.scope
     }

@@ -223,8 +223,7 @@ pub async fn store(
     context: &Context,
     rotation: &SecretRotation,
     held: &Held,
-    (data, consumed): (&SecretData, bool),
-    memory: &mut Memory,
+    (data, consumed, memory): (&SecretData, bool, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
     memory.hash(&context.roller.restarter.key().await?, data);
     let Some(read) = &held.meta else {
@@ -239,7 +238,7 @@ pub async fn store(
     } else if let Some(time) = writer(context, rotation).wrote_at(read).filter(|_| !memory.change.is_noted()) {
         memory.change.note(time);
     }
-    write(context, rotation, read, data, memory).await
+    write(context, rotation, read, (data, memory)).await
 }
 
 /// Writes it as it is to be remembered.
@@ -247,8 +246,7 @@ pub async fn write(
     context: &Context,
     rotation: &SecretRotation,
     read: &ObjectMeta,
-    data: &SecretData,
-    memory: &mut Memory,
+    (data, memory): (&SecretData, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
     let mut change = memory.change.clone();
     let with = |change: &crate::rollout::change::Change| {
@@ -261,7 +259,7 @@ pub async fn write(
 }
 
 /// Puts `data` into one of the Secrets beside.
-pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, data: &SecretData, memory: &Memory) -> Result<(), Halt> {
+pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, (data, memory): (&SecretData, &Memory)) -> Result<(), Halt> {
     let there = read(context, rotation, which).await?;
     let secret = secret(rotation, which, data, memory);
     match &there.meta {

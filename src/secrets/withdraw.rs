@@ -63,7 +63,7 @@ impl Withdrawal {
             match self.withdraw(&namespace, &name, &whose).await {
                 Ok(()) => {
                     tracing::info!(namespace, secret = name, "keys of a resource that is gone were withdrawn");
-                    self.audit.record("withdraw", &format!("Secret/{namespace}/{name}"), "Deleted", "success", None);
+                    self.audit.done("withdraw", &format!("Secret/{namespace}/{name}"), "Deleted", None);
                 }
                 Err(error) => tracing::warn!(%error, namespace, secret = name, "keys of a resource that is gone cannot be withdrawn"),
             }

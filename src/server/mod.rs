@@ -2,6 +2,8 @@
 
 pub mod readiness;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::State,
@@ -17,21 +19,17 @@ use crate::telemetry::metrics::Metrics;
 
 /// What the answers are made of.
 #[derive(Clone)]
-struct Sources {
-    readiness: Readiness,
-    metrics: Metrics,
-    refresh: std::sync::Arc<dyn Fn(&Metrics) + Send + Sync>,
+pub struct Sources {
+    /// What is waited for.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Brings gauges up to date before they are read.
+    pub refresh: Arc<dyn Fn(&Metrics) + Send + Sync>,
 }
 
-/// Answers on `listener` until `stop`. `refresh` brings gauges up to date before they are read.
-pub async fn serve(
-    listener: TcpListener,
-    readiness: Readiness,
-    metrics: Metrics,
-    refresh: impl Fn(&Metrics) + Send + Sync + 'static,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let sources = Sources { readiness, metrics, refresh: std::sync::Arc::new(refresh) };
+/// Answers on `listener` until `stop`.
+pub async fn serve(listener: TcpListener, sources: Sources, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))

@@ -40,15 +40,26 @@ impl Audit {
         Self { actor: actor.into() }
     }
 
-    /// Writes one line.
-    pub fn record(&self, action: &'static str, resource: &str, reason: &'static str, outcome: &'static str, revision: Option<i64>) {
-        let act =
-            Act { log: "audit", time: Timestamp::now(), actor: &self.actor, action, resource: resource.into(), reason, outcome, revision };
-        if let Ok(mut line) = serde_json::to_vec(&act) {
-            line.push(b'\n');
-            if let Err(error) = std::io::stdout().lock().write_all(&line) {
-                tracing::error!(%error, action, resource, "the audit line could not be written");
-            }
+    /// Writes that something was done.
+    pub fn done(&self, action: &'static str, resource: &str, reason: &'static str, revision: Option<i64>) {
+        write(&Act { revision, ..self.act(action, resource, reason, "success") });
+    }
+
+    /// Writes that something was not done; `outcome` says why.
+    pub fn failed(&self, action: &'static str, resource: &str, reason: &'static str, outcome: &'static str) {
+        write(&self.act(action, resource, reason, outcome));
+    }
+
+    fn act(&self, action: &'static str, resource: &str, reason: &'static str, outcome: &'static str) -> Act<'_> {
+        Act { log: "audit", time: Timestamp::now(), actor: &self.actor, action, resource: resource.into(), reason, outcome, revision: None }
+    }
+}
+
+fn write(act: &Act<'_>) {
+    if let Ok(mut line) = serde_json::to_vec(act) {
+        line.push(b'\n');
+        if let Err(error) = std::io::stdout().lock().write_all(&line) {
+            tracing::error!(%error, action = act.action, resource = act.resource, "the audit line could not be written");
         }
     }
 }

@@ -72,6 +72,23 @@ struct StateLabel {
 
 type Seconds = Gauge<f64, AtomicU64>;
 
+/// Pods that use managed Secrets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Consumers {
+    /// How many have the present value.
+    pub current: i64,
+    /// How many may still have the one before.
+    pub stale: i64,
+}
+
+impl Consumers {
+    /// Adds those of one Secret.
+    pub fn add(&mut self, current: i64, total: i64) {
+        self.current += current;
+        self.stale += total - current;
+    }
+}
+
 /// What is true of all certificates together, for the gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Certificates {
@@ -81,10 +98,8 @@ pub struct Certificates {
     pub not_ready: i64,
     /// How many end within 30 days although the time to renew them has passed.
     pub overdue: i64,
-    /// Pods that have the present value.
-    pub consumers_current: i64,
-    /// Pods that may still have the one before.
-    pub consumers_stale: i64,
+    /// Who uses them.
+    pub consumers: Consumers,
     /// Seconds until the first one ends; negative if it has.
     pub nearest_expiry: Option<f64>,
     /// Seconds until the next renewal.
@@ -94,6 +109,8 @@ pub struct Certificates {
 /// What is true of all SecretRotations and SecretStores together, for the gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Secrets {
+    /// Who uses them.
+    pub consumers: Consumers,
     /// How many SecretRotations are Ready.
     pub ready: i64,
     /// How many are not.
@@ -237,10 +254,14 @@ impl Metrics {
         self.certificates.get_or_create(&ReadyLabel { ready: "true" }).set(now.ready);
         self.certificates.get_or_create(&ReadyLabel { ready: "false" }).set(now.not_ready);
         self.overdue.set(now.overdue);
-        self.consumers.get_or_create(&StateLabel { state: "current" }).set(now.consumers_current);
-        self.consumers.get_or_create(&StateLabel { state: "stale" }).set(now.consumers_stale);
         self.nearest_expiry.set(now.nearest_expiry.unwrap_or(f64::INFINITY));
         self.nearest_renewal.set(now.nearest_renewal.unwrap_or(f64::INFINITY));
+    }
+
+    /// Who uses managed Secrets now.
+    pub fn consumers(&self, now: Consumers) {
+        self.consumers.get_or_create(&StateLabel { state: "current" }).set(now.current);
+        self.consumers.get_or_create(&StateLabel { state: "stale" }).set(now.stale);
     }
 
     /// What is true of all secrets now.

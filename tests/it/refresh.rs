@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use seaworthy::{api::secret_rotation::SecretRotationSpec, secrets::refresh::next_refresh};
+use seaworthy::{
+    api::{SecretRotation, secret_rotation::SecretRotationSpec},
+    secrets::refresh::next_refresh,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Between, Cluster, ControlPlane, Fault, Moto, Operator, Rotations, Vault, eventually, next_second, said};
@@ -119,7 +122,7 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
     }
     // Every other one brings a property of its own to each of its keys, and the last one reads one of them as well.
     let bring = |number: usize, key: &str| json!({"secretKey": "v", "remoteRef": {"key": key, "property": format!("of-{number}")}});
-    let is_ready = |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(status, ..)| status == "True");
+    let is_ready = |object: &SecretRotation| said(object, "Ready").is_some_and(|(status, ..)| status == "True");
     for (number, wants) in WANTS.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
         namespace.secret(&name(number), "Opaque", &[("v", "1")]).await;
         let mut spec = spec(number, &store);
@@ -162,6 +165,48 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
     operator.clock.advance(SignedDuration::from_hours(1));
     rotations.ask(&name(2), "look", "put right").await;
     rotations.until(&name(2), "Ready", is_ready).await;
+}
+
+/// Who reads a key every hour takes what was read for who reads it every quarter of an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_read_once_for_different_intervals() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let namespace = cluster.namespace("intervals").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = namespace.store_through(&between, &vault).await;
+    vault.put("a", json!({"p": "1"})).await;
+    let spec = |name: &str, interval: &str| {
+        let data = json!([{"secretKey": "p", "remoteRef": {"key": "a", "property": "p"}}]);
+        json!({"target": {"name": name}, "store": store, "refreshInterval": interval, "data": data})
+    };
+    let intervals = [("quarter", "15m"), ("hour", "1h")];
+    for (name, interval) in intervals {
+        rotations.create(name, spec(name, interval)).await;
+        rotations.ready(name, 1).await;
+    }
+    between.take_asked();
+    let times = intervals.map(|(name, interval)| serde_json::from_value::<SecretRotationSpec>(spec(name, interval)).unwrap());
+    let next = |number: usize, last: Timestamp| next_refresh(&times[number], &["a".to_owned()].into(), Some(last)).unwrap();
+    let (mut now, mut reads) = (operator.clock.now(), 0);
+    let hourly = next(1, now);
+    for turn in 1..=8 {
+        let time = next(0, now);
+        operator.clock.advance((time - operator.clock.now()).try_into().unwrap());
+        now = time;
+        for (name, _) in intervals {
+            rotations.ask(name, "look", &turn.to_string()).await;
+        }
+        let synced = |object: &SecretRotation| {
+            object.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).is_some_and(|last| last.0 >= time)
+        };
+        rotations.until("quarter", "it has read", synced).await;
+        if (time.as_second() - hourly.as_second()) % 3600 == 0 {
+            rotations.until("hour", "it has read", synced).await;
+        }
+        reads += between.take_asked().iter().filter(|asked| asked.contains("/v1/secret/data/a")).count();
+        assert_eq!(reads, turn, "{time}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,8 +312,7 @@ async fn a_store_that_is_sealed_is_asked_once_and_when_it_is_back_all_are_told()
         rotations.create(&last, json!({"target": {"name": last}, "store": {"memory": {"data": {"x": "1"}}}, "data": data})).await;
         rotations.ready(&last, 1).await;
     };
-    let is =
-        |status: &'static str| move |object: &seaworthy::api::SecretRotation| said(object, "Ready").is_some_and(|(now, ..)| now == status);
+    let is = |status: &'static str| move |object: &SecretRotation| said(object, "Ready").is_some_and(|(now, ..)| now == status);
     vault.seal().await;
     all_look("down").await;
     for name in &names {

@@ -13,7 +13,7 @@ mod turns;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -57,7 +57,8 @@ const MOST: Duration = Duration::from_secs(20);
 const HOLDS: SignedDuration = SignedDuration::from_hours(1);
 
 /// Asks every endpoint for the certificate of `data`.
-pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Verify, data: &SecretData, now: Timestamp) -> Seen {
+pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Verify, data: &SecretData) -> Seen {
+    let now = context.clock.now();
     let nothing = |why: String| Seen { total: 0, wrong: vec![why] };
     let Ok(wanted) = Certificate::chain(data.get(outputs::CERTIFICATE).map_or(&[][..], |pem| pem)) else {
         return nothing("the stored certificate cannot be read".into());

@@ -59,16 +59,16 @@ impl Vault {
     /// Makes another secret id, marked with `mark`.
     pub async fn new_secret_id(&self, role: Role<'_>, mark: &str) -> Result<Zeroizing<String>, ClientError> {
         let metadata = json!({MARK: mark}).to_string();
-        let made = self.at(role, &Method::POST, &["secret-id"], &[], Some(&json!({"metadata": metadata}))).await?;
+        let made = self.at(role, &["secret-id"], &[], Some(&json!({"metadata": metadata}))).await?;
         Ok(read::<Made>(&made, "secret-id")?.secret_id)
     }
 
     /// The accessor of a secret id.
     pub async fn accessor_of(&self, role: Role<'_>, secret_id: &str) -> Result<String, ClientError> {
-        let found = self.at(role, &Method::POST, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await?;
+        let found = self.at(role, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await?;
         let found: Described = if found.is_empty() { Described::default() } else { read(&found, "secret-id/lookup")? };
         if found.secret_id_accessor.is_empty() {
-            return Err(ClientError::NotFound("Vault does not know the secret id".into()));
+            return Err(ClientError::Denied("Vault does not know the secret id".into()));
         }
         Ok(found.secret_id_accessor)
     }
@@ -76,7 +76,7 @@ impl Vault {
     /// Destroys the secret id of an accessor; one that is gone already is no error.
     pub async fn destroy_secret_id(&self, role: Role<'_>, accessor: &str) -> Result<(), ClientError> {
         let sent = json!({"secret_id_accessor": accessor});
-        match self.at(role, &Method::POST, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await {
+        match self.at(role, &["secret-id-accessor", "destroy"], &[], Some(&sent)).await {
             Err(ClientError::NotFound(_)) => Ok(()),
             // Vault says the same with other codes: there is no such accessor, or nothing behind it.
             Err(ClientError::Invalid(why) | ClientError::Unavailable(why)) if why.contains("failed to find accessor entry") => Ok(()),
@@ -87,13 +87,13 @@ impl Vault {
 
     /// Destroys the secret ids that were made with `mark`, but that of the accessor `keep`: those that nobody knows any more. Looks at a hundred at most.
     pub async fn destroy_lost_secret_ids(&self, role: Role<'_>, keep: &str, mark: &str) -> Result<(), ClientError> {
-        let listed = match self.at(role, &Method::GET, &["secret-id"], &[("list", "true")], None).await {
+        let listed = match self.at(role, &["secret-id"], &[("list", "true")], None).await {
             Err(ClientError::NotFound(_)) => return Ok(()),
             listed => read::<Listed>(&listed?, "secret-id")?,
         };
         for accessor in listed.keys.iter().filter(|accessor| *accessor != keep).take(MOST) {
             let sent = json!({"secret_id_accessor": accessor});
-            let found = match self.at(role, &Method::POST, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
+            let found = match self.at(role, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
                 Err(ClientError::NotFound(_) | ClientError::Invalid(_)) => continue, // it has expired meanwhile
                 found => found?,
             };
@@ -105,10 +105,10 @@ impl Vault {
         Ok(())
     }
 
+    /// Writes what is to be `sent` below a role, or reads.
     async fn at(
         &self,
         role: Role<'_>,
-        method: &Method,
         path: &[&str],
         query: &[(&str, &str)],
         sent: Option<&Value>,
@@ -116,7 +116,8 @@ impl Vault {
         let path: Vec<&str> =
             ["auth"].into_iter().chain(role.mount.split('/')).chain(["role", role.name]).chain(path.iter().copied()).collect();
         let sent = sent.map(|sent| Zeroizing::new(sent.to_string().into_bytes()));
-        self.request(method, &path, query, sent.as_ref().map(|sent| sent.as_slice())).await
+        let method = if sent.is_some() { Method::POST } else { Method::GET };
+        self.request(&method, &path, query, sent.as_ref().map(|sent| sent.as_slice())).await
     }
 }
 

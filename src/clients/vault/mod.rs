@@ -66,6 +66,10 @@ struct Lease {
 }
 
 impl Token {
+    fn can_be_renewed(&self) -> bool {
+        self.lease.is_some_and(|lease| lease.renewable && !lease.left().is_zero())
+    }
+
     fn ends_soon(&self) -> bool {
         self.lease.is_some_and(|lease| lease.left() <= lease.length / 3)
     }
@@ -97,6 +101,25 @@ struct Auth {
     client_token: Zeroizing<String>,
     lease_duration: u64,
     renewable: bool,
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    method: &'a Method,
+    path: &'a [&'a str],
+    query: &'a [(&'a str, &'a str)],
+    sent: Option<&'a [u8]>,
+}
+
+impl<'a> Call<'a> {
+    fn get(path: &'a [&'a str]) -> Self {
+        Self { method: &Method::GET, path, query: &[], sent: None }
+    }
+
+    fn post(path: &'a [&'a str], sent: Option<&'a [u8]>) -> Self {
+        Self { method: &Method::POST, path, query: &[], sent }
+    }
 }
 
 /// An answer's parts that are used.
@@ -142,11 +165,12 @@ impl Vault {
         sent: Option<&[u8]>,
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let token = self.token(None).await?;
-        match self.send(method, path, query, sent, Some(&token)).await {
+        let call = Call { method, path, query, sent };
+        match self.send(call, Some(&token)).await {
             // It may have been revoked by somebody, or Vault was restarted.
             Err(ClientError::Denied(why)) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &why).await => {
                 let token = self.token(Some(&token)).await?;
-                self.send(method, path, query, sent, Some(&token)).await
+                self.send(call, Some(&token)).await
             }
             answer => answer,
         }
@@ -156,25 +180,26 @@ impl Vault {
         })
     }
 
-    /// Renews the token if it ends soon. One that cannot be renewed is left to its end: who needs another one then logs in.
-    pub async fn keep(&self) -> Result<(), ClientError> {
-        match self.token.lock().await.as_mut().filter(|token| token.ends_soon()) {
-            Some(token) => self.renew(token).await.map(|_| ()),
-            None => Ok(()),
+    /// Renews the token if it ends soon; returns whether Vault was asked to. One that cannot be renewed is left to its end: who needs another one then
+    /// logs in.
+    pub async fn keep(&self) -> Result<bool, ClientError> {
+        match self.token.lock().await.as_mut().filter(|token| token.ends_soon() && token.can_be_renewed()) {
+            Some(token) => self.renew(token).await.map(|_| true),
+            None => Ok(false),
         }
     }
 
     /// Whether Vault lets us in.
     pub async fn check(&self) -> Result<(), ClientError> {
         let token = self.token(None).await?;
-        self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(&token)).await.map(|_| ())
+        self.send(Call::get(&["auth", "token", "lookup-self"]), Some(&token)).await.map(|_| ())
     }
 
     /// Gives the token back, if it is ours.
     pub async fn close(&self) {
         let token = self.token.lock().await.take();
         if let Some(token) = token.filter(|token| token.ours)
-            && let Err(error) = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&token.value)).await
+            && let Err(error) = self.send(Call::post(&["auth", "token", "revoke-self"], None), Some(&token.value)).await
         {
             tracing::debug!(%error, "a token could not be given back; it ends by itself");
         }
@@ -198,7 +223,7 @@ impl Vault {
     }
 
     async fn is_alive(&self, token: &str) -> bool {
-        self.send(&Method::GET, &["auth", "token", "lookup-self"], &[], None, Some(token)).await.is_ok()
+        self.send(Call::get(&["auth", "token", "lookup-self"]), Some(token)).await.is_ok()
     }
 
     /// The token, renewed or asked for if it has to be.
@@ -220,15 +245,15 @@ impl Vault {
         let value = token.value.clone();
         let old = held.replace(token);
         if let Some(old) = old.filter(|old| old.ours) {
-            let _ = self.send(&Method::POST, &["auth", "token", "revoke-self"], &[], None, Some(&old.value)).await; // it ends soon anyway
+            let _ = self.send(Call::post(&["auth", "token", "revoke-self"], None), Some(&old.value)).await; // it ends soon anyway
         }
         Ok(value)
     }
 
     /// Renews a token. Returns whether that is enough to go on with it: at the end of its life Vault gives less and less.
     async fn renew(&self, token: &mut Token) -> Result<bool, ClientError> {
-        let Some(lease) = token.lease.filter(|lease| lease.renewable && !lease.left().is_zero()) else { return Ok(false) };
-        let renewed = self.send(&Method::POST, &["auth", "token", "renew-self"], &[], None, Some(&token.value)).await;
+        let Some(lease) = token.lease.filter(|_| token.can_be_renewed()) else { return Ok(false) };
+        let renewed = self.send(Call::post(&["auth", "token", "renew-self"], None), Some(&token.value)).await;
         let auth = match renewed.and_then(|answer| Ok(parse::<Answer<'_>>(&answer, &["renew-self"])?.auth)) {
             Err(error @ (ClientError::Unavailable(_) | ClientError::Throttled(..))) => return Err(error),
             answer => answer.ok().flatten().filter(|auth| Duration::from_secs(auth.lease_duration) > lease.length / 2),
@@ -246,7 +271,7 @@ impl Vault {
         };
         let segments: Vec<&str> = std::iter::once("auth").chain(path.split('/')).chain(["login"]).collect();
         let sent = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
-        let answer = self.send(&Method::POST, &segments, &[], Some(&sent), None).await.map_err(|error| match error {
+        let answer = self.send(Call::post(&segments, Some(&sent)), None).await.map_err(|error| match error {
             ClientError::Denied(why) | ClientError::Invalid(why) | ClientError::NotFound(why) => {
                 ClientError::Denied(format!("the login at auth/{path} was refused: {why}"))
             }
@@ -258,14 +283,8 @@ impl Vault {
         Ok(Token { value: auth.client_token, lease, ours: true })
     }
 
-    async fn send(
-        &self,
-        method: &Method,
-        path: &[&str],
-        query: &[(&str, &str)],
-        sent: Option<&[u8]>,
-        token: Option<&str>,
-    ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+    async fn send(&self, call: Call<'_>, token: Option<&str>) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+        let Call { method, path, query, sent } = call;
         let shown = path.join("/");
         let mut url = self.server.clone();
         // Control characters are dropped from addresses, so that what is left is another path.

@@ -66,13 +66,21 @@ impl Open {
         Err(StoreError::Denied(format!("{shown} is not in a folder that the operator gives out (--store-folders)")))
     }
 
+    /// A folder that is not there is not mounted: that says nothing about what is in it.
+    fn folder(&self) -> Result<PathBuf, StoreError> {
+        self.real(&self.folder).map_err(|error| match error {
+            StoreError::NotFound(why) => StoreError::Unavailable(why),
+            error => error,
+        })
+    }
+
     fn file(&self, key: &str) -> Result<Content, StoreError> {
         let relative = Path::new(key);
         if relative.components().any(|part| !matches!(part, Component::Normal(_))) {
             return Err(StoreError::Denied(format!("{key:?} is no path of a file in the folder")));
         }
         // Who may not have the folder is not told what is in it.
-        self.real(&self.folder)?;
+        self.folder()?;
         let path = self.real(&self.folder.join(relative))?;
         let unreadable = |error: std::io::Error| StoreError::Unavailable(format!("{key} cannot be read: {error}"));
         let mut bytes = Zeroizing::new(Vec::new());
@@ -90,7 +98,7 @@ impl Open {
 
     fn list(&self, find: &Find) -> Result<Vec<String>, StoreError> {
         let (matcher, mut folders, mut found) = (Matcher::of(find)?, vec![(String::new(), 0)], Vec::new());
-        self.real(&self.folder)?;
+        self.folder()?;
         while let Some((below, depth)) = folders.pop() {
             let entries = std::fs::read_dir(self.folder.join(&below));
             let entries =

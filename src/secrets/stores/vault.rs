@@ -434,7 +434,7 @@ impl OpenStore for Open {
         .boxed()
     }
 
-    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn keep(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
         async { Ok(self.vault.keep().await?) }.boxed()
     }
 
