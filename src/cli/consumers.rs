@@ -19,10 +19,12 @@ use crate::{
 /// Show who uses a Secret or a ConfigMap: which workloads, how, and since when their Pods run.
 ///
 /// Everything that embeds a Pod template is looked at, Pods that differ from their template too, ServiceAccounts (pull secrets), Ingresses and
-/// Gateways. Example:
+/// Gateways.
+/// Example:
 ///
 ///   seaworthy consumers secret/api-tls -n shop
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
     /// What is used: secret/NAME or configmap/NAME.
     resource: String,

@@ -20,11 +20,13 @@ use crate::{
 
 /// Ask for a rotation now, whatever the schedule and the window say.
 ///
-/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest. Examples:
+/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest.
+/// Examples:
 ///
 ///   seaworthy rotate certificaterotation/api -n shop --wait
 ///   seaworthy rotate secretrotation/jwt -n shop --wait
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
     /// What to rotate: certificaterotation/NAME (certrot/NAME for short) or secretrotation/NAME (secrot/NAME).
     resource: String,
@@ -163,8 +165,8 @@ fn is_over<K: Rotates>(object: &K, old: Option<&str>) -> bool {
     let begun = progress.id.is_some() && progress.id.as_deref() != old;
     let stalled = progress.conditions.iter().find(|condition| condition.type_ == STALLED);
     let stalled = stalled.filter(|_| progress.observed == object.meta().generation);
-    // What became of the rotation before is no answer.
-    let of_before = ["RestartFailed", "RolledBack", "NotServed"];
+    // What became of the rotation before, and what new values put right, is no answer.
+    let of_before = ["RestartFailed", "RolledBack", "NotServed", "Modified", "ValueInvalid"];
     match stalled {
         Some(condition) => begun || !of_before.contains(&condition.reason.as_str()),
         None => begun && progress.completed,

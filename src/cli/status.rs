@@ -175,6 +175,8 @@ fn row(kind: &str, namespace: Option<String>, name: String, conditions: &[Condit
         || ("Unknown".to_owned(), "the operator has not looked at it yet; is it running?".to_owned()),
         |condition| (condition.reason.clone(), condition.message.clone()),
     );
+    // What goes on with it is no reason why it is not ready.
+    let reason = find(READY).filter(|ready| ready.status == "False").map_or(reason, |ready| ready.reason.clone());
     Row { kind: kind.into(), namespace, name, ready, reason, message, expires: None, renews: None, revision: None, consumers: None }
 }
 
@@ -272,6 +274,18 @@ mod tests {
         ] {
             assert_eq!(span(time.parse().unwrap(), now), said);
         }
+    }
+
+    #[test]
+    fn the_reason_is_why_it_is_not_ready() {
+        let condition = |kind: &str, status: &str, reason: &str| {
+            serde_json::from_value(serde_json::json!({"type": kind, "status": status, "reason": reason, "message": reason, "lastTransitionTime": "2026-01-01T00:00:00Z"})).unwrap()
+        };
+        let not_ready = condition(READY, "False", "ValueNotFound");
+        let of = |conditions: &[Condition]| row("K", None, "n".into(), conditions).reason;
+        assert_eq!(of(&[not_ready, condition("Reconciling", "True", "RefreshDue")]), "ValueNotFound");
+        assert_eq!(of(&[condition(READY, "True", "Current"), condition("Reconciling", "True", "Restarting")]), "Restarting");
+        assert_eq!(of(&[condition(READY, "True", "Current"), condition(STALLED, "True", "RolledBack")]), "RolledBack");
     }
 
     #[test]

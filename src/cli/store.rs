@@ -21,12 +21,14 @@ use crate::{
 
 /// Look into a store: is it reachable, what is in it, what is under a key.
 ///
-/// Asks with your own rights and with the credentials that the store names; nothing is written. Values are shown as a hash and a length. Examples:
+/// Asks with your own rights and with the credentials that the store names; nothing is written. Values are shown as a hash and a length.
+/// Examples:
 ///
 ///   seaworthy store check vault
 ///   seaworthy store list -f store.yaml
 ///   seaworthy store get vault tmi/production --property jwt_secret
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -168,8 +170,13 @@ impl Which {
         match (&self.file, &self.name, client) {
             (Some(file), ..) => {
                 let text = read(file).map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))?;
-                let store: SecretStore = serde_saphyr::from_str(&text)
-                    .map_err(|error| Failure::Usage(format!("{} holds no SecretStore: {error}", file.display())))?;
+                let bad = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
+                let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).map_err(|error| bad(error.to_string()))?;
+                let mut stores: Vec<_> = objects.into_iter().filter(|object| object["kind"] == "SecretStore").collect();
+                let (Some(store), true) = (stores.pop(), stores.is_empty()) else {
+                    return Err(bad("it has to hold one SecretStore".into()));
+                };
+                let store: SecretStore = serde_json::from_value(store).map_err(|error| bad(format!("the SecretStore: {error}")))?;
                 Ok(store.spec)
             }
             (None, Some(name), Some(client)) => {

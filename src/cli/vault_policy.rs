@@ -16,11 +16,13 @@ use crate::{
 
 /// Print the Vault policy that SecretRotations need: no path and no capability more.
 ///
-/// Of files (SecretStores that they name may be among them), or of a namespace of the cluster. Examples:
+/// Of files (SecretStores that they name may be among them), or of a namespace of the cluster.
+/// Examples:
 ///
 ///   seaworthy vault-policy -f rotation.yaml -f store.yaml
 ///   seaworthy vault-policy -n shop | vault policy write shop -
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
     /// Files with SecretRotations and SecretStores.
     #[arg(short, long)]
@@ -56,6 +58,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             policies.entry((store.server.clone(), store.namespace.clone())).or_default().add(store, &rotation.spec);
         }
     }
+    // Half a policy is no policy.
+    if unknown {
+        return Err(Failure::Wrong);
+    }
     if policies.is_empty() {
         say("seaworthy: none of them uses Vault");
     }
@@ -63,7 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let namespace = namespace.as_ref().map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
         print(format!("# {server}{namespace}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
     }
-    if unknown { Err(Failure::Wrong) } else { Ok(()) }
+    Ok(())
 }
 
 type Found = (Vec<SecretRotation>, Vec<SecretStore>);

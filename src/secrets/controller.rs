@@ -10,6 +10,7 @@ use super::{
     compose::Remote,
     decide::{self, Observed, Plan, Target, Times, decide},
     deliver::{Delivered, deliver},
+    index::words,
     make,
     open_stores::Stores,
     push,
@@ -163,6 +164,10 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
             // What goes on with the restarts does not wait for a store.
             let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(|time| time.duration_since(now));
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
+            // What the store has by now is read when it is due, however often it was not what is needed.
+            let round = object.0.as_ref().ok().filter(|_| problem.after.is_none()).map(|rotation| &rotation.spec);
+            let round = round.and_then(|spec| refresh::next_refresh(spec, &words(spec), Some(now)));
+            let after = round.map_or(after, |time| time.duration_since(now).min(after));
             // Nor does what has nothing to do with the problem wait for its end.
             let after = status::planned(view, now).map_or(after, |time| time.duration_since(now).min(after));
             Done::again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })

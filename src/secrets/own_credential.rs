@@ -26,7 +26,7 @@ use crate::{
         conditions::seconds,
         current,
         error::message,
-        references::{self, is_name},
+        references::{self, ReferenceError, is_name},
     },
     ids,
 };
@@ -72,7 +72,11 @@ pub async fn read(context: &Context, own: &OwnCredential) -> Result<Held, Proble
     if !is_name(name) {
         return Err(unreadable("none can be called that".into()));
     }
-    let secret = secrets.get(name).await.map_err(|error| unreadable(message(&error)))?;
+    let secret = secrets.get_opt(name).await.map_err(|error| unreadable(message(&error)))?;
+    let Some(secret) = secret else {
+        let named = format!("{}/{name}", context.operator_namespace);
+        return Err(Problem::new(Reason::StoreInvalid, ReferenceError::NotFound(named).to_string()));
+    };
     Ok(Held { meta: secret.metadata.clone(), data: references::data(secret) })
 }
 

@@ -290,6 +290,9 @@ pub async fn text_of(secrets: &dyn ReadSecrets, reference: &SecretKeyRef) -> Res
     let SecretKeyRef { name, key } = reference;
     let value = data.get(key).ok_or_else(|| StoreError::Invalid(format!("Secret {name} has no key {key:?}")))?;
     let text = std::str::from_utf8(value).map_err(|_| StoreError::Invalid(format!("key {key:?} of Secret {name} is no text")))?;
+    if text.trim().is_empty() {
+        return Err(StoreError::Invalid(format!("key {key:?} of Secret {name} is empty")));
+    }
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 

@@ -177,12 +177,18 @@ fn said(error: &Error) -> String {
         ErrorKind::WriteFailure => format!("its output is longer than {MAX_VALUE} bytes"),
         // About the text of the template, before there are values.
         ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
-            error.detail().unwrap_or("it cannot be understood").to_owned()
+            let said = error.detail().unwrap_or("it cannot be understood");
+            let hint = if said.contains("unexpected `.`") { "; a variable has no dot before it" } else { "" };
+            format!("{said}{hint}")
         }
         // What our filters say holds no value; what the engine says may quote one.
         kind => {
             let ours = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Said>());
-            ours.map_or_else(|| kind.to_string(), |said| said.0.into())
+            let hint = |kind: ErrorKind| match kind {
+                ErrorKind::InvalidOperation => format!("{kind}; a - in the name of a variable is an operator: write _ for it"),
+                kind => kind.to_string(),
+            };
+            ours.map_or_else(|| hint(kind), |said| said.0.into())
         }
     }
 }
@@ -489,6 +495,8 @@ mod tests {
             ("{{ x }}", "not defined"),
             ("\n{{ x }}", "line 2"),
             ("{{ p.x }}", "not defined"),
+            ("{{ pass-word }}", "write _ for it"),
+            ("{{ .p }}", "no dot before it"),
             ("{{ 'a' * 100000000 }}", "operator *"),
             ("{{ p ~ p }}", "operator ~"),
             ("{{ p + p }}", "operator +"),

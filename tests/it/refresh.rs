@@ -167,6 +167,27 @@ async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
     rotations.until(&name(2), "Ready", is_ready).await;
 }
 
+/// However often a value was not there: it is read when it is due.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_is_seen_within_the_interval() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("comes-back").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let data = json!([{"secretKey": "p", "remoteRef": {"key": "a", "property": "p"}}]);
+    let spec = json!({"target": {"name": "app"}, "store": namespace.store_in(&vault).await, "refreshInterval": "10s", "data": data});
+    rotations.create("app", spec).await;
+    rotations.says("app", "Ready", "False", "ValueNotFound").await;
+    // Each time it waits twice as long, up to an hour.
+    for turn in 0..6 {
+        let looked = namespace.told("ValueNotFound", 1);
+        rotations.ask("app", "refresh", &turn.to_string()).await;
+        looked.await;
+        next_second().await;
+    }
+    vault.put("a", json!({"p": "1"})).await;
+    rotations.ready("app", 1).await;
+}
+
 /// Who reads a key every hour takes what was read for who reads it every quarter of an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_read_once_for_different_intervals() {

@@ -310,7 +310,7 @@ impl Vault {
         if let Some(sent) = sent {
             request = request.header("Content-Type", "application/json").body(sent.to_vec());
         }
-        let named = format!("Vault {}", self.server.host_str().unwrap_or_default());
+        let named = format!("Vault {}", self.server.authority());
         let response =
             request.send().await.map_err(|error| ClientError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
         let (status, after) = (response.status(), retry_after(&response));
