@@ -43,6 +43,29 @@ async fn by_role(vault: &Vault, namespace: &Namespace) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_told_from_the_active_one_which_it_becomes() {
+    let (cluster, (vault, standby)) = (Cluster::shared().await, Vault::with_standby().await);
+    let namespace = cluster.namespace("standby").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    vault.put("app", json!({"p": "v"})).await;
+    let mut store = namespace.store_in(&vault).await;
+    store["vault"]["server"] = standby.into();
+    let data = json!([{"secretKey": "p", "remoteRef": {"key": "app", "property": "p"}}]);
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
+    let message = rotations.says("app", "Ready", "False", "StoreUnavailable").await;
+    assert!(message.contains("it is a standby; name the address of the active one"), "{message}");
+    vault.call("PUT", "sys/step-down", Value::Null).await;
+    eventually("the standby has become the active one, and is used", || async {
+        operator.clock.advance(jiff::SignedDuration::from_mins(10));
+        rotations.ask("app", "look", &jiff::Timestamp::now().to_string()).await;
+        let ready = said(&rotations.api().get("app").await.map_err(|error| error.to_string())?, "Ready");
+        if ready.as_ref().is_some_and(|(status, ..)| status == "True") { Ok(()) } else { Err(format!("{ready:?}")) }
+    })
+    .await;
+    assert_eq!(rotations.data("app").await["p"], "v");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_login_serves_all_and_what_fails_is_told_apart() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
     let namespace = cluster.namespace("vault").await;

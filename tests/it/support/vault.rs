@@ -20,11 +20,20 @@ pub struct Vault {
 
 impl Vault {
     pub async fn start() -> Self {
+        Self::listening(&[free()]).await
+    }
+
+    /// Two of one cluster: the active one, and the address of the standby.
+    pub async fn with_standby() -> (Self, String) {
+        let standby = free();
+        (Self::listening(&[free(), standby.clone()]).await, format!("http://{standby}"))
+    }
+
+    async fn listening(addresses: &[String]) -> Self {
         seaworthy::install_crypto_provider();
         let program = std::env::var("SEAWORTHY_TEST_VAULT").expect("there is no Vault to test against; run `make test`");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("127.0.0.1:{port}");
-        let mut process = Command::new(program).arg(&listen).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let listen = &addresses[0];
+        let mut process = Command::new(program).args(addresses).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let output = process.stdout.take().unwrap();
         let said = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
@@ -108,6 +117,11 @@ impl Vault {
     pub async fn unseal(&self) {
         self.call("POST", "sys/unseal", json!({"key": self.unseal})).await;
     }
+}
+
+/// An address that nobody listens at.
+fn free() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 impl Drop for Vault {
