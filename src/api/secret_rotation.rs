@@ -334,6 +334,7 @@ pub enum MergePolicy {
 #[x_kube(
     validation = Rule::new("!(has(self.every) && has(self.schedule))").message("set at most one of every and schedule"),
     validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1m')").message("every must be at least 1m"),
+    validation = Rule::new("!has(self.every) || !has(self.previous) || duration(self.every) >= duration(self.previous.keepFor)").message("every must not be shorter than previous.keepFor: new values wait until those before are not kept any longer"),
     validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once"),
     validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey"),
     validation = Rule::new("!has(self.previous) || self.previous.suffix != '.pub'").message("KEY.pub is where what is public of KEY stands: choose another previous.suffix"),
@@ -357,7 +358,7 @@ pub struct Rotation {
     /// What is generated. A key that is also under `data` takes the value that the store has; it is made if the store has none.
     #[schemars(length(min = 1, max = 20))]
     pub generate: Vec<Generate>,
-    /// The values before stay in the Secret for a while, under other keys. Default: they do not.
+    /// The values before stay in the Secret for a while, under other keys; new ones wait until they are gone. Default: they go at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
     /// Generated values that are written to the store before the Secret.

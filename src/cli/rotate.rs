@@ -20,7 +20,8 @@ use crate::{
 
 /// Ask for a rotation now, whatever the schedule and the window say.
 ///
-/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest.
+/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest. Values that were replaced
+/// and are still kept (spec.rotation.previous) are not thrown away for it: new ones wait until those are over.
 /// Examples:
 ///
 ///   seaworthy rotate certificaterotation/api -n shop --wait
@@ -45,6 +46,11 @@ pub(super) struct Arguments {
 trait Rotates: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// Why nothing would happen.
     fn rests(&self) -> Option<&'static str>;
+
+    /// Until when new values wait at least, because they would take the place of those before.
+    fn waits_until(&self) -> Option<jiff::Timestamp> {
+        None
+    }
 
     /// What its status says.
     fn progress(&self) -> Progress;
@@ -90,6 +96,11 @@ impl Rotates for SecretRotation {
         }
     }
 
+    fn waits_until(&self) -> Option<jiff::Timestamp> {
+        self.spec.rotation.as_ref()?.previous.as_ref()?;
+        self.status.as_ref()?.previous_kept_until.as_ref().map(|time| time.0)
+    }
+
     fn progress(&self) -> Progress {
         let Some(status) = self.status.clone() else { return Progress::default() };
         let next = status.next_rotation_time.map(|time| format!(", next rotation at {}", time.0)).unwrap_or_default();
@@ -132,9 +143,18 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
     }
     let patch = json!({"metadata": {"annotations": {ROTATE_ANNOTATION: jiff::Timestamp::now().to_string()}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let waits = before.waits_until();
+    if let Some(time) = waits {
+        let why = "and until no Pod runs them any more; new ones would take their place, and are made then";
+        say(&format!("{described}: the values before are kept until {time} {why} (or at once, if you take spec.rotation.previous away)"));
+    }
     if !arguments.wait {
         print(&format!("{described}: rotation requested"));
         return Ok(());
+    }
+    if waits.is_some_and(|time| time.duration_since(jiff::Timestamp::now()) > arguments.timeout.signed()) {
+        say(&format!("{described} is not rotated within {}; the request stays", arguments.timeout));
+        return Err(Failure::Wrong);
     }
     say(&format!("waiting for {described}, at most {}", arguments.timeout));
     let most = Duration::try_from(arguments.timeout.signed()).unwrap_or(Duration::from_mins(15));

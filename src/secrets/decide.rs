@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{memory::Memory, reason::Reason, refresh::next_refresh};
+use super::{compose::previous_keys, memory::Memory, reason::Reason, refresh::next_refresh};
 use crate::{
     api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
     rollout::stage::Stage,
@@ -73,12 +73,30 @@ pub struct Plan {
     pub next_rotation: Option<Timestamp>,
     /// When that is to happen: then, or when the window opens after it. It stays what it was if that was missed.
     pub rotates_at: Option<Timestamp>,
-    /// A rotation is due and waits for the window until then.
-    pub waits_until: Option<Timestamp>,
+    /// New values are due, or asked for, and wait.
+    pub waits: Option<Wait>,
     /// Until when the values before are kept at least.
     pub kept_until: Option<Timestamp>,
     /// When to look again whether they are needed.
     pub retire_at: Option<Timestamp>,
+}
+
+/// What new values wait for, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The window opens then.
+    Window(Timestamp),
+    /// With new ones the values before would go, which are kept until then at least.
+    Previous(Timestamp),
+}
+
+impl Wait {
+    /// When to look again.
+    pub fn until(self) -> Timestamp {
+        match self {
+            Self::Window(time) | Self::Previous(time) => time,
+        }
+    }
 }
 
 /// The times in a spec, read once.
@@ -117,6 +135,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let next_sync = next_refresh(spec, observed.words, observed.last_sync);
     let (kept_until, most) = kept(observed);
     let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
+    let in_the_way = kept_until.filter(|_| is_kept(observed));
     let mut plan = Plan {
         rest: false,
         read: None,
@@ -125,8 +144,8 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         reason: Reason::Current,
         next_sync,
         next_rotation,
-        rotates_at: next_rotation.map(|due| times.opens(due).unwrap_or(due)),
-        waits_until: None,
+        rotates_at: next_rotation.map(|due| due.max(in_the_way.unwrap_or(due))).map(|due| times.opens(due).unwrap_or(due)),
+        waits: None,
         kept_until,
         retire_at: kept_until.filter(|_| !retire).map(|until| if until > now { until } else { now + SignedDuration::from_mins(1) }),
     };
@@ -144,11 +163,11 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     }
     let rotation = spec.rotation.is_some() && !observed.pending && *observed.target != Target::Missing;
     let asked = memory.handled_rotate.as_deref().is_some_and(|handled| handled != observed.rotate) && !observed.rotate.is_empty();
-    if rotation && asked {
-        plan.generate = Some(Reason::Requested);
-    } else if rotation && next_rotation.is_some_and(|due| due <= now) {
-        plan.waits_until = times.opens(now);
-        plan.generate = plan.waits_until.is_none().then_some(Reason::RotationDue);
+    let due = if asked { Some(Reason::Requested) } else { next_rotation.filter(|due| *due <= now).map(|_| Reason::RotationDue) };
+    if let Some(due) = due.filter(|_| rotation) {
+        let opens = || times.opens(now).filter(|_| due == Reason::RotationDue);
+        plan.waits = in_the_way.map(Wait::Previous).or_else(|| opens().map(Wait::Window));
+        plan.generate = plan.waits.is_none().then_some(due);
     }
     let of_the_secret = || OF_THE_SECRET.iter().find_map(|check| check(observed));
     plan.read = of_the_secret().or_else(|| of_the_store(observed, next_sync, now)).filter(|_| reads(spec));
@@ -231,6 +250,13 @@ fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
         }
         None => (since, since), // nobody wants them any more
     }
+}
+
+/// Whether there are values before that somebody may count on: those that others have changed or removed are gone already.
+fn is_kept(observed: &Observed<'_>) -> bool {
+    let edited = |key: &String| matches!(observed.target, Target::Edited(keys) if keys.contains(key));
+    observed.memory.previous_since.is_some()
+        && previous_keys(observed.spec).any(|key| observed.memory.values.contains_key(&key) && !edited(&key))
 }
 
 #[cfg(test)]
@@ -476,6 +502,96 @@ mod tests {
     }
 
     #[test]
+    fn new_values_wait_for_those_before() {
+        let kept = || {
+            let mut world = world();
+            world.memory.previous_since = Some(start());
+            world.memory.values = ["a", "a-previous"].map(|key| (key.to_owned(), "h".to_owned())).into();
+            world
+        };
+        let wait = |hours: i64| Some(Wait::Previous(start() + HOUR * i32::try_from(hours).unwrap()));
+        let due: Change = |w| w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
+        let rows: &[(&str, Change, Option<Wait>, Option<Reason>)] = &[
+            ("nothing is due", |_| {}, None, None),
+            ("it is due", due, wait(24), None),
+            ("a person asks", |w| w.rotate = "1", wait(24), None),
+            (
+                "and the window is closed",
+                |w| {
+                    w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
+                    w.spec["rotation"]["window"] = serde_json::json!({"schedule": "0 3 * * *", "duration": "1h"});
+                },
+                wait(24),
+                None,
+            ),
+            (
+                "their time is up, and a Pod runs them",
+                |w| {
+                    w.rotate = "1";
+                    w.now += HOUR * 30;
+                    w.stale = Some(1);
+                },
+                wait(24),
+                None,
+            ),
+            (
+                "their time is up: they go first",
+                |w| {
+                    w.rotate = "1";
+                    w.now += HOUR * 30;
+                },
+                wait(24),
+                None,
+            ),
+            (
+                "they are gone",
+                |w| {
+                    w.rotate = "1";
+                    w.memory.previous_since = None;
+                },
+                None,
+                Some(Reason::Requested),
+            ),
+            (
+                "nobody wants them any more",
+                |w| {
+                    w.rotate = "1";
+                    w.spec["rotation"]["previous"] = serde_json::Value::Null;
+                },
+                None,
+                Some(Reason::Requested),
+            ),
+            (
+                "somebody has removed them",
+                |w| {
+                    w.rotate = "1";
+                    w.target = Target::Edited(vec!["a-previous".into()]);
+                },
+                None,
+                Some(Reason::Requested),
+            ),
+            (
+                "somebody has changed the value itself",
+                |w| {
+                    w.rotate = "1";
+                    w.target = Target::Edited(vec!["a".into()]);
+                },
+                wait(24),
+                None,
+            ),
+        ];
+        for (what, change, waits, generate) in rows {
+            let mut world = kept();
+            change(&mut world);
+            let plan = plan(&world);
+            assert_eq!((plan.waits, plan.generate), (*waits, *generate), "{what}");
+        }
+        let mut world = kept();
+        due(&mut world);
+        assert_eq!(plan(&world).rotates_at, Some(start() + HOUR * 24), "that is told");
+    }
+
+    #[test]
     fn refreshes_of_one_key_come_together_and_of_others_do_not() {
         let due = |last: i64| {
             let mut world = world();
@@ -513,7 +629,7 @@ mod tests {
         let told = |world: &World| plan(world).rotates_at.unwrap().to_string();
         assert_eq!(told(&world), "2026-01-03T01:00:00Z", "the Saturday after");
         world.now = start() + HOUR * 24 * 4;
-        assert_eq!(plan(&world).waits_until.unwrap().to_string(), "2026-01-10T01:00:00Z");
+        assert_eq!(plan(&world).waits.unwrap(), Wait::Window("2026-01-10T01:00:00Z".parse().unwrap()));
         assert_eq!(told(&world), "2026-01-03T01:00:00Z");
         world.now = "2026-01-10T01:30:00Z".parse().unwrap();
         assert_eq!(plan(&world).generate, Some(Reason::RotationDue));

@@ -170,12 +170,12 @@ async fn roll_back(
     }
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
-    let mut superseded = memory.superseded.clone();
+    let mut versions = memory.versions.clone();
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
         let (known, noted) = (&hashes(&key, &delivered.data), &Superseded::new());
         let generated = Generated { source, values: &previous.data, known, token: &token, noted, back: true };
-        push::generated(context, rotation, &generated, &mut superseded).await?;
+        push::generated(context, rotation, &generated, &mut versions).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }
@@ -189,7 +189,7 @@ async fn roll_back(
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         rejected: Some(fingerprint(&key, &consumed(rotation, &delivered.data))),
         previous_since: previous.memory.previous_since,
-        superseded,
+        versions,
         ..memory.clone()
     };
     back.hash(&key, &previous.data);

@@ -10,12 +10,12 @@ use super::{
     controller::{Context, Look, annotation, is_current},
     decide::{Plan, Target},
     deliver::consumed,
-    memory::{Memory, Superseded, hash},
+    memory::{Memory, Superseded, Versions, hash},
     push::{self, Generated},
     reason::Reason,
     retire,
     rotate::{self, Cause, Pending},
-    status::{Halt, Problem, View},
+    status::{Halt, Problem, View, waiting},
     store::{SecretData, Store},
     sync::{self, Reading, Source},
     target::{self, Held, described},
@@ -67,7 +67,7 @@ pub(super) async fn make(
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
     let pending = values_on_their_way(look, (&gathered, &key), current).await?;
     let mut memory = held.memory.clone();
-    let (kept, is_pushed) = to_the_store(look, source, (&gathered, pending.as_ref()), &mut memory.superseded).await?;
+    let (kept, is_pushed) = to_the_store(look, source, (&gathered, pending.as_ref()), &mut memory.versions).await?;
     let (mut values, is_as_read) = together(look, gathered.values, pending.as_ref());
     values.extend(kept);
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
@@ -101,21 +101,21 @@ async fn to_the_store(
     look: Look<'_>,
     source: Option<&Source>,
     (gathered, pending): (&Gathered, Option<&Pending>),
-    superseded: &mut Superseded,
+    versions: &mut Versions,
 ) -> Result<(SecretData, bool), Halt> {
     let Look { context, rotation, held, .. } = look;
     let Some(source) = source else { return Ok((SecretData::new(), pending.is_some())) };
     let Some(pending) = pending else {
-        let is_pushed = push_again(look, source, gathered, superseded).await?;
+        let is_pushed = push_again(look, source, gathered, versions).await?;
         return Ok((SecretData::new(), is_pushed));
     };
     let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
     target::may_add(context, rotation, held, added.collect()).await?;
     is_current(context, rotation).await?;
-    let (known, noted) = (&held.memory.values, &pending.memory.superseded);
+    let (known, noted) = (&held.memory.values, &pending.memory.versions.superseded);
     let token = pending.memory.rotation.as_deref().unwrap_or_default();
     let generated = Generated { source, values: &pending.data, known, token, noted, back: false };
-    let kept = context.steps.run("push", push::generated(context, rotation, &generated, superseded)).await?;
+    let kept = context.steps.run("push", push::generated(context, rotation, &generated, versions)).await?;
     Ok((kept, true))
 }
 
@@ -161,7 +161,7 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
 }
 
 /// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there. Returns whether there was any.
-async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, superseded: &mut Superseded) -> Result<bool, Halt> {
+async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, versions: &mut Versions) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
     let hashes = context.roller.restarter.key().await?;
     // What somebody else put into the Secret is not what the store was to have.
@@ -177,7 +177,7 @@ async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, supers
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
     let (known, noted) = (&held.memory.values, &Superseded::new());
     let generated = Generated { source, values: &lacking, known, token: &token, noted, back: false };
-    context.steps.run("push", push::generated(context, rotation, &generated, superseded)).await.map(|_| true)
+    context.steps.run("push", push::generated(context, rotation, &generated, versions)).await.map(|_| true)
 }
 
 /// So few bytes, of which nothing is made, are put together at once.
@@ -247,8 +247,9 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     if facts.plan.generate.is_none()
         && let Some(edited) = spec.generate.iter().map(|generate| generate.secret_key.clone()).chain(before).find(|name| lost(name))
     {
+        let wait = facts.plan.waits.map(|wait| format!("; {}", waiting(wait))).unwrap_or_default();
         let message = format!(
-            "key {edited:?} of Secret {} was changed by somebody else, and no store has what it was; it is left as it is until the next rotation: `seaworthy rotate` makes a new value",
+            "key {edited:?} of Secret {} was changed by somebody else, and no store has what it was; it is left as it is until the next rotation: `seaworthy rotate` makes a new value{wait}",
             rotation.spec.target.name
         );
         return Err(Problem::new(Reason::Modified, message).into());

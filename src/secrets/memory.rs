@@ -23,14 +23,24 @@ const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 const KEY: &str = "seaworthy.dev/hash-key";
+const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
 const REJECTED: &str = "seaworthy.dev/rejected";
 
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
 
-/// Versions of values in the store that a rotation has replaced, by remote key; each with a keyed hash.
+/// Versions of values in the store that a rotation has replaced, by place; each with a keyed hash ([`super::retire::noted`]).
 pub type Superseded = BTreeMap<String, BTreeSet<String>>;
+
+/// Versions of values in the store that a rotation has to do with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Those that hold what was written, by place; each with a keyed hash.
+    pub current: BTreeMap<String, String>,
+    /// Those that were replaced, and are to be retired when the values before are not kept any longer.
+    pub superseded: Superseded,
+}
 
 /// What is remembered. Absent values were lost or never written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +71,8 @@ pub struct Memory {
     pub key: Option<String>,
     /// Since when the values before are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
-    /// What is to be retired in the store when the values before are not kept any longer.
-    pub superseded: Superseded,
+    /// What is where in the store.
+    pub versions: Versions,
     /// The hash of what was taken back because consumers could not live with it.
     pub rejected: Option<String>,
 }
@@ -85,7 +95,10 @@ impl Memory {
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
-            superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            versions: Versions {
+                current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            },
             rejected: get(REJECTED),
         }
     }
@@ -93,7 +106,7 @@ impl Memory {
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let values = (!self.values.is_empty()).then(|| serde_json::to_string(&self.values).unwrap_or_default());
+        let (values, Versions { current, superseded }) = (&self.values, &self.versions);
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -104,10 +117,11 @@ impl Memory {
             (HANDLED_ROTATE, self.handled_rotate.clone()),
             (HANDLED_REFRESH, self.handled_refresh.clone()),
             (STAGE, self.stage.text()),
-            (VALUES, values),
+            (VALUES, (!values.is_empty()).then(|| serde_json::to_string(values).unwrap_or_default())),
             (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
-            (SUPERSEDED, (!self.superseded.is_empty()).then(|| serde_json::to_string(&self.superseded).unwrap_or_default())),
+            (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
+            (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (REJECTED, self.rejected.clone()),
         ]
         .into_iter()
@@ -172,7 +186,10 @@ mod tests {
             values: [("a.b".to_owned(), "h".to_owned())].into(),
             key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
-            superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
+            versions: Versions {
+                current: [("k".to_owned(), "2".to_owned())].into(),
+                superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
+            },
             rejected: Some("x".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);

@@ -2,7 +2,7 @@
 //!
 //! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use super::{
     controller::{Context, annotation, is_current, last_told},
     decide::{self, Plan},
     index::words,
-    memory::{Hashes, Superseded, hash},
+    memory::{Hashes, Superseded, Versions, hash},
     property,
     reason::Reason,
     refresh, retire,
@@ -60,8 +60,8 @@ pub struct Outcome {
     kept: SecretData,
     /// The version that was the current one before something was written.
     replaced: Option<String>,
-    /// The version that is the current one again.
-    promoted: Option<String>,
+    /// The version that holds the values now.
+    current: Option<String>,
 }
 
 /// What goes to one key of the store: all of it with one write, so that nobody reads a half of it.
@@ -98,9 +98,8 @@ pub async fn write(
         };
         let (outcome, other) = sort_out(there, (to, parts), (&key, pushing))?;
         if other.is_empty() {
-            // Who made it the current one again may have died then.
-            let version = there.and_then(|there| there.version.clone());
-            return Ok(Outcome { promoted: version.filter(|version| pushing.before.contains(version)), ..outcome });
+            let current = there.filter(|_| outcome.kept.is_empty()).and_then(|there| there.version.clone());
+            return Ok(Outcome { current, ..outcome });
         }
         let mut content = there.map_or_else(|| source.store.blank(), |there| there.content.clone());
         for (push, value) in other {
@@ -115,9 +114,9 @@ pub async fn write(
         source.door.heard(&written);
         source.door.forget(to);
         match written {
-            Ok(promoted) => {
+            Ok(current) => {
                 context.audit.done("push", &described(rotation), Reason::Current.as_str(), None);
-                return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), promoted, ..outcome });
+                return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), current, ..outcome });
             }
             Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
             Err(error) => return Err(told(error).into()),
@@ -169,7 +168,7 @@ async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: 
     Ok(None)
 }
 
-/// Makes the version `old` the current one again, or writes. Returns the version, if it is an old one.
+/// Makes the version `old` the current one again, or writes. Returns the version that is the current one now.
 async fn promote_or_write(context: &Context, source: &Source, write: Write<'_>, old: Option<&str>) -> Result<Option<String>, StoreError> {
     if let (Some(old), Some(expected)) = (old, write.expected) {
         match source.door.call(source.store.promote(write.key, old, expected)).await {
@@ -180,7 +179,7 @@ async fn promote_or_write(context: &Context, source: &Source, write: Write<'_>, 
         }
     }
     context.writer.check().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    source.door.call(source.store.write(write)).await.map(|_| None)
+    source.door.call(source.store.write(write)).await
 }
 
 /// What is to become of a value that the store has.
@@ -229,12 +228,12 @@ pub struct Generated<'a> {
     pub back: bool,
 }
 
-/// Writes generated values. Returns those that the store has and keeps; the versions that were replaced come to `superseded`.
+/// Writes generated values. Returns those that the store has and keeps; `versions` says what is where then.
 pub async fn generated(
     context: &Context,
     rotation: &SecretRotation,
     generated: &Generated<'_>,
-    superseded: &mut Superseded,
+    versions: &mut Versions,
 ) -> Result<SecretData, Halt> {
     let source = generated.source;
     let remedy =
@@ -245,22 +244,23 @@ pub async fn generated(
     let parts = pushes.filter_map(|push| Some((push, generated.values.get(&push.secret_key)?.as_slice())));
     for (to, parts) in grouped(parts) {
         let place = retire::place(&source.resolved, to);
-        let before = superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
+        let before = versions.superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
         let before = before.filter_map(|note| retire::version_of(&hashes, &place, note).map(ToOwned::to_owned)).collect();
         let (fresh, token) = (context.clock.now(), generated.token);
         let pushing = Pushing { source, field: "rotation.push", known: &known, token, remedy: &remedy, fresh, before };
         let outcome = write(context, rotation, (to, &parts), &pushing).await?;
         // Who wrote it, and died then, noted before which version that was to be.
         let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
-        let replaced = outcome.replaced.map(|version| retire::noted(&hashes, &place, &version));
-        let replaced: BTreeSet<String> = replaced.into_iter().chain(noted).collect();
-        if !replaced.is_empty() {
-            superseded.entry(place.clone()).or_default().extend(replaced);
+        // What is taken back has been replaced, whoever did that, and died then.
+        let back = versions.current.remove(&place).filter(|_| generated.back);
+        let note = |version: String| retire::noted(&hashes, &place, &version);
+        let replaced = outcome.replaced.map(note).into_iter().chain(noted).chain(back);
+        versions.superseded.entry(place.clone()).or_default().extend(replaced);
+        if let Some(current) = outcome.current.map(note) {
+            versions.superseded.entry(place.clone()).or_default().remove(&current);
+            versions.current.insert(place, current);
         }
-        if let (Some(promoted), Some(notes)) = (outcome.promoted, superseded.get_mut(&place)) {
-            notes.remove(&retire::noted(&hashes, &place, &promoted));
-            superseded.retain(|_, notes| !notes.is_empty());
-        }
+        versions.superseded.retain(|_, notes| !notes.is_empty());
         kept.extend(outcome.kept);
     }
     Ok(kept)

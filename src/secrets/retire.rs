@@ -21,7 +21,7 @@ use crate::{api::SecretRotation, ids, rollout::stage::Stage};
 
 /// Whether nobody needs them: everybody has the new values, and those before are kept nowhere.
 fn is_due(memory: &Memory) -> bool {
-    !memory.superseded.is_empty() && memory.previous_since.is_none() && memory.stage == Stage::Complete
+    !memory.versions.superseded.is_empty() && memory.previous_since.is_none() && memory.stage == Stage::Complete
 }
 
 /// A remote key of a certain store: in another one it is another value.
@@ -63,7 +63,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
         return Ok(());
     }
     let held = target::read(context, rotation, Which::Target).await?;
-    let Some(meta) = held.meta.as_ref().filter(|_| held.memory.superseded == view.memory.superseded && is_due(&held.memory)) else {
+    let Some(meta) = held.meta.as_ref().filter(|_| held.memory.versions == view.memory.versions && is_due(&held.memory)) else {
         return Ok(());
     };
     is_current(context, rotation).await?;
@@ -74,7 +74,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
     let hashes = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
-    for (place, notes) in &held.memory.superseded {
+    for (place, notes) in &held.memory.versions.superseded {
         let Some(key) = keys.get(place) else { continue };
         for note in notes {
             let Some(version) = version_of(&hashes, place, note) else {
@@ -91,10 +91,11 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
             }
         }
     }
-    if left == held.memory.superseded {
+    if left == held.memory.versions.superseded {
         return Ok(());
     }
-    let mut memory = Memory { superseded: left, ..held.memory.clone() };
+    let mut memory = held.memory.clone();
+    memory.versions.superseded = left;
     target::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
     view.memory = memory;
     Ok(())

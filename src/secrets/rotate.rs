@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use super::{
     controller::{Context, is_current},
     generate::generate,
-    memory::{Memory, Superseded},
+    memory::{Memory, Superseded, Versions},
     reason::Reason,
     status::{Halt, Problem},
     store::SecretData,
@@ -70,7 +70,7 @@ pub async fn begin(
         reason: Some(reason.to_string()),
         started_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled_rotate: Some(asked.into()),
-        superseded: replaces,
+        versions: Versions { superseded: replaces, ..Versions::default() },
         ..Memory::default()
     };
     target::keep(context, rotation, Which::Pending, (&data, &memory)).await?;

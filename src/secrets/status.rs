@@ -2,7 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{decide::Plan, memory::Memory, reason::Reason, refresh::Made, store::StoreError};
+use super::{
+    decide::{Plan, Wait},
+    memory::Memory,
+    reason::Reason,
+    refresh::Made,
+    store::StoreError,
+};
 use crate::{
     api::secret_rotation::{LastChange, Pushed, SecretRotationStatus},
     cluster::{
@@ -175,35 +181,50 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     let plan = view.plan;
     let message = match plan {
         Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
-        Some(Plan { waits_until: Some(time), .. }) => format!("a rotation is due and waits for the window until {}", seconds(time).0),
+        Some(Plan { waits: Some(wait), .. }) => waiting(wait),
         Some(Plan { rotates_at: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
         _ => "the Secret is as it should be".into(),
     };
+    let pushed = view.pushed.as_ref().is_some_and(|pushed| !pushed.is_empty()) && !plan.is_some_and(|plan| plan.rest);
+    let message = if pushed { format!("{message}; the store has what is pushed") } else { message };
     let skipped = view.rollout.iter().flat_map(|rollout| &rollout.skipped);
     let message = skipped.fold(message, |message, left| format!("{message}; {left}"));
     let reason = if plan.is_some_and(|plan| plan.rest) { Reason::Suspended } else { Reason::Current };
     Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
 }
 
+/// Why new values are not made yet.
+pub fn waiting(wait: Wait) -> String {
+    match wait {
+        Wait::Window(time) => format!("a rotation is due and waits for the window until {}", seconds(time).0),
+        Wait::Previous(time) => format!(
+            "new values are due, and would take the place of those before, which are kept until {} and until no Pod runs them any more (rotation.previous); they are made then, or at once without rotation.previous",
+            seconds(time).0
+        ),
+    }
+}
+
 /// When something is due that is not due yet.
 pub fn planned(view: &View, now: Timestamp) -> Option<Timestamp> {
     let plan = view.plan.filter(|plan| !plan.rest)?;
-    let times = [plan.next_sync, plan.waits_until.or(plan.next_rotation), plan.kept_until];
+    let times = [plan.next_sync, plan.waits.map(Wait::until).or(plan.next_rotation), plan.kept_until];
     times.into_iter().flatten().filter(|time| *time > now).min()
 }
 
 /// When to look again.
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let planned = view.plan.filter(|plan| !plan.rest);
-    let times = planned.map(|plan| [plan.next_sync, plan.waits_until.or(plan.next_rotation), plan.retire_at]);
+    let times = planned.map(|plan| [plan.next_sync, plan.waits.map(Wait::until).or(plan.next_rotation), plan.retire_at]);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     // What is due and was not done waits for something else; it is looked at again even so.
     let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| !pushed.next.is_empty());
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
+    // What waited for the values before to go, and they have gone in this look.
+    let due = planned.and_then(|plan| plan.generate).map(|_| now + SignedDuration::from_secs(5));
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
-    times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()
+    times.into_iter().flatten().chain([rollout, unnoted, noted, due]).flatten().map(soon).min()
 }
 
 #[cfg(test)]
@@ -225,14 +246,14 @@ mod tests {
             next_sync: None,
             next_rotation: None,
             rotates_at: None,
-            waits_until: None,
+            waits: None,
             kept_until: None,
             retire_at: None,
         };
         for (plan, wanted) in [
             (Plan { next_sync: Some(soon), next_rotation: Some(later), ..plan }, Some(soon)),
             (Plan { next_sync: Some(before), next_rotation: Some(later), ..plan }, Some(later)),
-            (Plan { next_rotation: Some(before), waits_until: Some(later), kept_until: Some(soon), ..plan }, Some(soon)),
+            (Plan { next_rotation: Some(before), waits: Some(Wait::Window(later)), kept_until: Some(soon), ..plan }, Some(soon)),
             (Plan { next_sync: Some(now), ..plan }, None),
             (Plan { rest: true, next_sync: Some(soon), ..plan }, None),
         ] {

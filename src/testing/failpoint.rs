@@ -1,6 +1,9 @@
 //! Stops an operation at one place: dropped there, it is what a killed process leaves behind; released, it goes on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
@@ -29,8 +32,12 @@ impl Failpoint {
     }
 
     /// Returns when an operation has stopped there.
+    ///
+    /// # Panics
+    /// If none does within two minutes.
     pub async fn reached(&self) {
-        self.0.reached.notified().await;
+        let reached = tokio::time::timeout(Duration::from_mins(2), self.0.reached.notified()).await;
+        assert!(reached.is_ok(), "the operation was not reached");
     }
 
     /// Lets an operation that has stopped there go on.

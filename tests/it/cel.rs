@@ -191,6 +191,10 @@ async fn refused_of_values() {
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"suffix": ".pub"}}}), "another previous.suffix"),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
         (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "12h", "previous": {}}}),
+            "every must not be shorter than previous.keepFor",
+        ),
+        (
             json!({"target": {"name": "t"}, "data": data, "store": {"vault": {"server": "https://v.example", "caBundle": "a", "caSecretRef": {"name": "a", "key": "b"},
                 "auth": {"token": {"secretRef": {"name": "a", "key": "b"}}}}}}),
             "at most one of caBundle and caSecretRef",

@@ -52,6 +52,12 @@ async fn status_rotate_and_what_they_say() {
     assert!(code == 0 && said.contains("revision 3"), "{code} {said}");
     let (code, table) = run(&["status", "-n", name]);
     assert!(code == 0 && table.contains("jwt") && table.contains("2 managed, 0 not ready"), "{table}");
+    // The one before is not thrown away for it.
+    values.change("jwt", json!({"rotation": {"previous": {}}})).await;
+    let (code, said) = run(&["rotate", "secretrotation/jwt", "-n", name, "--wait", "--timeout", "60s"]);
+    assert!(code == 0 && said.contains("revision 4"), "{code} {said}");
+    let (code, said) = run(&["rotate", "secretrotation/jwt", "-n", name, "--wait", "--timeout", "60s"]);
+    assert!(code == 1 && said.contains("the values before are kept until") && said.contains("the request stays"), "{code} {said}");
     values.api().delete("jwt", &kube::api::DeleteParams::default()).await.unwrap();
 
     // What is wrong comes first, and is the exit code.
@@ -144,6 +150,9 @@ async fn what_is_in_a_store() {
     cluster.operators_secret("none", json!({"k": "t"})).await;
     let (code, said) = run(&["store", "check", "-f", &file]);
     assert!(code == 3 && said.contains("127.0.0.1:1 "), "{code} {said}");
+    with(json!({"kubernetes": {"namespace": "nowhere"}}));
+    let (code, said) = run(&["store", "check", "-f", &file]);
+    assert!(code == 1 && said.contains("there is no namespace nowhere"), "{code} {said}");
     // A file may hold more than the store, but one store.
     let (store, other) = ("{kind: SecretStore, metadata: {name: x}, spec: {memory: {data: {a: v}}}}", "{kind: SecretRotation}");
     std::fs::write(&file, format!("{store}\n---\n{other}\n")).unwrap();

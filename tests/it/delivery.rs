@@ -8,7 +8,7 @@ use kube::{
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Faults, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
+use crate::support::{Cluster, ControlPlane, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -166,27 +166,6 @@ async fn the_version_before_is_promoted() {
     })
     .await;
     assert_eq!(oci.versions("other"), 4);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_dies_between_the_store_and_the_secret_is_followed_by_one_that_goes_on_going_back() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
-    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
-    let (faults, clock, namespace) = (Faults::default(), operator.clock.clone(), &world.namespace.name);
-    operator.kill().await;
-    faults.refuse_writes();
-    clock.advance(HOUR);
-    let client = faults.client(cluster.operator_config.clone());
-    let unlucky = Operator::start_with(client, vec![namespace.clone()], namespace, clock.clone());
-    eventually("the store has the value of before", || async {
-        let (there, _) = vault.get("app").await;
-        if there["value"] == "1" { Ok(()) } else { Err(there.to_string()) }
-    })
-    .await;
-    assert_ne!(Rotations(&world.namespace).data("web-tls").await["value"], "1");
-    unlucky.kill().await;
-    let _operator = cluster.operator_with(&world.namespace, clock);
-    is_back(&world, &vault).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

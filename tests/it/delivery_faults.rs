@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     delivery::{pushing, rotated_and_crashing},
     interruptions::loses_its_lease,
-    support::{Between, Cluster, ControlPlane, Far, Fault, Moto, Namespace, Operator, PATIENCE, Rotations, Vault, oci::Oci, said},
+    support::{
+        Between, Cluster, ControlPlane, Far, Fault, Faults, Moto, Namespace, Operator, PATIENCE, Rotations, Vault, eventually, oci::Oci,
+        said,
+    },
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -73,6 +76,56 @@ async fn is_as_before(far: &Far<'_>, key: &str, what: &str) {
     assert_eq!(far.get(key).await, before(), "{what}");
     let (versions, wanted) = (far.versions(key).await, if matches!(far, Far::Vault(_)) { 3 } else { 2 });
     assert!(versions.is_none_or(|(count, _)| count == wanted), "{what}: it was written once: {versions:?}");
+}
+
+/// The versions in the store that the Secret names under this annotation, each with what proves that the operator has noted it.
+async fn noted(namespace: &Namespace, annotation: &str) -> String {
+    let secret = namespace.secrets().get("web-tls").await.unwrap();
+    secret.metadata.annotations.unwrap_or_default().remove(annotation).unwrap_or_default()
+}
+
+/// Killed when the store has the value of before, and the Secret has not: who goes on with it gives up the version that was taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_between_the_store_and_the_secret() {
+    let ((_own, cluster), vault) = (&ControlPlane::start().await, &Vault::start().await);
+    let (moto, oci) = (&Moto::start().await, &Oci::start().await);
+    let stores = [Far::Vault(vault), Far::Aws(moto), Far::Oci(oci)];
+    stream::iter(&stores)
+        .for_each_concurrent(3, |far| async move {
+            far.put("taken-back", before()).await;
+            let store = async |namespace: &Namespace| far.store(namespace, &far.server()).await["store"].take();
+            let (world, operator) = rotated_and_crashing(cluster, "taken-back", store, "1h").await;
+            let (namespace, rotations) = (&world.namespace, Rotations(&world.namespace));
+            let rejected = noted(namespace, "seaworthy.dev/current-versions").await;
+            let rejected = serde_json::from_str::<Value>(&rejected).unwrap().as_object().unwrap().values().next().unwrap().to_string();
+            let (faults, clock) = (Faults::default(), operator.clock.clone());
+            operator.kill().await;
+            faults.refuse_writes();
+            clock.advance(HOUR);
+            let client = faults.client(cluster.operator_config.clone());
+            let unlucky = Operator::start_with(client, vec![namespace.name.clone()], &namespace.name, clock.clone());
+            eventually("the store has the value of before", || async {
+                let there = far.get("taken-back").await;
+                if there == before() { Ok(()) } else { Err(there.to_string()) }
+            })
+            .await;
+            assert_ne!(rotations.data("web-tls").await["value"], "1", "{far}");
+            unlucky.kill().await;
+            let operator = cluster.operator_with(namespace, clock);
+            is_back(namespace).await;
+            is_as_before(far, "taken-back", "killed").await;
+            let superseded = noted(namespace, "seaworthy.dev/superseded-versions").await;
+            assert!(superseded.contains(&rejected), "{far}: {rejected} is not in {superseded}");
+            // With the next one, which nobody crashes with, it goes.
+            operator.clock.advance(HOUR);
+            rotations.ask("web", "rotate", "2").await;
+            eventually(&format!("{far}: the version that was rejected is given up"), || async {
+                let superseded = noted(namespace, "seaworthy.dev/superseded-versions").await;
+                if superseded.contains(&rejected) || !far.has_given_up("taken-back", 2).await { Err(superseded) } else { Ok(()) }
+            })
+            .await;
+        })
+        .await;
 }
 
 #[derive(Clone, Copy, Debug)]

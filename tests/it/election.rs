@@ -129,10 +129,11 @@ async fn one_of_three_leads_and_the_others_take_over() {
     let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {}, "push": push});
     rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "rotation": rotation})).await;
     rotations.ready("jwt", 1).await;
-    let values = async |revision: i64, before: &str| {
+    let values = async |revision: i64, before: &str, kept: Option<&str>| {
         rotations.ready("jwt", revision).await;
         let data = rotations.data("jwt").await;
-        assert_eq!(data["key-previous"], before, "one rotation, and none is lost");
+        assert_ne!(data["key"], before);
+        assert_eq!(data.get("key-previous").map(String::as_str), kept, "one rotation, and none is lost");
         assert_eq!(rotations.data("remote").await["p"], data["key"]);
         data["key"].clone()
     };
@@ -146,7 +147,10 @@ async fn one_of_three_leads_and_the_others_take_over() {
     rotations.ask("jwt", "rotate", "after the kill").await;
     let second = leader(&cluster, &[&first]).await;
     namespace.ready("web", 2).await;
-    let value = values(2, &value).await;
+    let value = values(2, &value, Some(&value)).await;
+    // Another one would wait for the end of the one before.
+    rotations.change("jwt", json!({"rotation": {"previous": null}})).await;
+    rotations.until("jwt", "it is over", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none())).await;
 
     // It sleeps past its lease with work waiting for it; when it wakes, the work is done, and it ends without doing it again.
     let mut slept = take(&mut replicas, &second);
@@ -155,7 +159,7 @@ async fn one_of_three_leads_and_the_others_take_over() {
     rotations.ask("jwt", "rotate", "while it sleeps").await;
     let third = leader(&cluster, &[&first, &second]).await;
     namespace.ready("web", 3).await;
-    values(3, &value).await;
+    values(3, &value, None).await;
     slept.signal("-CONT");
     assert_eq!(slept.ended().await, Some(3), "a process that lost its lease ends");
     namespace.ready("web", 3).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rotation::spec,
-    support::{Cluster, ControlPlane, Rotations, Vault, Workload, eventually, next_second},
+    support::{Cluster, ControlPlane, Far, Rotations, Vault, Workload, eventually, next_second, said},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -90,6 +90,45 @@ async fn the_value_before_stays_while_somebody_runs_it_but_not_for_ever() {
     rotations.until("jwt", "the Pod runs the one before", stale).await;
     is(kept, 3).await;
     is(gone, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_values_wait_until_those_before_are_over() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("wait").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "jwt", "property": "key"}}]);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "24h"}, "push": push});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    let second = rotations.data("jwt").await;
+    assert_eq!(second["key-previous"], first);
+    let far = Far::Vault(&vault);
+    let waits = async || {
+        let message = |object: &SecretRotation| said(object, "Ready").map(|(.., message)| message).unwrap_or_default();
+        let object = rotations.until("jwt", "it says that it waits", |object| message(object).contains("new values are due")).await;
+        assert!(message(&object).contains("without rotation.previous"), "{}", message(&object));
+        rotations.data("jwt").await
+    };
+    rotations.ask("jwt", "rotate", "2").await;
+    assert_eq!(waits().await, second, "the first one is promised for a day");
+    assert!(!far.has_given_up("jwt", 1).await);
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.ready("jwt", 3).await;
+    let third = rotations.data("jwt").await;
+    assert!(third["key-previous"] == second["key"] && third["key"] != second["key"]);
+    assert!(far.has_given_up("jwt", 1).await && !far.has_given_up("jwt", 2).await);
+    // Who cannot wait gives the one before up.
+    rotations.ask("jwt", "rotate", "3").await;
+    assert_eq!(waits().await, third);
+    rotations.change("jwt", json!({"rotation": {"previous": null}})).await;
+    rotations.ready("jwt", 4).await;
+    let fourth = rotations.data("jwt").await;
+    assert!(fourth["key"] != third["key"] && !fourth.contains_key("key-previous"), "{:?}", fourth.keys());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

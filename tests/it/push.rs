@@ -92,6 +92,7 @@ async fn a_secret_that_is_there_goes_to_the_store_when_it_changes_and_nothing_ne
     let object = ready().await;
     holds(&namespace, "remote", &[("p", "one")]).await;
     holds(&namespace, "once", &[("p", "one")]).await;
+    assert!(said(&object, "Ready").unwrap().2.ends_with("; the store has what is pushed"));
     let pushed = object.status.unwrap().pushed;
     assert!(
         pushed.len() == 2

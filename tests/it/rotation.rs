@@ -139,6 +139,11 @@ async fn the_value_that_the_store_has_is_taken_over_and_a_newer_one_is_not_lost(
     spec["rotation"]["push"][0]["remoteRef"]["key"] = json!("remote");
     rotations.change("jwt", json!({"data": null, "rotation": spec["rotation"]})).await;
     settled(&namespace, 2).await;
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    rotations
+        .until("jwt", "the one before is over", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none()))
+        .await;
     operator.failpoint.arm("push", false, None);
     rotations.ask("jwt", "rotate", "2").await;
     operator.failpoint.reached().await;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{FutureExt, future::BoxFuture};
 use http_body_util::Limited;
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Api, Client, KubeSchema, ResourceExt, api::ListParams, client::ClientBuilder, core::PartialObjectMeta};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
@@ -288,10 +292,13 @@ impl OpenStore for Open {
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
-            match self.api().list_metadata(&ListParams::default().limit(1)).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(self.explain("*", &error)),
+            let found = self.api().list_metadata(&ListParams::default().limit(1)).await.map_err(|error| self.explain("*", &error))?;
+            // The list of a namespace that is not there is an empty one. Who may not look at namespaces is let in, too.
+            let namespaces = Api::<Namespace>::all(self.client.clone());
+            if found.items.is_empty() && matches!(namespaces.get_metadata_opt(&self.namespace).await, Ok(None)) {
+                return Err(StoreError::Invalid(format!("there is no namespace {}", self.namespace)));
             }
+            Ok(())
         }
         .boxed()
     }

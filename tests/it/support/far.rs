@@ -144,6 +144,19 @@ impl Far<'_> {
         }
     }
 
+    /// Whether this version, counted from 1, is deleted or is about to be. AWS deletes what has no stage in its own time.
+    pub async fn has_given_up(&self, key: &str, number: usize) -> bool {
+        match self {
+            Self::Vault(vault) => {
+                let (_, answer) = vault.try_call("GET", &format!("secret/metadata/{key}"), Value::Null).await;
+                answer["data"]["versions"][number.to_string()]["deletion_time"] != ""
+            }
+            Self::Oci(oci) => oci.retired(key).contains(&number),
+            Self::Aws(_) => true,
+            Self::VaultV1(_) | Self::Cluster(_) => false,
+        }
+    }
+
     /// Whether it gives up the version before as soon as that is not needed any more.
     pub fn retires(&self) -> bool {
         matches!(self, Self::Vault(_) | Self::Aws(_))
