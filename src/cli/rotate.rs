@@ -145,8 +145,9 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let waits = before.waits_until();
     if let Some(time) = waits {
-        let why = "and until no Pod runs them any more; new ones would take their place, and are made then";
-        say(&format!("{described}: the values before are kept until {time} {why} (or at once, if you take spec.rotation.previous away)"));
+        let until = if time > jiff::Timestamp::now() { format!("until {time}, and ") } else { String::new() };
+        let why = "new ones would take their place, and are made then (or at once, if you take spec.rotation.previous away)";
+        say(&format!("{described}: the values before are kept {until}until no Pod runs them any more; {why}"));
     }
     if !arguments.wait {
         print(&format!("{described}: rotation requested"));
@@ -168,11 +169,11 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
         }
         Ok(Err(error)) => Err(Failure::Unreachable(format!("{described} could not be watched: {error}"))),
         Err(_) => {
-            let failure = api.get(name).await.ok().and_then(|object| object.progress().failure);
-            let why = failure.map_or_else(
-                || "the operator has said nothing; is it running?".to_owned(),
-                |failure| format!("{}: {}", failure.reason, failure.message),
-            );
+            let Progress { failure, conditions, .. } = api.get(name).await.map(|object| object.progress()).unwrap_or_default();
+            let failure = failure.map(|failure| format!("{}: {}", failure.reason, failure.message));
+            let ready = conditions.into_iter().find(|condition| condition.type_ == READY && waits.is_some());
+            let why = failure.or(ready.map(|ready| ready.message));
+            let why = why.unwrap_or_else(|| "the operator has said nothing; is it running?".to_owned());
             say(&format!("{described} was not rotated within {}; {why}", arguments.timeout));
             Err(Failure::Wrong)
         }

@@ -94,7 +94,7 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     let (shared_waker, listed) = (shared.as_ref().map(|shared| shared.waker.clone()), shared.as_ref().map(Kind::filled));
     let mut loops = Vec::new();
     if let Some(shared) = shared {
-        let store_context = Arc::new(store_context(parts, &index, allowed.clone()));
+        let store_context = Arc::new(store_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone())));
         let noticed = noticed::of_named_kind(index.clone(), waker.clone());
         loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
     }
@@ -149,7 +149,7 @@ async fn keep_house(stores: &Stores, withdrawal: Withdrawal, filled: (impl Futur
     tokio::join!(sweep, keep, withdraw);
 }
 
-fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_controller::Context {
+fn store_context(parts: &Parts, index: &Shared, (inventory, stores, allowed): (Inventory, Stores, Allowed)) -> store_controller::Context {
     store_controller::Context {
         client: parts.client.clone(),
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
@@ -160,6 +160,9 @@ fn store_context(parts: &Parts, index: &Shared, allowed: Allowed) -> store_contr
         audit: parts.audit.clone(),
         steps: parts.steps.on(store_controller::KIND),
         failures: Failures::default(),
+        stores,
+        secrets: inventory.secrets,
+        rests: store_controller::Rests::default(),
     }
 }
 

@@ -6,7 +6,9 @@ use regex::Regex;
 
 use super::{
     fetch::Answer,
-    generate, pattern,
+    generate,
+    memory::Memory,
+    pattern,
     property::{self, PropertyError},
     reason::Reason,
     status::Problem,
@@ -101,6 +103,13 @@ pub fn previous_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> 
     let suffix = rotation.and_then(|rotation| rotation.previous.as_ref()).map(|previous| previous.suffix.as_str());
     let generated = rotation.into_iter().flat_map(|rotation| &rotation.generate);
     generated.filter_map(move |generate| Some(format!("{}{}", generate.secret_key, suffix?)))
+}
+
+/// Where generated values are that were replaced: in the spec's words, and where they were put with a suffix that the spec had then.
+pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl Iterator<Item = String> + 'a {
+    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    let then = generated.filter_map(|generate| Some(format!("{}{}", generate.secret_key, memory.previous_suffix.as_deref()?)));
+    previous_keys(spec).chain(then)
 }
 
 /// What is gone from the store, in the words of `deletionPolicy`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{compose::previous_keys, memory::Memory, reason::Reason, refresh::next_refresh};
+use super::{compose::kept_keys, memory::Memory, reason::Reason, refresh::next_refresh};
 use crate::{
     api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
     rollout::stage::Stage,
@@ -75,28 +75,23 @@ pub struct Plan {
     pub rotates_at: Option<Timestamp>,
     /// New values are due, or asked for, and wait.
     pub waits: Option<Wait>,
+    /// What they would wait for if they were due.
+    pub in_the_way: Option<Wait>,
     /// Until when the values before are kept at least.
     pub kept_until: Option<Timestamp>,
     /// When to look again whether they are needed.
     pub retire_at: Option<Timestamp>,
 }
 
-/// What new values wait for, and until when.
+/// What new values wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The window opens then.
     Window(Timestamp),
     /// With new ones the values before would go, which are kept until then at least.
     Previous(Timestamp),
-}
-
-impl Wait {
-    /// When to look again.
-    pub fn until(self) -> Timestamp {
-        match self {
-            Self::Window(time) | Self::Previous(time) => time,
-        }
-    }
+    /// The same, and Pods run those; they are kept until then at most.
+    Pods(Timestamp),
 }
 
 /// The times in a spec, read once.
@@ -135,7 +130,8 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let next_sync = next_refresh(spec, observed.words, observed.last_sync);
     let (kept_until, most) = kept(observed);
     let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
-    let in_the_way = kept_until.filter(|_| is_kept(observed));
+    let kept = kept_until.filter(|_| !retire && is_kept(observed));
+    let in_the_way = kept.map(|until| if until > now { Wait::Previous(until) } else { Wait::Pods(most.unwrap_or(until)) });
     let mut plan = Plan {
         rest: false,
         read: None,
@@ -144,8 +140,9 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         reason: Reason::Current,
         next_sync,
         next_rotation,
-        rotates_at: next_rotation.map(|due| due.max(in_the_way.unwrap_or(due))).map(|due| times.opens(due).unwrap_or(due)),
+        rotates_at: next_rotation.map(|due| rotates_at(due, in_the_way)).map(|due| times.opens(due).unwrap_or(due)),
         waits: None,
+        in_the_way,
         kept_until,
         retire_at: kept_until.filter(|_| !retire).map(|until| if until > now { until } else { now + SignedDuration::from_mins(1) }),
     };
@@ -166,7 +163,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let due = if asked { Some(Reason::Requested) } else { next_rotation.filter(|due| *due <= now).map(|_| Reason::RotationDue) };
     if let Some(due) = due.filter(|_| rotation) {
         let opens = || times.opens(now).filter(|_| due == Reason::RotationDue);
-        plan.waits = in_the_way.map(Wait::Previous).or_else(|| opens().map(Wait::Window));
+        plan.waits = in_the_way.or_else(|| opens().map(Wait::Window));
         plan.generate = plan.waits.is_none().then_some(due);
     }
     let of_the_secret = || OF_THE_SECRET.iter().find_map(|check| check(observed));
@@ -240,6 +237,14 @@ fn next_rotation(observed: &Observed<'_>, times: &Times) -> Option<Timestamp> {
     times.schedule.as_ref()?.next_after(since)
 }
 
+/// When new values are made that are `due` then: not while they would take the place of those before.
+fn rotates_at(due: Timestamp, in_the_way: Option<Wait>) -> Timestamp {
+    match in_the_way {
+        Some(Wait::Window(time) | Wait::Previous(time) | Wait::Pods(time)) => due.max(time),
+        None => due,
+    }
+}
+
 /// Until when the values before are kept at least, and at most.
 fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
     let since = observed.memory.previous_since;
@@ -256,7 +261,7 @@ fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
 fn is_kept(observed: &Observed<'_>) -> bool {
     let edited = |key: &String| matches!(observed.target, Target::Edited(keys) if keys.contains(key));
     observed.memory.previous_since.is_some()
-        && previous_keys(observed.spec).any(|key| observed.memory.values.contains_key(&key) && !edited(&key))
+        && kept_keys(observed.spec, observed.memory).any(|key| observed.memory.values.contains_key(&key) && !edited(&key))
 }
 
 #[cfg(test)]
@@ -509,19 +514,19 @@ mod tests {
             world.memory.values = ["a", "a-previous"].map(|key| (key.to_owned(), "h".to_owned())).into();
             world
         };
-        let wait = |hours: i64| Some(Wait::Previous(start() + HOUR * i32::try_from(hours).unwrap()));
+        let wait = Some(Wait::Previous(start() + HOUR * 24));
         let due: Change = |w| w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
         let rows: &[(&str, Change, Option<Wait>, Option<Reason>)] = &[
             ("nothing is due", |_| {}, None, None),
-            ("it is due", due, wait(24), None),
-            ("a person asks", |w| w.rotate = "1", wait(24), None),
+            ("it is due", due, wait, None),
+            ("a person asks", |w| w.rotate = "1", wait, None),
             (
                 "and the window is closed",
                 |w| {
                     w.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
                     w.spec["rotation"]["window"] = serde_json::json!({"schedule": "0 3 * * *", "duration": "1h"});
                 },
-                wait(24),
+                wait,
                 None,
             ),
             (
@@ -531,17 +536,17 @@ mod tests {
                     w.now += HOUR * 30;
                     w.stale = Some(1);
                 },
-                wait(24),
+                Some(Wait::Pods(start() + HOUR * 168)),
                 None,
             ),
             (
-                "their time is up: they go first",
+                "their time is up: they go with it",
                 |w| {
                     w.rotate = "1";
                     w.now += HOUR * 30;
                 },
-                wait(24),
                 None,
+                Some(Reason::Requested),
             ),
             (
                 "they are gone",
@@ -571,12 +576,22 @@ mod tests {
                 Some(Reason::Requested),
             ),
             (
+                "they stand under a suffix that the spec does not have any more",
+                |w| {
+                    w.rotate = "1";
+                    w.memory.previous_suffix = Some("-previous".into());
+                    w.spec["rotation"]["previous"]["suffix"] = "-old".into();
+                },
+                wait,
+                None,
+            ),
+            (
                 "somebody has changed the value itself",
                 |w| {
                     w.rotate = "1";
                     w.target = Target::Edited(vec!["a".into()]);
                 },
-                wait(24),
+                wait,
                 None,
             ),
         ];

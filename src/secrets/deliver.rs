@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    compose::{previous_keys, public_keys},
+    compose::{kept_keys, public_keys},
     controller::{Context, is_current},
     decide::Times,
     memory::{Memory, Superseded, hash, hashes},
@@ -49,9 +49,9 @@ pub struct Delivered<'a> {
 }
 
 /// What consumers use of it: the values before are there for who checks signatures, not for who is restarted; and what is public changes with the
-/// value that it belongs to, or when the one before goes.
-pub fn consumed(rotation: &SecretRotation, data: &SecretData) -> SecretData {
-    let kept = |key: &String| previous_keys(&rotation.spec).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
+/// value that it belongs to, or when the one before goes. `memory`: of where those before are.
+pub fn consumed(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> SecretData {
+    let kept = |key: &String| kept_keys(&rotation.spec, memory).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
     data.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -82,7 +82,7 @@ pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &D
         let value = Value {
             namespace: &rotation.namespace().unwrap_or_default(),
             secret: &rotation.spec.target.name,
-            data: &consumed(rotation, &delivered.data),
+            data: &consumed(rotation, &view.memory, &delivered.data),
             changed,
             named: format!("revision {}", view.memory.revision),
             uid: &rotation.uid().unwrap_or_default(),
@@ -187,8 +187,9 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        rejected: Some(fingerprint(&key, &consumed(rotation, &delivered.data))),
+        rejected: Some(fingerprint(&key, &consumed(rotation, memory, &delivered.data))),
         previous_since: previous.memory.previous_since,
+        previous_suffix: previous.memory.previous_suffix.clone(),
         versions,
         ..memory.clone()
     };

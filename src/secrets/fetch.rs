@@ -292,9 +292,9 @@ impl Door {
         Ok(())
     }
 
-    /// What it said, if it is to be left alone now: who is in the middle of asking asks no more.
-    pub fn left_alone(&self) -> Option<StoreError> {
-        lock(&self.health).down.as_ref().filter(|(until, _)| *until > self.clock.now()).map(|(_, error)| error.clone())
+    /// Until when it is to be left alone, if it is, and what it said: who is in the middle of asking asks no more.
+    pub fn left_alone(&self) -> Option<(Timestamp, StoreError)> {
+        lock(&self.health).down.clone().filter(|(until, _)| *until > self.clock.now())
     }
 
     /// How many values are asked for at a time, where `few` single calls may be under way: one call tells of a store that was away, and one reads

@@ -50,13 +50,18 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
 /// Whose store it is: two resources of one scope ask the same store with the same credentials.
 pub fn scope(rotation: &SecretRotation) -> String {
     match (&rotation.spec.store_ref, &rotation.spec.store) {
-        (Some(reference), _) => format!("SecretStore/{}", reference.name),
+        (Some(reference), _) => scope_of(&reference.name),
         (None, Some(store)) => {
             let spec = serde_json::to_string(store).unwrap_or_default();
             format!("{}/{}", rotation.namespace().unwrap_or_default(), ids::hash(spec.as_bytes()))
         }
         (None, None) => String::new(),
     }
+}
+
+/// The scope of a SecretStore.
+pub fn scope_of(name: &str) -> String {
+    format!("SecretStore/{name}")
 }
 
 /// The word for a value of a store.

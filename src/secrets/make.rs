@@ -31,9 +31,10 @@ pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> Res
     let mut memory = held.memory.clone();
     let mut data = held.ours();
     if plan.retire {
-        data = consumed(rotation, &data);
+        data = consumed(rotation, &memory, &data);
         compose::publish(&rotation.spec, &mut data)?;
-        memory.previous_since = None;
+        (memory.previous_since, memory.previous_suffix) = (None, None);
+        memory.versions.give_up();
     }
     Ok((data, memory))
 }
@@ -52,7 +53,10 @@ pub(super) async fn make(
         Some(source) => context.steps.run("read", Reading::of(context, rotation, source, &plan).all(read)).await?,
         None => Remote::default(),
     };
-    let current = source.map(|source| retire::current(rotation, &source.resolved, &remote, &key)).unwrap_or_default();
+    let current = source
+        .filter(|source| source.store.can_retire())
+        .map(|source| retire::current(rotation, &source.resolved, &remote, &key))
+        .unwrap_or_default();
     let (bytes, is_periodic) = (remote.bytes(), !is_live(spec) && sync::is_periodic(spec));
     let made = source.filter(|_| is_periodic).and_then(|source| context.known.made(spec, source, (&facts.request, &remote), now));
     let work = move |spec: &SecretRotationSpec| {
@@ -67,6 +71,9 @@ pub(super) async fn make(
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
     let pending = values_on_their_way(look, (&gathered, &key), current).await?;
     let mut memory = held.memory.clone();
+    if plan.retire {
+        memory.versions.give_up();
+    }
     let (kept, is_pushed) = to_the_store(look, source, (&gathered, pending.as_ref()), &mut memory.versions).await?;
     let (mut values, is_as_read) = together(look, gathered.values, pending.as_ref());
     values.extend(kept);
@@ -154,7 +161,7 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
         (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
-    } else if consumed(rotation, data) != consumed(rotation, &held.ours()) {
+    } else if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
         (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(facts.plan.reason.to_string()));
         memory.started_at = Some(second);
     }
@@ -243,11 +250,11 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
     // Of the values before those that are kept and there: what somebody has removed is gone, and what is about to go goes.
     let kept = |name: &String| !facts.plan.retire && held.memory.previous_since.is_some() && held.data.contains_key(name);
-    let before = compose::previous_keys(&rotation.spec).filter(kept);
+    let before = compose::kept_keys(&rotation.spec, &held.memory).filter(kept);
     if facts.plan.generate.is_none()
         && let Some(edited) = spec.generate.iter().map(|generate| generate.secret_key.clone()).chain(before).find(|name| lost(name))
     {
-        let wait = facts.plan.waits.map(|wait| format!("; {}", waiting(wait))).unwrap_or_default();
+        let wait = facts.plan.in_the_way.map(|wait| format!("; {}", waiting(wait))).unwrap_or_default();
         let message = format!(
             "key {edited:?} of Secret {} was changed by somebody else, and no store has what it was; it is left as it is until the next rotation: `seaworthy rotate` makes a new value{wait}",
             rotation.spec.target.name
@@ -291,19 +298,22 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
 /// The values before stay beside the new ones, or go.
 fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, memory: &mut Memory) {
     let Look { rotation, held, facts, .. } = look;
-    let Some(spec) = rotation.spec.rotation.as_ref().and_then(|spec| spec.previous.as_ref()) else {
-        memory.previous_since = None;
-        return;
-    };
+    let since = (held.memory.previous_since, held.memory.previous_suffix.as_ref());
+    (memory.previous_since, memory.previous_suffix) = (None, None);
+    let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
     let stored = pending.is_some_and(|pending| pending.memory.rotation == held.memory.rotation);
     let replaced = pending.into_iter().filter(|_| !stored).flat_map(|pending| pending.data.keys());
     let replaced: Vec<_> = replaced.filter_map(|name| Some((name, held.data.get(name)?))).collect();
+    let under = |name: &String| format!("{name}{}", spec.suffix);
     if !replaced.is_empty() {
-        values.extend(replaced.into_iter().map(|(name, value)| (format!("{name}{}", spec.suffix), value.clone())));
+        values.extend(replaced.into_iter().map(|(name, value)| (under(name), value.clone())));
         memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
-    } else if facts.plan.retire {
-        memory.previous_since = None;
-    } else if memory.previous_since.is_some() {
-        values.extend(compose::previous_keys(&rotation.spec).filter_map(|name| Some((name.clone(), held.data.get(&name)?.clone()))));
+    } else if !facts.plan.retire && since.0.is_some() {
+        // Another suffix is another place for them.
+        let before = since.1.unwrap_or(&spec.suffix);
+        let names = rotation.generate.iter().map(|generate| &generate.secret_key);
+        values.extend(names.filter_map(|name| Some((under(name), held.data.get(&format!("{name}{before}"))?.clone()))));
+        memory.previous_since = since.0;
     }
+    memory.previous_suffix = memory.previous_since.map(|_| spec.suffix.clone());
 }

@@ -22,9 +22,11 @@ const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
+const PREVIOUS_SUFFIX: &str = "seaworthy.dev/previous-suffix";
 const KEY: &str = "seaworthy.dev/hash-key";
 const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
+const OVER: &str = "seaworthy.dev/versions-over";
 const REJECTED: &str = "seaworthy.dev/rejected";
 
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
@@ -40,6 +42,17 @@ pub struct Versions {
     pub current: BTreeMap<String, String>,
     /// Those that were replaced, and are to be retired when the values before are not kept any longer.
     pub superseded: Superseded,
+    /// Those whose time is over.
+    pub over: Superseded,
+}
+
+impl Versions {
+    /// The values before are not kept any longer.
+    pub fn give_up(&mut self) {
+        for (place, notes) in std::mem::take(&mut self.superseded) {
+            self.over.entry(place).or_default().extend(notes);
+        }
+    }
 }
 
 /// What is remembered. Absent values were lost or never written.
@@ -71,6 +84,8 @@ pub struct Memory {
     pub key: Option<String>,
     /// Since when the values before are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
+    /// What stands behind their keys.
+    pub previous_suffix: Option<String>,
     /// What is where in the store.
     pub versions: Versions,
     /// The hash of what was taken back because consumers could not live with it.
@@ -95,9 +110,11 @@ impl Memory {
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
+            previous_suffix: get(PREVIOUS_SUFFIX),
             versions: Versions {
                 current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                over: get(OVER).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             },
             rejected: get(REJECTED),
         }
@@ -106,7 +123,7 @@ impl Memory {
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let (values, Versions { current, superseded }) = (&self.values, &self.versions);
+        let (values, Versions { current, superseded, over }) = (&self.values, &self.versions);
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -120,8 +137,10 @@ impl Memory {
             (VALUES, (!values.is_empty()).then(|| serde_json::to_string(values).unwrap_or_default())),
             (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
+            (PREVIOUS_SUFFIX, self.previous_suffix.clone()),
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
+            (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
             (REJECTED, self.rejected.clone()),
         ]
         .into_iter()
@@ -186,9 +205,11 @@ mod tests {
             values: [("a.b".to_owned(), "h".to_owned())].into(),
             key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
+            previous_suffix: Some("-old".into()),
             versions: Versions {
                 current: [("k".to_owned(), "2".to_owned())].into(),
                 superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
+                over: [("k".to_owned(), ["0".to_owned()].into())].into(),
             },
             rejected: Some("x".into()),
         };

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -44,6 +45,29 @@ struct Doors {
     left: Vec<Arc<Door>>,
 }
 
+/// What tells stores apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// A namespace, or a SecretStore.
+    pub owner: String,
+    /// A hash of what it is.
+    pub spec: String,
+    /// Which credentials it is opened with: no secret.
+    pub credentials: String,
+}
+
+impl Identity {
+    fn place(&self) -> (String, String) {
+        (self.owner.clone(), self.spec.clone())
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {} {}", self.owner, self.spec, self.credentials)
+    }
+}
+
 struct Open {
     door: Arc<Door>,
     used: Timestamp,
@@ -56,29 +80,33 @@ impl Stores {
         Self { clock, wake, doors: Arc::default() }
     }
 
-    /// The store `spec` of `owner` (a namespace, a SecretStore), opened with `credentials`: with others it is opened anew. Who uses it comes `again`
-    /// after so long.
-    pub fn door(&self, owner: &str, spec: &str, credentials: &str, again: SignedDuration) -> Arc<Door> {
-        let identity = format!("{owner} {spec} {credentials}");
+    /// The store, opened with these credentials: with others it is opened anew. Who uses it comes `again` after so long.
+    pub fn door(&self, identity: &Identity, again: SignedDuration) -> Arc<Door> {
         let now = self.clock.now();
         let until = now + if again <= LONGEST { again } else { SignedDuration::ZERO } + SPARE;
         let mut doors = self.lock();
-        let place = (owner.to_owned(), spec.to_owned());
+        let (owner, place, identity) = (&identity.owner, identity.place(), identity.to_string());
         if let Some(open) = doors.open.get_mut(&place).filter(|open| open.door.identity() == identity) {
             (open.used, open.until) = (now, open.until.max(until));
             return open.door.clone();
         }
-        let of_owner = doors.open.iter().filter(|((whose, _), _)| *whose == owner);
+        let of_owner = doors.open.iter().filter(|((whose, _), _)| whose == owner);
         let mut others: Vec<(Timestamp, String)> = of_owner.map(|((_, spec), open)| (open.used, spec.clone())).collect();
         others.sort();
         let too_many = others.len().saturating_sub(MOST - 1);
         for (_, spec) in others.into_iter().take(too_many) {
-            doors.leave(&(owner.to_owned(), spec));
+            doors.leave(&(owner.clone(), spec));
         }
         doors.leave(&place);
         let door = Arc::new(Door::new(identity, self.clock.clone(), self.wake.clone()));
         doors.open.insert(place, Open { door: door.clone(), used: now, until });
         door
+    }
+
+    /// The same, if somebody uses it: who only wants to know how it is does not keep it open.
+    pub fn in_use(&self, identity: &Identity) -> Option<Arc<Door>> {
+        let doors = self.lock();
+        doors.open.get(&identity.place()).map(|open| open.door.clone()).filter(|door| door.identity() == identity.to_string())
     }
 
     /// Forgets values that nobody has come for, and stores that nobody uses.
@@ -193,6 +221,10 @@ mod tests {
         (Stores::new(clock.clone(), Arc::new(|_| {})), clock)
     }
 
+    fn door(stores: &Stores, (owner, spec, credentials): (&str, &str, &str), again: SignedDuration) -> Arc<Door> {
+        stores.door(&Identity { owner: owner.into(), spec: spec.into(), credentials: credentials.into() }, again)
+    }
+
     async fn open(door: &Door, store: &Lent) {
         let store: Box<dyn OpenStore> = Box::new(store.clone());
         door.open(async { Ok(store) }.boxed()).await.unwrap();
@@ -206,19 +238,19 @@ mod tests {
     #[tokio::test]
     async fn stores_of_one_namespace_do_not_pile_up() {
         let (stores, _) = stores();
-        let other = stores.door("other", "spec", "1", HOUR);
+        let other = door(&stores, ("other", "spec", "1"), HOUR);
         for number in 0..3 * MOST {
-            stores.door("n", "spec", &format!("credentials {number}"), HOUR);
-            stores.door("n", &format!("spec {number}"), "1", HOUR);
+            door(&stores, ("n", "spec", &format!("credentials {number}")), HOUR);
+            door(&stores, ("n", &format!("spec {number}"), "1"), HOUR);
         }
         assert_eq!(stores.lock().open.len(), MOST + 1);
-        assert!(Arc::ptr_eq(&other, &stores.door("other", "spec", "1", HOUR)), "that of others stays");
+        assert!(Arc::ptr_eq(&other, &door(&stores, ("other", "spec", "1"), HOUR)), "that of others stays");
         for _ in 0..20 {
             stores.sweep();
         }
         assert!(stores.lock().left.is_empty());
         assert!(
-            !Arc::ptr_eq(&stores.door("n", "spec", "1", HOUR), &stores.door("n", "spec", "2", HOUR)),
+            !Arc::ptr_eq(&door(&stores, ("n", "spec", "1"), HOUR), &door(&stores, ("n", "spec", "2"), HOUR)),
             "other credentials, another login"
         );
     }
@@ -232,9 +264,9 @@ mod tests {
             (25 * HOUR, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
         ] {
             let ((stores, clock), store) = (stores(), Lent::default());
-            open(&stores.door("n", "spec", "1", again), &store).await;
+            open(&door(&stores, ("n", "spec", "1"), again), &store).await;
             // Another one who comes more often does not take it from who comes seldom.
-            stores.door("n", "spec", "1", SignedDuration::ZERO);
+            door(&stores, ("n", "spec", "1"), SignedDuration::ZERO);
             clock.advance(stays);
             stores.sweep();
             assert_eq!((closed(&store).await, stores.lock().open.len()), (0, 1), "{again:?}: it is there after {stays:?}");
@@ -247,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_in_a_store_is_not_shut_out() {
         let ((stores, clock), store) = (stores(), Lent::default());
-        let inside = stores.door("n", "spec", "1", HOUR);
+        let inside = door(&stores, ("n", "spec", "1"), HOUR);
         open(&inside, &store).await;
         clock.advance(2 * HOUR);
         stores.sweep();
@@ -263,9 +295,9 @@ mod tests {
         let failing = Lent::default();
         failing.fails.store(true, Ordering::SeqCst);
         stores.keep().await;
-        open(&stores.door("n", "spec", "1", HOUR), &store).await;
-        open(&stores.door("n", "failing", "1", HOUR), &failing).await;
-        stores.door("n", "not opened", "1", HOUR);
+        open(&door(&stores, ("n", "spec", "1"), HOUR), &store).await;
+        open(&door(&stores, ("n", "failing", "1"), HOUR), &failing).await;
+        door(&stores, ("n", "not opened", "1"), HOUR);
         for _ in 0..3 {
             stores.keep().await;
         }

@@ -2,7 +2,7 @@
 //!
 //! A value of the store that is not the one that we know is somebody else's, and is not overwritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -251,18 +251,26 @@ pub async fn generated(
         let outcome = write(context, rotation, (to, &parts), &pushing).await?;
         // Who wrote it, and died then, noted before which version that was to be.
         let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
-        // What is taken back has been replaced, whoever did that, and died then.
-        let back = versions.current.remove(&place).filter(|_| generated.back);
+        // What was there is replaced, whoever did that, and died then.
+        let before = versions.current.remove(&place).filter(|_| outcome.kept.is_empty());
         let note = |version: String| retire::noted(&hashes, &place, &version);
-        let replaced = outcome.replaced.map(note).into_iter().chain(noted).chain(back);
+        if !source.store.can_retire() {
+            kept.extend(outcome.kept);
+            continue;
+        }
+        let replaced = outcome.replaced.map(note).into_iter().chain(noted).chain(before);
         versions.superseded.entry(place.clone()).or_default().extend(replaced);
         if let Some(current) = outcome.current.map(note) {
             versions.superseded.entry(place.clone()).or_default().remove(&current);
             versions.current.insert(place, current);
         }
-        versions.superseded.retain(|_, notes| !notes.is_empty());
         kept.extend(outcome.kept);
     }
+    // What is not pushed any more has no current version.
+    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
+    let places: BTreeSet<String> = pushed.map(|push| retire::place(&source.resolved, &push.remote_ref.key)).collect();
+    versions.current.retain(|place, _| places.contains(place));
+    versions.superseded.retain(|_, notes| !notes.is_empty());
     Ok(kept)
 }
 

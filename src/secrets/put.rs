@@ -30,7 +30,7 @@ use crate::{
 pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let (data, mut memory) = made;
-    let is_other = held.meta.is_none() || consumed(rotation, &data) != consumed(rotation, &held.ours());
+    let is_other = held.meta.is_none() || consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours());
     if is_other && is_rejected(look, &data, &memory).await? {
         // Consumers could not live with it; it is not tried again before somebody changes something.
         view.synced = view.read_at.or(view.synced);
@@ -66,7 +66,7 @@ async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Resu
     let same_generation =
         matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
     let key = context.roller.restarter.key().await?;
-    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, data))))
+    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, memory, data))))
 }
 
 /// Writes it; when it `is_other` for who uses it, with a new revision, and what was there before is kept.

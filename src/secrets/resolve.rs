@@ -12,6 +12,7 @@ use super::{
     controller::Context,
     fetch::Door,
     index::{places, scope},
+    open_stores::Identity,
     reason::Reason,
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
@@ -23,7 +24,7 @@ use crate::{
     api::{SecretRotation, SecretStore},
     cluster::{references::NamespaceSecrets, run::Guarded},
     ids,
-    inventory::{Facts, namespaces::NamespaceLabels},
+    inventory::{Facts, namespaces::NamespaceLabels, secrets::SecretFact},
 };
 
 /// What is needed to follow a `storeRef`.
@@ -120,17 +121,23 @@ fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<
     Ok(store.spec.store.clone())
 }
 
-/// The door of a store for a resource: another spec, or other credentials, is another door.
-pub fn door(context: &Context, resolved: &Resolved, user: &SecretRotation) -> Arc<Door> {
-    let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
+/// What tells a store of `owner` apart: another spec, or other credentials, is another one. Its Secrets lie in `namespace`.
+pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), spec: &StoreSpec) -> Identity {
     let mut credentials = String::new();
-    for name in resolved.spec.secrets() {
-        let version = context.roller.inventory.secrets.get(&resolved.namespace, &name).map(|fact| fact.resource_version);
+    for name in spec.secrets() {
+        let version = secrets.get(namespace, &name).map(|fact| fact.resource_version);
         credentials = format!("{credentials} {name}@{}", version.as_deref().unwrap_or("-"));
     }
+    let spec = serde_json::to_string(spec).unwrap_or_default();
+    Identity { owner: owner.into(), spec: ids::hash(spec.as_bytes()), credentials }
+}
+
+/// The door of a store for a resource.
+pub fn door(context: &Context, resolved: &Resolved, user: &SecretRotation) -> Arc<Door> {
     let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
+    let identity = identity(&context.roller.inventory.secrets, (owner, &resolved.namespace), &resolved.spec);
     let again = is_periodic(&user.spec).then(|| user.spec.refresh_interval.signed());
-    context.stores.door(owner, &ids::hash(spec.as_bytes()), &credentials, again.unwrap_or_default())
+    context.stores.door(&identity, again.unwrap_or_default())
 }
 
 /// Opens a store, once for all who use it.

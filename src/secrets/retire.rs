@@ -9,7 +9,7 @@ use super::{
     compose::Remote,
     controller::{Context, is_current},
     decide,
-    memory::{Memory, Superseded, hash},
+    memory::{Memory, Superseded, Versions, hash},
     reason::Reason,
     resolve::{Resolved, resolve},
     status::{Halt, View},
@@ -19,9 +19,13 @@ use super::{
 };
 use crate::{api::SecretRotation, ids, rollout::stage::Stage};
 
-/// Whether nobody needs them: everybody has the new values, and those before are kept nowhere.
-fn is_due(memory: &Memory) -> bool {
-    !memory.versions.superseded.is_empty() && memory.previous_since.is_none() && memory.stage == Stage::Complete
+/// Those that nobody needs: their time is over, or everybody has the new values, and those before are kept nowhere.
+fn due(memory: &Memory) -> Versions {
+    let mut versions = memory.versions.clone();
+    if memory.previous_since.is_none() && memory.stage == Stage::Complete {
+        versions.give_up();
+    }
+    versions
 }
 
 /// A remote key of a certain store: in another one it is another value.
@@ -59,11 +63,11 @@ pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, 
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.
 pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    if !is_due(&view.memory) || view.plan.is_none_or(|plan| plan.rest) || decide::only_pushes(&rotation.spec) {
+    if due(&view.memory).over.is_empty() || view.plan.is_none_or(|plan| plan.rest) || decide::only_pushes(&rotation.spec) {
         return Ok(());
     }
     let held = target::read(context, rotation, Which::Target).await?;
-    let Some(meta) = held.meta.as_ref().filter(|_| held.memory.versions == view.memory.versions && is_due(&held.memory)) else {
+    let Some(meta) = held.meta.as_ref().filter(|_| held.memory.versions == view.memory.versions) else {
         return Ok(());
     };
     is_current(context, rotation).await?;
@@ -74,7 +78,8 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
     let hashes = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
-    for (place, notes) in &held.memory.versions.superseded {
+    let versions = due(&held.memory);
+    for (place, notes) in &versions.over {
         let Some(key) = keys.get(place) else { continue };
         for note in notes {
             let Some(version) = version_of(&hashes, place, note) else {
@@ -91,11 +96,11 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
             }
         }
     }
-    if left == held.memory.versions.superseded {
+    let versions = Versions { over: left, ..versions };
+    if versions == held.memory.versions {
         return Ok(());
     }
-    let mut memory = held.memory.clone();
-    memory.versions.superseded = left;
+    let mut memory = Memory { versions, ..held.memory.clone() };
     target::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
     view.memory = memory;
     Ok(())

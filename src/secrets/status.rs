@@ -181,7 +181,7 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     let plan = view.plan;
     let message = match plan {
         Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
-        Some(Plan { waits: Some(wait), .. }) => waiting(wait),
+        Some(Plan { waits: Some(wait), .. }) => format!("new values are due: {}", waiting(wait)),
         Some(Plan { rotates_at: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
         _ => "the Secret is as it should be".into(),
     };
@@ -195,36 +195,42 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
 
 /// Why new values are not made yet.
 pub fn waiting(wait: Wait) -> String {
+    let made = "others would take their place, and are made then, or at once without rotation.previous";
     match wait {
-        Wait::Window(time) => format!("a rotation is due and waits for the window until {}", seconds(time).0),
-        Wait::Previous(time) => format!(
-            "new values are due, and would take the place of those before, which are kept until {} and until no Pod runs them any more (rotation.previous); they are made then, or at once without rotation.previous",
-            seconds(time).0
-        ),
+        Wait::Window(time) => format!("they wait for the window until {}", seconds(time).0),
+        Wait::Previous(time) => format!("the values before are kept until {}; {made}", seconds(time).0),
+        Wait::Pods(time) => format!("the values before are kept until no Pod runs them, at most until {}; {made}", seconds(time).0),
     }
 }
 
 /// When something is due that is not due yet.
 pub fn planned(view: &View, now: Timestamp) -> Option<Timestamp> {
     let plan = view.plan.filter(|plan| !plan.rest)?;
-    let times = [plan.next_sync, plan.waits.map(Wait::until).or(plan.next_rotation), plan.kept_until];
+    let times = [plan.next_sync, rotation(&plan), plan.kept_until];
     times.into_iter().flatten().filter(|time| *time > now).min()
+}
+
+/// When to look whether values are to be generated. Where those before are in the way, their own times are looked at.
+fn rotation(plan: &Plan) -> Option<Timestamp> {
+    match plan.waits {
+        Some(Wait::Window(time)) => Some(time),
+        Some(Wait::Previous(_) | Wait::Pods(_)) => None,
+        None => plan.next_rotation,
+    }
 }
 
 /// When to look again.
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let planned = view.plan.filter(|plan| !plan.rest);
-    let times = planned.map(|plan| [plan.next_sync, plan.waits.map(Wait::until).or(plan.next_rotation), plan.retire_at]);
+    let times = planned.map(|plan| [plan.next_sync, rotation(&plan), plan.retire_at]);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     // What is due and was not done waits for something else; it is looked at again even so.
     let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| !pushed.next.is_empty());
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
-    // What waited for the values before to go, and they have gone in this look.
-    let due = planned.and_then(|plan| plan.generate).map(|_| now + SignedDuration::from_secs(5));
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
-    times.into_iter().flatten().chain([rollout, unnoted, noted, due]).flatten().map(soon).min()
+    times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()
 }
 
 #[cfg(test)]
@@ -247,6 +253,7 @@ mod tests {
             next_rotation: None,
             rotates_at: None,
             waits: None,
+            in_the_way: None,
             kept_until: None,
             retire_at: None,
         };

@@ -183,6 +183,11 @@ pub trait OpenStore: Send + Sync {
         async { Ok(true) }.boxed()
     }
 
+    /// Whether [`OpenStore::retire`] does anything.
+    fn can_retire(&self) -> bool {
+        false
+    }
+
     /// Whether [`OpenStore::promote`] does anything.
     fn can_promote(&self) -> bool {
         false

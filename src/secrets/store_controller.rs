@@ -1,13 +1,21 @@
 //! SecretStore: whether it lets us in, and how many use it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
+    fetch::Door,
+    index::scope_of,
+    open_stores::{Identity, Stores},
     own_credential,
     reason::Reason,
+    resolve,
     status::{Halt, Problem},
     store::{Allowed, OpenStore, Opening, Store, StoreError},
 };
@@ -25,6 +33,7 @@ use crate::{
         steps::Steps,
         unreadable,
     },
+    inventory::{Facts, secrets::SecretFact},
     telemetry::{audit::Audit, metrics::Outcome},
 };
 
@@ -51,12 +60,45 @@ pub struct Context {
     pub steps: Steps,
     /// For the backoff.
     pub failures: Failures,
+    /// Those that are in use.
+    pub stores: Stores,
+    /// The Secrets of the cluster.
+    pub secrets: Facts<SecretFact>,
+    /// What is not asked again yet.
+    pub rests: Rests,
+}
+
+/// What stores said that are not asked again yet, by uid: that somebody names a store, or changes what names it, is no reason to.
+#[derive(Default)]
+pub struct Rests(Mutex<HashMap<String, (Identity, Timestamp, Problem)>>);
+
+impl Rests {
+    /// The problem, if it is still that of the same store with the same credentials.
+    fn of(&self, uid: &str, identity: &Identity, now: Timestamp) -> Option<Problem> {
+        let rests = self.lock();
+        let (_, until, problem) = rests.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
+        Some(Problem { after: Some(until.duration_since(now)), ..problem.clone() })
+    }
+
+    fn note(&self, uid: String, identity: Identity, until: Timestamp, problem: Problem) {
+        let mut rests = self.lock();
+        rests.retain(|_, (_, last, _)| *last > until - DAY);
+        rests.insert(uid, (identity, until, problem));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Identity, Timestamp, Problem)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A store is asked so often whether it still lets us in.
 const ROUND: SignedDuration = SignedDuration::from_mins(15);
 /// No question to a store takes longer.
 const MOST: Duration = Duration::from_secs(30);
+/// While somebody else asks whether it is back.
+const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// What a store said so long ago is forgotten.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Looks at one store.
 pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>) -> Done {
@@ -82,7 +124,7 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
     };
     let api: Api<PartialObjectMeta<SecretStore>> = Api::all(context.client.clone());
     let written = if *before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
-    done(&context, &object, problem.as_ref(), (written, now))
+    done(&context, &object, look, (written, now))
 }
 
 /// What was seen.
@@ -98,6 +140,8 @@ struct Look {
     made_at: Option<Timestamp>,
     /// What went wrong.
     problem: Option<Problem>,
+    /// Of what.
+    identity: Option<Identity>,
 }
 
 /// Fails only when what it rests on was superseded.
@@ -114,16 +158,33 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     // That its status says another count of users is no reason to ask it.
     let last = before.last_check_time.as_ref().map(|time| time.0).filter(|_| before.observed_generation == object.meta().generation);
     let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&before.conditions, READY);
-    let (made_at, problem) = match if known { Ok(None) } else { check(context, store).await } {
-        Ok(made_at) => (made_at, None),
-        Err(Halt::Problem(problem)) => (None, Some(problem)),
-        Err(Halt::Superseded(error)) => return Err(error),
-    };
-    Ok(Look { before, kind: Some(store.spec.store.kind()), checked: !known, made_at, problem })
+    let place = (scope_of(&store.name_any()), &context.operator_namespace);
+    let identity = resolve::identity(&context.secrets, (&place.0, place.1), &store.spec.store);
+    let door = context.stores.in_use(&identity);
+    let rests = context.rests.of(&store.uid().unwrap_or_default(), &identity, now).or_else(|| left_alone(door.as_deref(), now));
+    let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
+    match (known, rests) {
+        (true, _) => Ok(seen),
+        (false, Some(problem)) => Ok(Look { problem: Some(problem), ..seen }),
+        (false, None) => match check(context, store, door.as_deref()).await {
+            Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
+            Err(Halt::Problem(problem)) => Ok(Look { checked: true, problem: Some(problem), ..seen }),
+            Err(Halt::Superseded(error)) => Err(error),
+        },
+    }
 }
 
-/// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made.
-async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestamp>, Halt> {
+/// A store that its users leave alone is not asked here, and one asks when its time has come.
+fn left_alone(door: Option<&Door>, now: Timestamp) -> Option<Problem> {
+    let door = door?;
+    let alone = |(until, error): (Timestamp, StoreError)| Problem { after: Some(until.duration_since(now)), ..error.into() };
+    let asked = || door.may().err().map(|error| Problem { after: Some(SOON), ..error.into() });
+    door.left_alone().map(alone).or_else(asked)
+}
+
+/// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made. Its
+/// users hear what it said.
+async fn check(context: &Context, store: &SecretStore, door: Option<&Door>) -> Result<Option<Timestamp>, Halt> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
     let allowed = context.allowed.of_administrators();
@@ -140,16 +201,29 @@ async fn check(context: &Context, store: &SecretStore) -> Result<Option<Timestam
             Some(own) => Some(own_credential::read(context, own).await?),
             None => None,
         };
-        let open: Box<dyn OpenStore> = store.spec.store.open(opening).await?;
-        let answer = match (open.check().await, own.as_ref().zip(held.as_ref())) {
+        let opened = store.spec.store.open(opening).await;
+        if let (Some(door), Err(_)) = (door, &opened) {
+            door.heard(&opened);
+        }
+        let open: Box<dyn OpenStore> = opened?;
+        let lets_in = open.check().await;
+        if let Some(door) = door {
+            door.heard(&lets_in);
+        }
+        let answer = match (lets_in, own.as_ref().zip(held.as_ref())) {
             (Ok(()), Some(own)) => own_credential::replace(context, store, own, &*open).await,
             (answer, _) => answer.map(|()| None).map_err(Halt::from),
         };
         open.close().await;
         answer
     };
-    let late = |_| Err(StoreError::Unavailable(format!("the store did not answer within {MOST:?}")).into());
-    tokio::time::timeout(MOST, ask).await.unwrap_or_else(late)
+    tokio::time::timeout(MOST, ask).await.unwrap_or_else(|_| {
+        let late = Err::<(), _>(StoreError::Unavailable(format!("the store did not answer within {MOST:?}")));
+        if let Some(door) = door {
+            door.heard(&late);
+        }
+        late.map(|()| None).map_err(Halt::from)
+    })
 }
 
 fn findings(problem: Option<&Problem>) -> Vec<Finding> {
@@ -166,12 +240,7 @@ fn findings(problem: Option<&Problem>) -> Vec<Finding> {
     std::iter::once(finding(READY, false)).chain(stalled).collect()
 }
 
-fn done(
-    context: &Context,
-    object: &Guarded<SecretStore>,
-    problem: Option<&Problem>,
-    (written, now): (Result<(), WriteError>, Timestamp),
-) -> Done {
+fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, now): (Result<(), WriteError>, Timestamp)) -> Done {
     let uid = object.uid().unwrap_or_default();
     let after = |wait: SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));
     if let Err(error) = &written
@@ -179,15 +248,19 @@ fn done(
     {
         tracing::warn!(%error, store = object.name_any(), "status");
     }
-    if written.is_err() || problem.is_some() {
-        let (reason, outcome) = match problem {
-            Some(problem) if problem.reason.needs_a_person() => (problem.reason, Outcome::Stalled),
-            Some(problem) => (problem.reason, Outcome::Retry),
-            None => (Reason::WriteFailed, Outcome::Retry),
-        };
-        let wait = retry_after(context.failures.failed(&uid, (reason.as_str(), object.meta().generation)), None, now, &uid);
-        return Done { again: after(wait), outcome };
+    let Some(problem) = look.problem.filter(|_| written.is_ok()) else {
+        if written.is_ok() {
+            context.failures.succeeded(&uid);
+            return Done { again: after(ROUND), outcome: Outcome::Success };
+        }
+        let wait = retry_after(context.failures.failed(&uid, (Reason::WriteFailed.as_str(), object.meta().generation)), None, now, &uid);
+        return Done { again: after(wait), outcome: Outcome::Retry };
+    };
+    let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
+    let failed = || retry_after(context.failures.failed(&uid, (problem.reason.as_str(), object.meta().generation)), None, now, &uid);
+    let wait = problem.after.unwrap_or_else(failed).max(SignedDuration::from_secs(1));
+    if let Some(identity) = look.identity.filter(|_| look.checked) {
+        context.rests.note(uid, identity, now + wait, problem);
     }
-    context.failures.succeeded(&uid);
-    Done { again: after(ROUND), outcome: Outcome::Success }
+    Done { again: after(wait), outcome }
 }

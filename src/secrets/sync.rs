@@ -210,7 +210,7 @@ impl<'a> Reading<'a> {
         let reads = wanted.into_iter().map(|(place, wanted)| async move {
             // Another call has just told that it is away.
             let answer = match source.door.left_alone() {
-                Some(error) => Arc::new(Err(error)),
+                Some((_, error)) => Arc::new(Err(error)),
                 None => source.door.read(&source.store, &place, who, (fresh, wanted)).await,
             };
             (place, answer)

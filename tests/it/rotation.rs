@@ -406,7 +406,7 @@ async fn what_is_due_waits_for_the_window_and_what_is_asked_for_does_not() {
     let first = rotations.data("k").await;
     operator.clock.advance(HOUR * 24);
     rotations.ask("k", "look", "1").await;
-    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(_, _, said)| said.contains("waits for the window until"));
+    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(_, _, said)| said.contains("wait for the window until"));
     let object = rotations.until("k", "it waits", waits).await;
     assert!(said(&object, "Reconciling").is_none(), "that is no work");
     assert_eq!(rotations.data("k").await, first);

@@ -377,6 +377,10 @@ impl OpenStore for Open {
         async { Ok(self.vault.check().await?) }.boxed()
     }
 
+    fn can_retire(&self) -> bool {
+        self.version == Version::V2
+    }
+
     /// Deleted as Vault deletes: it can be undone.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {

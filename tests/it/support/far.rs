@@ -149,7 +149,7 @@ impl Far<'_> {
         match self {
             Self::Vault(vault) => {
                 let (_, answer) = vault.try_call("GET", &format!("secret/metadata/{key}"), Value::Null).await;
-                answer["data"]["versions"][number.to_string()]["deletion_time"] != ""
+                answer["data"]["versions"][number.to_string()]["deletion_time"].as_str().is_some_and(|time| !time.is_empty())
             }
             Self::Oci(oci) => oci.retired(key).contains(&number),
             Self::Aws(_) => true,
