@@ -110,7 +110,7 @@ if [ $MODE = process ]; then
   OPERATOR_PID=$!
 fi
 
-ELSEWHERE='^ *(vault|oci|file|env):' # a Vault, Oracle Cloud, what is mounted into the operator: not here
+ELSEWHERE='^ *(vault|aws|oci|file|env):' # a Vault, AWS, Oracle Cloud, what is mounted into the operator: not here
 if [ $MODE = node ]; then
   step "applying examples/, a server that uses one of the certificates, and an application that uses the values"
   for file in $(grep -LE "$ELSEWHERE" examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done

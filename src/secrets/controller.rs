@@ -354,7 +354,7 @@ async fn without_store(look: Look<'_>, view: &mut View) -> Result<(), Halt> {
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
         let made = make::retired(rotation, held, facts.plan)?;
-        return put(look, made, None, view).await;
+        return Box::pin(put(look, made, None, view)).await;
     }
     carry_on(context, rotation, (held, &facts.times), view).await
 }

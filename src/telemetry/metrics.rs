@@ -289,3 +289,35 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_stands_under_its_own_name() {
+        let metrics = Metrics::new();
+        metrics.secrets(&Secrets {
+            ready: 1,
+            not_ready: 2,
+            rotations_overdue: 3,
+            previous_overdue: 4,
+            stores_ready: 5,
+            stores_not_ready: 6,
+            stores_away: 7,
+            ..Secrets::default()
+        });
+        let text = metrics.encode();
+        for line in [
+            "seaworthy_secrets{ready=\"true\"} 1",
+            "seaworthy_secrets{ready=\"false\"} 2",
+            "seaworthy_secret_rotations_overdue 3",
+            "seaworthy_previous_values_overdue 4",
+            "seaworthy_stores{ready=\"true\"} 5",
+            "seaworthy_stores{ready=\"false\"} 6",
+            "seaworthy_stores_away 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
+        }
+    }
+}

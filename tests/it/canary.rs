@@ -45,7 +45,7 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("seaworthy-canary-{}", std::process::id()))
 }
 
-/// The value as it is, in base64 (whatever its place in it) and in hexadecimal.
+/// The value as it is, in base64 (whatever its place in it), in hexadecimal, and as the list of its bytes, which `Debug` makes of them.
 fn forms(value: &str) -> Vec<String> {
     let hex = value.bytes().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let shifted = (0..3).map(|shift| {
@@ -53,7 +53,8 @@ fn forms(value: &str) -> Vec<String> {
         // What the neighbours have a part in is left out.
         text[(shift * 8).div_ceil(6)..text.trim_end_matches('=').len() - 2].to_owned()
     });
-    shifted.chain([value.to_owned(), hex]).collect()
+    let debug = format!("{:?}", value.as_bytes()).trim_matches(['[', ']']).to_owned();
+    shifted.chain([value.to_owned(), hex, debug]).collect()
 }
 
 pub fn search(what: &str, text: &str, values: &[String]) {

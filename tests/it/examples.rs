@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use kube::{Api, api::ListParams};
-use seaworthy::api::{CertificateIssuer, CertificateRotation, SecretRotation};
+use seaworthy::{
+    api::{CertificateIssuer, CertificateRotation, SecretRotation},
+    secrets::stores::StoreSpec,
+};
 
 use crate::support::{ControlPlane, Operator, command, condition, eventually, said};
 
@@ -37,14 +40,14 @@ async fn examples_become_ready() {
             .items
             .iter()
             .filter(|object| {
-                // There is no Vault and no Oracle Cloud here, and no credential for one.
-                let away = object.metadata.name.as_deref().is_some_and(|name| ["tmi", "from-oracle"].contains(&name));
+                // There is no Vault, AWS and Oracle Cloud here, and no credential for one.
+                let away = object.metadata.name.as_deref().is_some_and(|name| ["tmi", "from-aws", "from-oracle"].contains(&name));
                 let wanted = if away { "False StoreInvalid" } else { "True Current" };
                 said(object, "Ready").is_none_or(|(status, reason, _)| format!("{status} {reason}") != wanted)
             })
             .map(|object| (&object.metadata.name, said(object, "Ready")))
             .collect();
-        if waiting.is_empty() && all.items.len() >= 5 { Ok(()) } else { Err(format!("{waiting:?}")) }
+        if waiting.is_empty() && all.items.len() >= 7 { Ok(()) } else { Err(format!("{waiting:?}")) }
     })
     .await;
     let issuers: Api<CertificateIssuer> = Api::all(cluster.client.clone());
@@ -58,6 +61,13 @@ async fn examples_become_ready() {
     })
     .await;
     assert_eq!(issuer.status.unwrap().kind.as_deref(), Some("ca"));
+
+    // One of each backend.
+    let examples = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    let examples: String = examples.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    for kind in StoreSpec::KINDS {
+        assert!(examples.contains(&format!("{kind}:")), "no example has a store {kind}");
+    }
 
     // The manifests of the pages.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");

@@ -57,6 +57,18 @@ async fn versions_stages_tags_and_what_is_not_told_apart() {
     }
     oci.put("app", "two");
     assert!(store.retire("app", "1").await.unwrap() && oci.retired("app") == [1].into());
+    oci.put("app", "four");
+    oci.name("app", "named", 3);
+    for (version, wanted) in [("LATEST", "four"), ("DEPRECATED", "two"), ("named", "two"), ("3", "two")] {
+        let read = store.read(&place("app", Some(version))).await.unwrap();
+        assert_eq!(*property::get(&read.content, None).unwrap(), wanted.as_bytes(), "{version}");
+    }
+    for version in ["PENDING", "nobody's"] {
+        assert!(
+            matches!(store.read(&place("app", Some(version))).await, Err(StoreError::NotFound(_) | StoreError::Denied(_))),
+            "{version}"
+        );
+    }
 
     // What Oracle does not tell apart: it is not there, it may not be read.
     let of = async |key: &str| store.read(&place(key, None)).await.unwrap_err();

@@ -167,6 +167,27 @@ async fn the_value_that_the_store_has_is_taken_over_and_a_newer_one_is_not_lost(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_has_a_new_value_before_anybody_uses_it() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("order").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    rotations.create("jwt", spec()).await;
+    let first = settled(&namespace, 1).await;
+    let now = async || (rotations.data("remote").await["jwt"].clone(), rotations.data("jwt").await["key"].clone());
+    operator.failpoint.arm("push", false, None);
+    rotations.ask("jwt", "rotate", "1").await;
+    operator.failpoint.reached().await;
+    let pending = rotations.data("jwt-pending").await["key"].clone();
+    assert_eq!(now().await, (first.clone(), first.clone()), "before the store it is noted in the cluster");
+    operator.failpoint.arm("store", false, None);
+    operator.failpoint.release();
+    operator.failpoint.reached().await;
+    assert_eq!(now().await, (pending.clone(), first), "the Secret comes after the store");
+    operator.failpoint.release();
+    assert_eq!(settled(&namespace, 2).await, pending);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generated_value_that_no_store_has() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("unstored").await;

@@ -1,12 +1,15 @@
 //! What a store may do in the middle of a rotation: refuse, fail, do it and lose the answer. Real servers, with somebody in between.
 
 use futures::{FutureExt, StreamExt, stream};
+use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
     own_credential::Own,
     support::{
-        Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Moto, Namespace, Operator, Process, Rotations, Vault, eventually, oci::Oci,
+        Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Moto, Namespace, Operator, Process, Rotations, Vault, eventually,
+        next_second, oci::Oci, said,
     },
 };
 
@@ -123,11 +126,126 @@ async fn a_store_that_throttles_is_said() {
     rotations.says("two", "Ready", "False", "StoreThrottled").await;
     assert_eq!(between.take_asked(), [""; 0], "it is left alone for whoever uses it");
     assert_eq!(rotations.data("one").await["k"], "1", "what is there stays");
-    operator.clock.advance(jiff::SignedDuration::from_mins(6));
+    operator.clock.advance(SignedDuration::from_mins(6));
     for name in ["one", "two"] {
         rotations.ask(name, "look", "1").await;
         rotations.ready(name, 2).await;
     }
+}
+
+/// Between the read and the write of a push somebody else writes: that is not overwritten, by a generated value neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_faster_is_not_overwritten() {
+    let (cluster, vault) = (&Cluster::shared().await, &Vault::start().await);
+    let (moto, oci) = (&Moto::start().await, &Oci::start().await);
+    let writes: [(Far<'_>, Matching); 3] = [
+        (Far::Vault(vault), |asked| asked.starts_with("POST /v1/secret/data/")),
+        (Far::Aws(moto), |asked| asked.contains("UpdateSecretVersionStage")),
+        (Far::Oci(oci), |asked| asked.starts_with("PUT")),
+    ];
+    let cases = writes.iter().flat_map(|(far, write)| [true, false].map(|generated| (far, *write, generated)));
+    stream::iter(cases)
+        .for_each_concurrent(6, |(far, write, generated)| async move {
+            let (namespace, between) = (cluster.namespace("faster").await, Between::to(&far.server()).await);
+            let (rotations, key, _operator) = (Rotations(&namespace), &namespace.name, cluster.operator(&namespace));
+            far.put(key, json!({"p": "1"})).await;
+            let mut spec = pushed(&Value::Null, key);
+            if !generated {
+                namespace.secret("app", "Opaque", &[("k", "1")]).await;
+                spec["target"]["creationPolicy"] = "Merge".into();
+                (spec["push"], spec["rotation"]) = (spec["rotation"]["push"].take(), Value::Null);
+            }
+            spec.as_object_mut().unwrap().extend(far.store(&namespace, &between.address).await.as_object().unwrap().clone());
+            rotations.create("app", spec).await;
+            rotations.until("app", "it is Ready", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+            between.arm(write, 0, Fault::Held);
+            if generated {
+                rotations.ask("app", "rotate", "1").await;
+            } else {
+                rotations.edit("app", json!({"k": "2"})).await;
+            }
+            between.waits().await;
+            far.replace(key, json!({"p": "theirs"})).await;
+            between.go_on();
+            rotations.says("app", "Ready", "False", "StoreConflict").await;
+            assert_eq!(far.get(key).await, json!({"p": "theirs"}), "{far}, generated: {generated}");
+        })
+        .await;
+}
+
+/// A store for many is read once for all of them, and asked by one when it is away: not by each that names it, nor once more for its own status.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_for_many_is_asked_by_one() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    cluster.operators_secret("vault", json!({"token": vault.root})).await;
+    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
+    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": between.address, "auth": login}})).await;
+    vault.put("app", json!({"p": "1"})).await;
+    let namespaces = [cluster.namespace("one").await, cluster.namespace("two").await];
+    let all = namespaces.each_ref().map(Rotations);
+    let create = async |rotations: &Rotations<'_>, name: &str| {
+        let data = json!([{"secretKey": "x", "remoteRef": {"key": "app", "property": "p"}}]);
+        rotations.create(name, json!({"target": {"name": name}, "storeRef": {"name": "vault"}, "data": data})).await;
+    };
+    for name in ["a", "b", "c", "d"] {
+        create(&all[0], name).await;
+        create(&all[1], name).await;
+    }
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    for name in ["a", "b", "c", "d"] {
+        all[0].ready(name, 1).await;
+        all[1].ready(name, 1).await;
+    }
+    let reads = between.take_asked().into_iter().filter(|asked| asked.contains("/v1/secret/data/app")).count();
+    assert_eq!(reads, 1, "for all of both namespaces");
+    let ready = async |wanted: &str| {
+        eventually(&format!("the store is Ready: {wanted}"), || async {
+            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            if ready.is_some_and(|ready| ready.status == wanted) { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+    };
+    ready("True").await;
+    let look = async |what: String| {
+        let patch = json!({"metadata": {"annotations": {"seaworthy.dev/look": what}}});
+        stores.patch("vault", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    vault.seal().await;
+    // It is left alone for longer and longer, until nothing comes by itself while this goes on.
+    for round in 0..8 {
+        between.take_asked();
+        eventually("it is asked again", || async {
+            operator.clock.advance(SignedDuration::from_mins(16));
+            look(format!("{round} {}", operator.clock.now())).await;
+            next_second().await;
+            if between.take_asked().is_empty() { Err(String::new()) } else { Ok(()) }
+        })
+        .await;
+    }
+    ready("False").await;
+    between.take_asked();
+    for rotations in &all {
+        for name in ["e", "f", "g", "h"] {
+            create(rotations, name).await;
+            rotations.says(name, "Ready", "False", "StoreUnavailable").await;
+        }
+        rotations.ask("a", "refresh", "1").await;
+        rotations.says("a", "Ready", "False", "StoreUnavailable").await;
+    }
+    look("now".into()).await;
+    next_second().await;
+    assert_eq!(between.take_asked(), [""; 0], "it is left alone");
+    vault.unseal().await;
+    operator.clock.advance(SignedDuration::from_mins(6));
+    look("then".into()).await;
+    for rotations in &all {
+        for name in ["a", "e", "h"] {
+            rotations.ready(name, 1).await;
+        }
+    }
+    ready("True").await;
 }
 
 /// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.

@@ -259,6 +259,32 @@ async fn when_the_store_is_read() {
     assert_eq!(namespace.secrets().get("once").await.unwrap().immutable, Some(true));
 }
 
+/// The salt of a hash comes from the value: whoever makes it again makes the same, and nobody is restarted for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_of_a_value_that_stays_the_same_does() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("hash").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let spec = json!({
+        "target": {"name": "web"}, "store": {"memory": {"data": {"p": "pass"}}}, "data": [{"secretKey": "p", "remoteRef": {"key": "p"}}],
+        "template": {"data": {"a": "{{ p | bcrypt }}", "b": "{{ p | htpasswd('u') }}"}},
+    });
+    rotations.create("web", spec).await;
+    rotations.ready("web", 1).await;
+    let (data, clock) = (rotations.data("web").await, operator.clock.clone());
+    assert!(data["a"].starts_with("$2") && data["b"].starts_with("u:$2"), "{data:?}");
+    operator.kill().await;
+    let _operator = cluster.operator_with(&namespace, clock);
+    rotations.ask("web", "refresh", "again").await;
+    eventually("it is made again", || async {
+        let annotations = namespace.secrets().get("web").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
+        if annotations.values().any(|value| value == "again") { Ok(()) } else { Err(format!("{annotations:?}")) }
+    })
+    .await;
+    assert_eq!(rotations.data("web").await, data);
+    rotations.ready("web", 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_found_becomes_keys() {
     let cluster = Cluster::shared().await;
@@ -281,6 +307,20 @@ async fn what_is_found_becomes_keys() {
         rotations.create(name, spec).await;
         let message = rotations.says(name, "Stalled", "True", "InvalidSpec").await;
         assert!(message.contains(&format!("Secret {key} is written by this resource itself")), "{message}");
+    }
+    // What only the operator can judge names the field.
+    let generate = json!([{"secretKey": "x", "hex": {}}]);
+    let window = |zone: &str| json!({"schedule": "0 3 * * *", "duration": "1h", "timeZone": zone});
+    for (name, when, field) in [
+        ("zone", json!({"schedule": "0 3 * * *", "timeZone": "Mars/Base"}), "spec.rotation.timeZone: "),
+        ("cron", json!({"schedule": "0 0 31 2 *"}), "spec.rotation.schedule: "),
+        ("window", json!({"window": window("Mars/Base")}), "spec.rotation.window: "),
+    ] {
+        let mut rotation = json!({"generate": generate});
+        rotation.as_object_mut().unwrap().extend(when.as_object().unwrap().clone());
+        rotations.create(name, json!({"target": {"name": name}, "rotation": rotation})).await;
+        let message = rotations.says(name, "Stalled", "True", "InvalidSpec").await;
+        assert!(message.starts_with(field), "{message}");
     }
     // By label, of the own namespace; and without any merging, only what the template says.
     for (name, team) in [("one", "x"), ("two", "y")] {

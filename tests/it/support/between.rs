@@ -28,6 +28,8 @@ struct World {
     cut: bool,
     /// Somebody waits for an answer that does not come.
     waits: Arc<Notify>,
+    /// Until this comes.
+    goes_on: Arc<Notify>,
 }
 
 /// Dropping it cuts the way.
@@ -64,10 +66,15 @@ impl Between {
         self.world.lock().unwrap().armed.is_none()
     }
 
-    /// Returns when somebody waits for an answer that does not come ([`Fault::NoAnswer`]).
+    /// Returns when somebody waits for an answer that does not come ([`Fault::NoAnswer`], [`Fault::Held`]).
     pub async fn waits(&self) {
         let waits = self.world.lock().unwrap().waits.clone();
         waits.notified().await;
+    }
+
+    /// Lets through what was held.
+    pub fn go_on(&self) {
+        self.world.lock().unwrap().goes_on.notify_one();
     }
 
     /// What was asked since this was called last.
@@ -128,6 +135,14 @@ async fn pass(
         };
         let said = json!({"errors": ["made to fail"], "__type": kind, "message": "made to fail"});
         return (StatusCode::from_u16(code).unwrap(), said.to_string()).into_response();
+    }
+    if fault == Some(Fault::Held) {
+        let (waits, goes_on) = {
+            let world = world.lock().unwrap();
+            (world.waits.clone(), world.goes_on.clone())
+        };
+        waits.notify_one();
+        goes_on.notified().await;
     }
     // A client that signs the Host header has signed our name.
     let mut request = http.request(method, format!("{server}{uri}")).header("x-forwarded-host", header(&headers, "host")).body(body);

@@ -111,6 +111,14 @@ impl Far<'_> {
         }
     }
 
+    /// Writes another one over it.
+    pub async fn replace(&self, key: &str, value: Value) {
+        match self {
+            Self::Aws(moto) => drop(moto.call("PutSecretValue", json!({"SecretId": key, "SecretString": value.to_string()})).await),
+            other => other.put(key, value).await,
+        }
+    }
+
     /// The value that is current.
     pub async fn get(&self, key: &str) -> Value {
         match self {

@@ -27,6 +27,8 @@ pub enum Fault {
     AnswerLost,
     /// It is done, and no answer ever comes: time to kill who waits for it.
     NoAnswer,
+    /// It is done when a test says so ([`super::Between::go_on`]): time for somebody else to be faster.
+    Held,
 }
 
 /// Lets the `n`-th write from now on (from 0) fail, or all reads of single Secrets.

@@ -71,6 +71,8 @@ struct World {
     accounts: HashSet<String>,
     /// How often a token was given.
     sessions: usize,
+    /// Versions by their names.
+    names: BTreeMap<(String, String), usize>,
 }
 
 /// Both services at one address. Dropping it ends it.
@@ -118,6 +120,11 @@ impl Oci {
     /// The versions whose deletion is scheduled.
     pub fn retired(&self, name: &str) -> HashSet<usize> {
         self.world.lock().unwrap().secrets[name].retired.clone()
+    }
+
+    /// Names a version.
+    pub fn name(&self, name: &str, version: &str, number: usize) {
+        self.world.lock().unwrap().names.insert((name.into(), version.into()), number);
     }
 
     pub fn hide(&self, name: &str) {
@@ -293,7 +300,16 @@ fn bundle(world: &World, query: &BTreeMap<String, String>) -> Response {
     let number = match (query.get("versionNumber"), query.get("stage").map(String::as_str)) {
         (Some(number), _) => number.parse().unwrap(),
         (None, Some("PREVIOUS")) => kept.previous,
-        (None, _) => kept.current,
+        (None, Some("LATEST")) => kept.versions.len(),
+        (None, Some(stage @ ("PENDING" | "DEPRECATED"))) => {
+            (1..=kept.versions.len()).rev().find(|number| kept.stages(*number).contains(&stage)).unwrap_or(0)
+        }
+        (None, Some("CURRENT")) => kept.current,
+        (None, Some(stage)) => panic!("there is no stage {stage}"),
+        (None, None) => match query.get("secretVersionName") {
+            Some(named) => world.names.get(&(name.clone(), named.clone())).copied().unwrap_or(0),
+            None => kept.current,
+        },
     };
     let Some(content) = number.checked_sub(1).and_then(|place: usize| kept.versions.get(place)) else {
         return failed(404, "NotAuthorizedOrNotFound");
