@@ -161,20 +161,22 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let place = (scope_of(&store.name_any()), &context.operator_namespace);
     let identity = resolve::identity(&context.secrets, (&place.0, place.1), &store.spec.store);
     let door = context.stores.in_use(&identity);
-    let rests = context.rests.of(&store.uid().unwrap_or_default(), &identity, now).or_else(|| left_alone(door.as_deref(), now));
+    let rests = context.rests.of(&store.uid().unwrap_or_default(), &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
-    match (known, rests) {
-        (true, _) => Ok(seen),
-        (false, Some(problem)) => Ok(Look { problem: Some(problem), ..seen }),
-        (false, None) => match check(context, store, door.as_deref()).await {
-            Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
-            Err(Halt::Problem(problem)) => Ok(Look { checked: true, problem: Some(problem), ..seen }),
-            Err(Halt::Superseded(error)) => Err(error),
-        },
+    if known {
+        return Ok(seen);
+    }
+    if let Some(problem) = rests.or_else(|| left_alone(door.as_deref(), now)) {
+        return Ok(Look { problem: Some(problem), ..seen });
+    }
+    match check(context, store, door.as_deref()).await {
+        Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
+        Err(Halt::Problem(problem)) => Ok(Look { checked: true, problem: Some(problem), ..seen }),
+        Err(Halt::Superseded(error)) => Err(error),
     }
 }
 
-/// A store that its users leave alone is not asked here, and one asks when its time has come.
+/// A store that its users leave alone is not asked here, and one asks when its time has come: with None that is who has called this.
 fn left_alone(door: Option<&Door>, now: Timestamp) -> Option<Problem> {
     let door = door?;
     let alone = |(until, error): (Timestamp, StoreError)| Problem { after: Some(until.duration_since(now)), ..error.into() };
