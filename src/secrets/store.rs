@@ -183,9 +183,9 @@ pub trait OpenStore: Send + Sync {
         async { Ok(true) }.boxed()
     }
 
-    /// Whether [`OpenStore::retire`] does anything.
+    /// Whether [`OpenStore::retire`] does anything: as a rule where older versions are of any use.
     fn can_retire(&self) -> bool {
-        false
+        self.can_promote()
     }
 
     /// Whether [`OpenStore::promote`] does anything.

@@ -209,6 +209,15 @@ async fn the_policy_that_is_printed_is_enough() {
     rotations.ready("app", 1).await;
     assert_eq!(vault.get("app/new").await.0["k"], rotations.data("app").await["k"]);
     assert_eq!(rotations.data("app").await["team_one"], r#"{"a":"1"}"#);
+    // What goes to the store of a SecretStore is printed for that one.
+    let login = json!({"token": {"secretRef": {"name": "none", "key": "token"}}});
+    let store = json!({"allowedNamespaces": {}, "vault": {"server": "https://vault.example", "path": "kv", "auth": login}});
+    cluster.secret_store(&namespace.name, store).await;
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "many/db", "property": "p"}}]);
+    rotations.create("by-name", json!({"target": {"name": "by-name"}, "storeRef": {"name": namespace.name}, "data": data})).await;
+    let (code, policy) = crate::cli::seaworthy(&kubeconfig, &["vault-policy", "-n", &namespace.name]);
+    let (own, of_many) = policy.split_once("# https://vault.example").expect(&policy);
+    assert!(code == 0 && of_many.contains("kv/data/many/db") && !own.contains("many/db"), "{policy}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -436,10 +436,6 @@ impl OpenStore for Open {
         self.make_current(key, id(version), id(expected)).boxed()
     }
 
-    fn can_retire(&self) -> bool {
-        true
-    }
-
     /// Without a stage AWS deletes it in time.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {

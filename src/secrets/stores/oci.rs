@@ -408,10 +408,6 @@ impl OpenStore for Open {
         .boxed()
     }
 
-    fn can_retire(&self) -> bool {
-        true
-    }
-
     /// Oracle deletes what is deprecated, which is all but the current version and the one before, after a while in which that can be called off.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
