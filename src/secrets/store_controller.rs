@@ -171,7 +171,11 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     }
     match check(context, store, door.as_deref()).await {
         Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
-        Err(Halt::Problem(problem)) => Ok(Look { checked: true, problem: Some(problem), ..seen }),
+        Err(Halt::Problem(problem)) => {
+            // It is asked again when its users ask it again.
+            let alone = door.as_deref().and_then(Door::left_alone).map(|(until, _)| until.duration_since(now));
+            Ok(Look { checked: true, problem: Some(Problem { after: alone.or(problem.after), ..problem }), ..seen })
+        }
         Err(Halt::Superseded(error)) => Err(error),
     }
 }
@@ -260,7 +264,7 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
     };
     let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
     let failed = || retry_after(context.failures.failed(&uid, (problem.reason.as_str(), object.meta().generation)), None, now, &uid);
-    let wait = problem.after.unwrap_or_else(failed).max(SignedDuration::from_secs(1));
+    let wait = problem.after.unwrap_or_else(failed).clamp(SignedDuration::from_secs(1), ROUND);
     if let Some(identity) = look.identity.filter(|_| look.checked) {
         context.rests.note(uid, identity, now + wait, problem);
     }
