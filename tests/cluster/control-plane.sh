@@ -19,7 +19,7 @@ free_port() { # not in use now, and not one that this script has given out
   echo "$port"
 }
 
-# With its default the API server spends a fifth of its time on collecting garbage, where it has to share few cores with what it is there for.
+# On few cores that all have to share, the same writes take a third longer with Go's default.
 export GOGC=${GOGC:-400}
 
 start() {
