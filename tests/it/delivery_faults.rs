@@ -116,6 +116,9 @@ async fn killed_between_the_store_and_the_secret() {
             is_as_before(far, "taken-back", "killed").await;
             let superseded = noted(namespace, "seaworthy.dev/superseded-versions").await;
             assert!(superseded.contains(&rejected), "{far}: {rejected} is not in {superseded}");
+            if matches!(far, Far::Aws(_)) {
+                return; // AWS deletes what has no stage in its own time
+            }
             // With the next one, which nobody crashes with, it goes.
             operator.clock.advance(HOUR);
             rotations.ask("web", "rotate", "2").await;
