@@ -137,6 +137,9 @@ async fn look(object: &Guarded<SecretRotation>, context: &Context) -> Result<Don
     };
     let after = status::status(&before, &view, object.meta().generation, context.clock.now());
     let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
+    if let (Ok(()), Ok(rotation), Some(compared)) = (&reported, &object.0, view.compared) {
+        context.known.are_compared(noticed::key(rotation), compared, |key| context.index.read(|index| index.has(key)));
+    }
     match reported {
         Err(error) if error.is_race() => Err(error),
         reported => Ok(done(context, object, &view, (reported, now))),

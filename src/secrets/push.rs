@@ -313,10 +313,11 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         since(key).filter(|_| !again).unwrap_or(now)
     };
     let failed = compare(context, rotation, &Comparison { source: &source, due: &due, before: &before, fresh: &fresh }, view).await?;
-    context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
     if let Some(problem) = failed {
-        return Err(problem.into()); // what failed is due even so, as it is not known to be there
+        view.compared = Some(now); // once status says what failed, which is due even so
+        return Err(problem.into());
     }
+    context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
     if decide::only_pushes(spec) {
         view.handled_refresh = read.map(|_| annotation(rotation, REFRESH_ANNOTATION).into());
         view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh::is_told(rotation, told, *now));

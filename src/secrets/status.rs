@@ -65,6 +65,8 @@ pub struct View {
     pub last_sync: Option<Timestamp>,
     /// What `spec.push` has brought to the store. None: it did not come to that, and what was known stays.
     pub pushed: Option<Vec<Pushed>>,
+    /// When what is pushed was compared with the store, and something of it failed: it counts as compared when that is told.
+    pub compared: Option<Timestamp>,
     /// The request for a refresh that `spec.push` alone has answered.
     pub handled_refresh: Option<String>,
     /// How far the restarts are; None: nobody is to be restarted.

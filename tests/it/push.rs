@@ -2,10 +2,10 @@
 
 use futures::future::join_all;
 use jiff::SignedDuration;
-use seaworthy::api::SecretRotation;
+use seaworthy::{api::SecretRotation, clock::Clock};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Far, Moto, Namespace, Rotations, Vault, eventually, next_second, oci::Oci, said};
+use crate::support::{Cluster, Far, Fault, Faults, Moto, Namespace, Operator, Rotations, Vault, eventually, next_second, oci::Oci, said};
 
 /// The Secret's data, once it is as `wanted`.
 async fn holds(namespace: &Namespace, secret: &str, wanted: &[(&str, &str)]) {
@@ -121,6 +121,32 @@ async fn a_secret_that_is_there_goes_to_the_store_when_it_changes_and_nothing_ne
     rotations.change("p", json!({"push": [{"secretKey": "lacking", "remoteRef": {"key": "remote", "property": "p"}}]})).await;
     let message = rotations.says("p", "Ready", "False", "ValueNotFound").await;
     assert!(message.contains(r#"push "lacking": Secret made has no such key"#), "{message}");
+}
+
+/// Whose status cannot be written in the moment in which a conflict is found tells it with the next look, not an interval later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_is_told_although_the_status_could_not_be_written_at_first() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    for code in [409, 500] {
+        let namespace = cluster.namespace("told-later").await;
+        let (rotations, faults, clock) = (Rotations(&namespace), Faults::default(), Clock::default());
+        let client = faults.client(cluster.operator_config.clone());
+        let _operator = Operator::start_with(client, vec![namespace.name.clone()], &namespace.name, clock.clone());
+        let (store, key) = (namespace.store_in(&vault).await, format!("told-{code}"));
+        namespace.secret("made", "Opaque", &[("password", "one")]).await;
+        let spec = json!({
+            "target": {"name": "made", "creationPolicy": "Merge"}, "store": store, "refreshInterval": "1h",
+            "push": [push(&key, "p", "Replace")],
+        });
+        rotations.create("p", spec).await;
+        rotations.until("p", "Ready", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+        vault.put(&key, json!({"p": "theirs"})).await;
+        faults.arm(0, Fault::Answer(code));
+        clock.advance(SignedDuration::from_hours(1));
+        rotations.ask("p", "look", "1").await;
+        rotations.says("p", "Ready", "False", "StoreConflict").await;
+        assert!(faults.struck(), "{code}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
