@@ -311,7 +311,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let done = if made {
         Box::pin(make::make(look, (source.as_ref(), read), view)).await
     } else {
-        make::retired(rotation, &held, plan).map(Some).map_err(Into::into)
+        make::retired(rotation, &held, plan, &context.roller.restarter.key().await?).map(Some).map_err(Into::into)
     };
     match done {
         Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
@@ -356,7 +356,7 @@ async fn without_store(look: Look<'_>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
-        let made = make::retired(rotation, held, facts.plan)?;
+        let made = make::retired(rotation, held, facts.plan, &context.roller.restarter.key().await?)?;
         return Box::pin(put(look, made, None, view)).await;
     }
     carry_on(context, rotation, (held, &facts.times), view).await

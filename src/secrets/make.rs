@@ -10,7 +10,7 @@ use super::{
     controller::{Context, Look, annotation, is_current},
     decide::{Plan, Target},
     deliver::consumed,
-    memory::{Memory, Superseded, Versions, hash},
+    memory::{Memory, Superseded, Versions, hash, hashes},
     push::{self, Generated},
     reason::Reason,
     retire,
@@ -26,16 +26,21 @@ use crate::{
     rollout::stage::Stage,
 };
 
-/// The same values, without those that are not kept any longer.
-pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan) -> Result<(SecretData, Memory), Problem> {
+/// The same values, without those that are not kept any longer. What somebody else has changed stays as it is, and theirs. `key`: of the hashes.
+pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan, key: &[u8]) -> Result<(SecretData, Memory), Problem> {
     let mut memory = held.memory.clone();
     let mut data = held.ours();
     if plan.retire {
+        for before in compose::kept_keys(&rotation.spec, &held.memory) {
+            memory.values.remove(&before);
+        }
         data = consumed(rotation, &memory, &data);
         compose::publish(&rotation.spec, &mut data)?;
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();
     }
+    let is_new = |name: &String| data.get(name) != held.data.get(name);
+    memory.values.extend(hashes(key, &data).into_iter().filter(|(name, _)| is_new(name)));
     Ok((data, memory))
 }
 
@@ -89,6 +94,7 @@ pub(super) async fn make(
     };
     let data = apart(context, spec, bytes, work).await?;
     remember(look, pending.as_ref(), &data, &mut memory);
+    memory.hash(&context.roller.restarter.key().await?, &data);
     Ok(Some((data, memory)))
 }
 

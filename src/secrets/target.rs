@@ -225,7 +225,6 @@ pub async fn store(
     held: &Held,
     (data, consumed, memory): (&SecretData, bool, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
-    memory.hash(&context.roller.restarter.key().await?, data);
     let Some(read) = &held.meta else {
         if Which::Target.is_somebody_elses(rotation) {
             return Err(not_made_yet(rotation).into());

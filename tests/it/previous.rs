@@ -1,6 +1,7 @@
 //! The value before a rotation: where it is kept, and when it goes.
 
 use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
@@ -177,6 +178,37 @@ async fn what_is_kept_goes_although_the_spec_has_changed() {
     let object = rotations.ready("jwt", 5).await;
     let data = rotations.data("jwt").await;
     assert!(!data.contains_key("key-previous"), "{:?} {:?}", data.keys(), object.status);
+}
+
+/// What somebody else wrote into the Secret is not taken for ours when the value before goes, nor does it keep that from going.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
+    let cluster = Cluster::shared().await;
+    for edit in [json!({"key": "dGhlaXJz"}), json!({"key": null})] {
+        let namespace = cluster.namespace("edited").await;
+        let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+        let generate = json!([{"secretKey": "key", "hex": {}}, {"secretKey": "other", "hex": {}}]);
+        let rotation = json!({"generate": generate, "previous": {"keepFor": "24h"}});
+        rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+        rotations.ready("jwt", 1).await;
+        rotations.ask("jwt", "rotate", "1").await;
+        rotations.ready("jwt", 2).await;
+        let edit = Patch::Merge(json!({"data": edit}));
+        namespace.secrets().patch("jwt", &PatchParams::default(), &edit).await.unwrap();
+        let message = rotations.says("jwt", "Ready", "False", "Modified").await;
+        assert!(message.contains(r#"key "key""#), "{message}");
+        operator.clock.advance(HOUR * 25);
+        rotations.ask("jwt", "look", "1").await;
+        let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
+        rotations.until("jwt", "those before are gone", |object| !kept(object)).await;
+        let keys: Vec<_> = rotations.data("jwt").await.into_keys().collect();
+        assert!(keys.iter().all(|key| !key.ends_with("-previous")) && keys.contains(&"other".into()), "{keys:?}");
+        rotations.ask("jwt", "look", "2").await;
+        rotations.says("jwt", "Ready", "False", "Modified").await;
+        rotations.ask("jwt", "rotate", "2").await;
+        rotations.ready("jwt", 3).await;
+        assert_eq!(rotations.data("jwt").await["key"].len(), 64);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
