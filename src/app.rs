@@ -94,60 +94,15 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("--listen {} cannot be used", settings.listen))?;
     let (readiness, metrics) = (Readiness::default(), Metrics::new());
-    let mut areas = JoinSet::new();
     let (leadership, campaign) = lead(&client, &settings);
     let election = CancellationToken::new();
     let mut campaign = AbortOnDropHandle::new(tokio::spawn(hold(campaign, election.clone())));
-    let (mut rotations, mut values) = (Vec::new(), Vec::new());
     let parts = parts(&client, &settings, &leadership, (&readiness, &metrics));
-    for scope in scopes(&settings) {
-        let inventory = Inventory::default();
-        let mut hears = Vec::new();
-        if settings.areas.contains(&Area::Certificates) {
-            let parts = parts(certificates::controller::KIND);
-            let running =
-                certificates::area::run(&parts, settings.verify_networks.clone(), (scope.as_deref(), inventory.clone()), stop.clone());
-            rotations.push(running.store);
-            hears.push(running.hear);
-            areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
-        }
-        if settings.areas.contains(&Area::Secrets) {
-            let running = secrets::area::run(
-                &parts(secrets::controller::KIND),
-                settings.stores.clone(),
-                (scope.as_deref(), inventory.clone()),
-                stop.clone(),
-            );
-            values.push(running.store);
-            hears.push(running.hear);
-            areas.spawn(until_stopped("the secrets area", running.work, stop.clone()));
-        }
-        let (place, filled) = (scope.as_deref().map(|namespace| format!(" in {namespace}")).unwrap_or_default(), inventory.clone());
-        readiness.wait_for(&format!("the inventory{place}"), async move { filled.filled().await });
-        let follow = inventory.follow(client.clone(), scope, move |news| hears.iter().for_each(|hear| hear(news)));
-        let stopped = stop.clone();
-        let follow = async move {
-            tokio::select! {
-                () = follow => {}
-                () = stopped.cancelled() => {}
-            }
-        };
-        areas.spawn(until_stopped("the inventory", follow, stop.clone()));
-    }
+    let Work { mut areas, caches } = begin(&client, &settings, (parts, &readiness), &stop);
     let (served, clock) = (CancellationToken::new(), settings.clock.clone());
-    let refresh = {
-        let leadership = leadership.clone();
-        move |metrics: &Metrics| {
-            metrics.leading(leadership.is_leading());
-            let certificates = count(&rotations, &clock);
-            let mut secrets = Secrets { consumers: certificates.consumers, ..Secrets::default() };
-            metrics.certificates(&certificates);
-            for caches in &values {
-                secrets::area::Caches::count(caches, &mut secrets, clock.now());
-            }
-            metrics.consumers(secrets.consumers);
-            metrics.secrets(&secrets);
-        }
+    let refresh = move |metrics: &Metrics| {
+        metrics.leading(leadership.is_leading());
+        caches.count(metrics, &clock);
     };
     let server = AbortOnDropHandle::new(tokio::spawn(server::serve(
         listener,
@@ -174,6 +129,74 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     tracing::info!("stopped");
     ended
+}
+
+/// What runs.
+struct Work {
+    /// None of them must end before it is stopped.
+    areas: JoinSet<anyhow::Result<()>>,
+    caches: Caches,
+}
+
+/// The caches of all areas in all scopes.
+#[derive(Default)]
+struct Caches {
+    certificates: Vec<Rotations>,
+    secrets: Vec<secrets::area::Caches>,
+}
+
+impl Caches {
+    /// What the gauges say.
+    fn count(&self, metrics: &Metrics, clock: &Clock) {
+        let certificates = count(&self.certificates, clock);
+        let mut secrets = Secrets { consumers: certificates.consumers, ..Secrets::default() };
+        metrics.certificates(&certificates);
+        for caches in &self.secrets {
+            caches.count(&mut secrets, clock.now());
+        }
+        metrics.consumers(secrets.consumers);
+        metrics.secrets(&secrets);
+    }
+}
+
+/// Begins what the settings ask for, in each scope with an inventory of its own.
+fn begin(
+    client: &Client,
+    settings: &Settings,
+    (parts, readiness): (impl Fn(&'static str) -> Parts, &Readiness),
+    stop: &CancellationToken,
+) -> Work {
+    let (mut areas, mut caches) = (JoinSet::new(), Caches::default());
+    for scope in scopes(settings) {
+        let (inventory, mut hears) = (Inventory::default(), Vec::new());
+        let place = || (scope.as_deref(), inventory.clone());
+        if settings.areas.contains(&Area::Certificates) {
+            let parts = parts(certificates::controller::KIND);
+            let running = certificates::area::run(&parts, settings.verify_networks.clone(), place(), stop.clone());
+            caches.certificates.push(running.store);
+            hears.push(running.hear);
+            areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
+        }
+        if settings.areas.contains(&Area::Secrets) {
+            let parts = parts(secrets::controller::KIND);
+            let running = secrets::area::run(&parts, settings.stores.clone(), place(), stop.clone());
+            caches.secrets.push(running.store);
+            hears.push(running.hear);
+            areas.spawn(until_stopped("the secrets area", running.work, stop.clone()));
+        }
+        let (named, filled) = (scope.as_deref().map(|namespace| format!(" in {namespace}")).unwrap_or_default(), inventory.clone());
+        readiness.wait_for(&format!("the inventory{named}"), async move { filled.filled().await });
+        let follow = inventory.follow(client.clone(), scope, move |news| hears.iter().for_each(|hear| hear(news)));
+        let stopped = stop.clone();
+        let follow = async move {
+            tokio::select! {
+                () = follow => {}
+                () = stopped.cancelled() => {}
+            }
+        };
+        areas.spawn(until_stopped("the inventory", follow, stop.clone()));
+    }
+    Work { areas, caches }
 }
 
 /// What must not end before it is stopped.

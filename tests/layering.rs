@@ -138,6 +138,23 @@ fn files_stay_small() {
 }
 
 #[test]
+fn functions_stay_short() {
+    let mut seen = 0;
+    for (path, text) in sources("src") {
+        let lines: Vec<&str> = text.lines().collect();
+        for (start, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//") && line.contains("fn ")) {
+            // As it is formatted, its end stands under its beginning.
+            let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let length = lines[start..].iter().position(|line| *line == end).map_or(0, |length| length + 1);
+            let is_one = line.trim_end().ends_with('{') || line.trim_end().ends_with('(');
+            seen += usize::from(is_one && length > 0);
+            assert!(!is_one || length < 60, "{path}:{}: it has {length} lines: {line}", start + 1);
+        }
+    }
+    assert!(seen > 500, "{seen}");
+}
+
+#[test]
 fn every_step_stands_in_a_list_that_fault_tests_go_through() {
     let steps_run = |folder: &str| {
         let all = sources(folder).into_iter().map(|(_, text)| text);

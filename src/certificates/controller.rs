@@ -281,14 +281,7 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
         }
         Action::Rotate => {
             let issuer = opened.as_ref().map_err(|error| Problem::from(error.clone()))?;
-            is_current(context, rotation).await?;
-            // Damaged, its annotations gone, or one of before: somebody else has written there.
-            let known = rotation.status.as_ref().and_then(|status| status.revision);
-            let undone = plan.reason.is_damage() || view.memory.request.is_none() || Some(view.memory.revision) < known;
-            let undone = undone && known.is_some();
-            if undone {
-                may_put_right(context, rotation, stored, now)?;
-            }
+            let undone = may_rotate(context, rotation, stored, (view, plan.reason)).await?;
             let order = Order { reason: plan.reason, request: &request, requested, issuer: &identity };
             let Rotated { material, memory, meta } = rotate::rotate(context, rotation, stored, (issuer.as_ref(), &order)).await?;
             if undone {
@@ -303,6 +296,24 @@ async fn advance(context: &Context, rotation: &CertificateRotation, stored: &Sto
             deliver(context, rotation, (Some(&Delivered { material, meta }), Some(&times)), view).await
         }
     }
+}
+
+/// Whether the new pair takes the place of what somebody else did to the Secret; refused where that was done again and again.
+async fn may_rotate(
+    context: &Context,
+    rotation: &CertificateRotation,
+    stored: &Stored,
+    (view, reason): (&View, Reason),
+) -> Result<bool, Halt> {
+    is_current(context, rotation).await?;
+    // Damaged, its annotations gone, or one of before: somebody else has written there.
+    let known = rotation.status.as_ref().and_then(|status| status.revision);
+    let undone = reason.is_damage() || view.memory.request.is_none() || Some(view.memory.revision) < known;
+    let undone = undone && known.is_some();
+    if undone {
+        may_put_right(context, rotation, stored, context.clock.now())?;
+    }
+    Ok(undone)
 }
 
 /// The pair stays; the rest of the Secret is made to look as the spec says.

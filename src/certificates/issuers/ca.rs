@@ -65,20 +65,7 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     };
     let ca = chain.remove(0);
     let name = &ca.subject_text;
-    if ca.public_key != key.public_key() {
-        return Err(invalid(format!("tls.key is not the key of the certificate {name} in tls.crt; put a pair there")));
-    }
-    if !ca.is_ca || !ca.may_sign {
-        return Err(invalid(format!(
-            "the certificate {name} may not sign others (basicConstraints CA:TRUE and keyUsage keyCertSign are needed)"
-        )));
-    }
-    if ca.not_after <= now {
-        return Err(invalid(format!("the certificate {name} has expired at {}; put a new CA there", ca.not_after)));
-    }
-    if ca.not_before > now {
-        return Err(invalid(format!("the certificate {name} is not valid before {}", ca.not_before)));
-    }
+    usable(&ca, &key, now).map_err(invalid)?;
     // The root is what is trusted: from ca.crt, or the self-issued one of tls.crt; without any, the CA itself is the anchor.
     extra.retain(|certificate| certificate.der() != ca.der() || certificate.is_self_issued());
     let (roots, intermediates): (Vec<_>, Vec<_>) = chain.into_iter().partition(Certificate::is_self_issued);
@@ -113,6 +100,24 @@ fn read(secret: &str, data: &SecretData, now: Timestamp) -> Result<Open, IssuerE
     let between = std::iter::once(&ca).chain(above.iter().rev().skip(1).rev());
     let intermediates = if anchored { Vec::new() } else { between.cloned().collect() };
     Ok(Open { authority: Authority { ca: Some(ca.clone()), intermediates, roots }, ca, key, above })
+}
+
+/// Whether the certificate and the key are a pair that signs at `now`. Err: what is wrong, and what to do about it.
+fn usable(ca: &Certificate, key: &Key, now: Timestamp) -> Result<(), String> {
+    let name = &ca.subject_text;
+    if ca.public_key != key.public_key() {
+        return Err(format!("tls.key is not the key of the certificate {name} in tls.crt; put a pair there"));
+    }
+    if !ca.is_ca || !ca.may_sign {
+        return Err(format!("the certificate {name} may not sign others (basicConstraints CA:TRUE and keyUsage keyCertSign are needed)"));
+    }
+    if ca.not_after <= now {
+        return Err(format!("the certificate {name} has expired at {}; put a new CA there", ca.not_after));
+    }
+    if ca.not_before > now {
+        return Err(format!("the certificate {name} is not valid before {}", ca.not_before));
+    }
+    Ok(())
 }
 
 impl Open {
