@@ -299,3 +299,144 @@ fn key_of(name: &str) -> String {
     let key: String = name.chars().map(sign).take(MAX_KEY).collect();
     if matches!(key.as_str(), "" | "." | "..") { "_".into() } else { key }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::secrets::store::Stored;
+
+    fn spec(part: &Value) -> SecretRotationSpec {
+        let mut spec = json!({"target": {"name": "app"}, "store": {"memory": {}}});
+        spec.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    /// What a store with `values` gives for `spec`.
+    fn remote(spec: &SecretRotationSpec, values: &Value) -> Remote {
+        let of = |key: &String| match values.get(key) {
+            Some(Value::String(text)) => Ok(Stored { content: Content::Bytes(text.clone().into_bytes().into()), version: None }),
+            Some(Value::Null) => Err(StoreError::Denied("no".into())),
+            Some(json) => Ok(Stored { content: Content::Bytes(json.to_string().into_bytes().into()), version: None }),
+            None => Err(StoreError::NotFound(format!("{key} is not there"))),
+        };
+        let names: Vec<String> = values.as_object().unwrap().keys().cloned().collect();
+        let named = spec.data.iter().map(|data| data.remote_ref.key.clone());
+        let named = named.chain(spec.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|reference| reference.key.clone()));
+        let all = named.chain(names.iter().cloned());
+        Remote {
+            values: all.map(|key| (Place { key: key.clone(), version: None }, Arc::new(of(&key)))).collect(),
+            found: spec.data_from.iter().filter_map(|from| from.find.clone()).map(|find| (find, names.clone())).collect(),
+        }
+    }
+
+    /// The Secret as text, or the reason and the message.
+    fn composed(part: &Value, values: &Value) -> Result<BTreeMap<String, String>, (Reason, String)> {
+        let spec = spec(part);
+        let problem = |problem: Problem| (problem.reason, problem.message);
+        let gathered = gather(&spec, &remote(&spec, values)).map_err(problem)?;
+        judge(&spec, &gathered).map_err(problem)?;
+        let data = render(&spec, gathered.values, &|_| [0; 16]).map_err(problem)?;
+        Ok(data.into_iter().map(|(key, value)| (key, String::from_utf8(value.to_vec()).unwrap())).collect())
+    }
+
+    fn rule(source: &str, target: &str) -> Value {
+        json!({"regexp": {"source": source, "target": target}})
+    }
+
+    #[test]
+    fn what_the_keys_are_called() {
+        let find = |rules: Value| json!({"dataFrom": [{"find": {}, "rewrite": rules}]});
+        let one = |key: &str, property: &str| json!({"secretKey": key, "remoteRef": {"key": "j", "property": property}});
+        let json = json!({"j": {"a": "1", "b": "2"}});
+        for (part, values, wanted) in [
+            (find(json!([])), json!({"app/a": "1", "b c": "2", "": "3"}), json!({"app_a": "1", "b_c": "2", "_": "3"})),
+            (find(json!([rule("^app/", "")])), json!({"app/a": "1", "b": "2"}), json!({"a": "1", "b": "2"})),
+            // One after the other, and with what was matched.
+            (find(json!([rule("^(.)", "x-$1"), rule("-", "_")])), json!({"a": "1"}), json!({"x_a": "1"})),
+            (find(json!([rule(".*", "..")])), json!({"a": "1"}), json!({"_": "1"})),
+            // What comes later is meant, and of all `data`.
+            (
+                json!({"dataFrom": [{"extract": {"key": "j"}}, {"extract": {"key": "k"}}], "data": [one("b", "a")]}),
+                json!({"j": {"a": "1", "b": "2"}, "k": {"a": "3", "c": "4"}}),
+                json!({"a": "3", "b": "1", "c": "4"}),
+            ),
+            (json!({"dataFrom": [{"extract": {"key": "j"}}], "template": {"data": {"t": "{{ a }}"}}}), json.clone(), json!({"t": "1"})),
+            (
+                json!({"dataFrom": [{"extract": {"key": "j"}}], "template": {"data": {"t": "{{ a }}"}, "mergePolicy": "Merge"}}),
+                json.clone(),
+                json!({"a": "1", "b": "2", "t": "1"}),
+            ),
+            (json!({"dataFrom": [{"extract": {"key": "j"}}], "template": {"type": "Opaque"}}), json, json!({"a": "1", "b": "2"})),
+        ] {
+            assert_eq!(composed(&part, &values).map(|data| json!(data)), Ok(wanted), "{part} {values}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_names_its_field() {
+        let members = |count: usize| Value::Object((0..count).map(|number| (format!("k{number}"), json!("x"))).collect());
+        let extract =
+            |key: &str, rules: Value| json!({"dataFrom": [{"extract": {"key": "ok"}}, {"extract": {"key": key}, "rewrite": rules}]});
+        let data = |property: &str| json!({"data": [{"secretKey": "x", "remoteRef": {"key": "j", "property": property}}]});
+        let values = json!({"ok": {"a": "1"}, "j": {"a-b": "1", "a.b": "2", "z": null}, "text": "plain", "many": members(MAX_KEYS), "more": members(MAX_KEYS + 1), "denied": null, "big": {"a": "x".repeat(1024 * 1024)}});
+        for (part, reason, words) in [
+            (extract("j", json!([rule("[-.]", "_")])), Reason::ValueInvalid, ["dataFrom[1]", "two names become the key \"a_b\""]),
+            (
+                extract("j", json!([rule("a", "b"), rule("(", "")])),
+                Reason::InvalidSpec,
+                ["spec.dataFrom[1].rewrite[1].regexp.source", "\"(\""],
+            ),
+            (extract("j", json!([rule("a{1000}{1000}", "")])), Reason::InvalidSpec, ["rewrite[0]", "it is too large"]),
+            (extract("text", json!([])), Reason::ValueInvalid, ["dataFrom[1]: text", "stays as it is"]),
+            (extract("none", json!([])), Reason::ValueNotFound, ["dataFrom[1] (none)", "stays as it is"]),
+            (extract("denied", json!([])), Reason::StoreDenied, ["dataFrom[1] (denied)", "no"]),
+            (extract("many", json!([])), Reason::ValueInvalid, ["1001 keys", "at most 1000"]),
+            (extract("more", json!([])), Reason::ValueInvalid, ["dataFrom[1]: more", "more members than a Secret can have keys"]),
+            (extract("big", json!([])), Reason::ValueInvalid, ["the Secret would hold 1048577 bytes", "Kubernetes allows"]),
+            (data("b"), Reason::ValueNotFound, ["data \"x\": j", "stays as it is"]),
+            (data("z"), Reason::ValueInvalid, ["data \"x\": j", "null"]),
+        ] {
+            let (found, message) = composed(&part, &values).unwrap_err();
+            assert!(found == reason && words.iter().all(|word| message.contains(word)), "{part}: {found} {message}");
+        }
+        let kept =
+            json!({"dataFrom": [{"extract": {"key": "j"}}], "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "previous": {}}});
+        let (reason, message) = composed(&kept, &json!({"j": {"k-previous": "1"}})).unwrap_err();
+        assert!(reason == Reason::ValueInvalid && message.contains("rotation.previous.suffix"), "{message}");
+    }
+
+    #[test]
+    fn what_is_gone_is_judged_by_the_policy() {
+        let part = |policy: &str| {
+            let data = ["a", "b"].map(|key| json!({"secretKey": key, "remoteRef": {"key": key}}));
+            json!({"target": {"name": "app", "deletionPolicy": policy}, "data": data})
+        };
+        let judged = |policy: &str, values: &Value| {
+            let spec = spec(&part(policy));
+            judge(&spec, &gather(&spec, &remote(&spec, values)).unwrap()).map_err(|problem| problem.reason)
+        };
+        for (policy, values, wanted) in [
+            ("Retain", json!({"a": "1", "b": "2"}), Ok(Gone::Nothing)),
+            ("Retain", json!({"a": "1"}), Err(Reason::ValueNotFound)),
+            ("Retain", json!({}), Err(Reason::ValueNotFound)),
+            ("Merge", json!({"a": "1"}), Ok(Gone::Keys)),
+            ("Merge", json!({}), Ok(Gone::Keys)),
+            ("Delete", json!({"a": "1"}), Err(Reason::ValueNotFound)),
+            ("Delete", json!({}), Ok(Gone::Everything)),
+        ] {
+            assert_eq!(judged(policy, &values), wanted, "{policy} {values}");
+        }
+    }
+
+    #[test]
+    fn no_name_grows() {
+        let rules = json!([rule("(.*)", "$1$1$1$1"), rule("(.*)", "$1$1$1$1"), rule("(.*)", "$1$1$1$1")]);
+        let found = composed(&json!({"dataFrom": [{"find": {}, "rewrite": rules}]}), &json!({"a".repeat(500): "1"})).unwrap();
+        assert_eq!(found.into_keys().map(|key| key.len()).collect::<Vec<_>>(), [MAX_KEY]);
+    }
+}

@@ -203,7 +203,28 @@ async fn nothing_prints_a_value() {
     let generated = json!({"generate": [{"secretKey": "value", "hex": {}}], "push": [{"secretKey": "value", "remoteRef": {"key": "back", "property": "k"}}]});
     let restart = json!({"discover": true, "timeout": "5s"});
     let shared = |name: &str, key: &str| json!({"storeRef": {"name": name}, "data": [{"secretKey": "x", "remoteRef": {"key": key}}]});
+    // Stores of another make, what somebody else has put there, and one that is asked too much.
+    let mut old = by_token.clone();
+    (old["vault"]["path"], old["vault"]["version"]) = ("old".into(), "v1".into());
+    vault.call("POST", "old/app", json!({"password": value("old")})).await;
+    vault.put("theirs", json!({"id": value("theirs")})).await;
+    let mut temporary = aws.clone();
+    temporary["aws"]["auth"]["secretRef"]["sessionToken"] = json!({"name": "approle", "key": "wrong"});
+    let busy = Oci::start().await;
+    busy.broken(Some(429));
+    namespace.secret("busy", "Opaque", &[("key.pem", &busy.private)]).await;
+    let mut asked_too_much = busy.store();
+    asked_too_much["oci"]["auth"]["apiKey"]["privateKeySecretRef"]["name"] = "busy".into();
+    let from_source = json!({"name": "source", "creationPolicy": "Merge"});
+    let bring = json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "generated", "property": "k"}}]});
     let answering = [
+        ("from-old", json!({"store": old, "data": data("app", "password")}), "True"),
+        ("to-old", json!({"store": old, "rotation": bring}), "True"),
+        ("to-oci", json!({"store": oracle.store(), "rotation": bring}), "True"),
+        ("to-far", json!({"target": from_source, "storeRef": {"name": "far"}, "push": push("copied")}), "True"),
+        ("temporary", json!({"store": temporary, "data": data("app", "password")}), "True"),
+        ("conflict", json!({"target": from_source, "store": by_token, "push": push("theirs")}), "False"),
+        ("throttled", json!({"store": asked_too_much, "data": data("app", "password")}), "False"),
         ("from-env", shared("given-env", "CANARY_VALUE"), "True"),
         ("from-file", shared("given-file", "password"), "True"),
         ("from-far", json!({"storeRef": {"name": "far"}, "data": data("db", "password")}), "True"),
@@ -271,10 +292,19 @@ async fn nothing_prints_a_value() {
     values.push(tried);
     values.push(rotations.data("back").await["k"].clone());
     rotations.says("web-tls", "Stalled", "True", "RolledBack").await;
-    for (name, wanted) in [("env", "from-env"), ("file", "from-file"), ("far", "from-far"), ("oci", "from-oci"), ("vault", "from-jwt")] {
+    for (name, wanted) in
+        [("env", "from-env"), ("file", "from-file"), ("far", "from-far"), ("oci", "from-oci"), ("vault", "from-jwt"), ("old", "from-old")]
+    {
         assert_eq!(rotations.data(wanted).await["x"], value(name));
     }
+    for (name, reason) in [("conflict", "StoreConflict"), ("throttled", "StoreThrottled")] {
+        rotations.says(name, "Ready", "False", reason).await;
+    }
+    for pushed in ["to-old", "to-oci"] {
+        values.push(rotations.data(pushed).await["k"].clone());
+    }
     values.push(token);
+    values.extend(busy.private.lines().skip(1).take(3).map(ToOwned::to_owned));
     values.extend(oracle.private.lines().skip(1).take(3).map(ToOwned::to_owned));
     // What tokens of ServiceAccounts and of Vault begin with, also those that nobody but the operator has seen.
     values.extend(["eyJhbGciOiJSUzI1NiIs", "hvs.CAES"].map(ToOwned::to_owned));
