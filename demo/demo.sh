@@ -123,6 +123,18 @@ ok=1
 wait_ready() { # KIND
   kubectl wait --for=condition=Ready "$1" --all -A --timeout=120s > "$WORK/wait.log" 2>&1 || { cat "$WORK/wait.log" >&2; ok=0; }
 }
+# Every process of an application has in its environment what the Secret holds: the kernel is asked, not the operator.
+runs_with() { # VARIABLE SECRET KEY
+  local wanted running
+  wanted=$1=$(kubectl -n default get secret "$2" -o jsonpath="{.data.$3}" | base64 -d)
+  for _ in {1..40}; do # Pods that end take a moment
+    running=$(for pid in $(pgrep tlsserver); do tr '\0' '\n' < "/proc/$pid/environ" 2> /dev/null | grep "^$1=" || true; done | sort -u)
+    [ "$running" != "$wanted" ] || { step "every process that uses Secret $2 runs with the new value"; return; }
+    sleep 0.5
+  done
+  echo "demo: not every process that uses Secret $2 has the new value" >&2
+  return 1
+}
 wait_ready certificateissuers
 wait_ready certificaterotations
 wait_ready secretstores
@@ -137,6 +149,7 @@ if [ $ok = 1 ]; then
   fi
   step "a new API key: the one before stays beside it for a day, and who uses it is restarted"
   "$BINARY" rotate secretrotation/api-key -n default --wait --timeout 120s >&2 || ok=0
+  [ $MODE != node ] || runs_with API_KEY api-key key || ok=0
   step "another database password in the Secret that orders is made of"
   kubectl -n default patch secret database -p '{"stringData": {"password": "another/one"}}' > /dev/null
   kubectl -n default wait --for=jsonpath='{.status.revision}'=2 secretrotation/orders --timeout=30s > /dev/null || ok=0
@@ -145,6 +158,7 @@ if [ $ok = 1 ]; then
     *another%2Fone*) ;;
     *) echo "demo: orders does not have it" >&2; ok=0 ;;
   esac
+  [ $MODE != node ] || runs_with DATABASE_URL orders database-url || ok=0
 fi
 
 echo
