@@ -72,7 +72,11 @@ pub async fn read(context: &Context, own: &OwnCredential) -> Result<Held, Proble
     if !is_name(name) {
         return Err(unreadable("none can be called that".into()));
     }
-    let secret = secrets.get_opt(name).await.map_err(|error| unreadable(message(&error)))?;
+    let secret = secrets.get_opt(name).await.map_err(|error| {
+        let problem = unreadable(message(&error));
+        let refused = matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
+        if refused { problem } else { Problem { reason: Reason::StoreUnavailable, ..problem } }
+    })?;
     let Some(secret) = secret else {
         let named = format!("{}/{name}", context.operator_namespace);
         return Err(Problem::new(Reason::StoreInvalid, ReferenceError::NotFound(named).to_string()));

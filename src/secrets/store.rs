@@ -13,7 +13,10 @@ use super::reason::Reason;
 use crate::clients::error::ClientError;
 pub use crate::{
     api::secret_rotation::Find,
-    cluster::references::{ReadSecrets, ReferenceError, SecretData},
+    cluster::{
+        references::{ReadSecrets, ReferenceError, SecretData},
+        token::TokenError,
+    },
 };
 
 /// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
@@ -73,6 +76,15 @@ impl From<ClientError> for StoreError {
             ClientError::Conflict(why) => Self::Conflict(why),
             ClientError::Throttled(message, after) => Self::Throttled { after, message },
             ClientError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl From<TokenError> for ClientError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Refused(why) => Self::Denied(why),
+            TokenError::Unavailable(why) => Self::Unavailable(why),
         }
     }
 }

@@ -331,6 +331,14 @@ async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
     spec["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "of-tmi"});
     let checked = open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await;
     assert!(matches!(&checked, Err(StoreError::Denied(why)) if why.contains("AssumeRole")), "{checked:?}");
+    for code in ["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"] {
+        let said: &'static str = Box::leak(REFUSED.replace("AccessDenied", code).into_boxed_str());
+        let (address, _) = serve(Manner::Says(403, said), None).await;
+        let mut spec = spec.clone();
+        spec["aws"]["endpoint"] = format!("http://{address}").into();
+        let checked = open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await;
+        assert!(matches!(&checked, Err(StoreError::Denied(_))), "{code}: {checked:?}");
+    }
     let asked = record.all();
     assert!(asked.contains("Action=AssumeRole") && asked.contains("ExternalId=of-tmi") && asked.contains("role%2Freader"), "{asked}");
     // Who is known and may only read certain values is let in.

@@ -58,7 +58,7 @@ pub enum Principal {
         /// For `proxy`, which has a certificate of the cluster's own.
         http: Client,
         /// Asks for a token of the ServiceAccount.
-        token: Box<dyn Fn() -> BoxFuture<'static, Result<Zeroizing<String>, String>> + Send + Sync>,
+        token: Box<dyn Fn() -> BoxFuture<'static, Result<Zeroizing<String>, ClientError>> + Send + Sync>,
     },
 }
 
@@ -106,7 +106,7 @@ impl Principal {
             Self::User(_) => None,
             Self::Instance { metadata, federation } => Some(of_instance(http, metadata, federation, make().await?).await?),
             Self::Workload { proxy, http, token } => {
-                let token = token().await.map_err(ClientError::Denied)?;
+                let token = token().await?;
                 Some(of_workload(http, proxy, &token, make().await?).await?)
             }
         })

@@ -256,6 +256,19 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
     }
 }
 
+/// How the codes begin of credentials that AWS does not take, and of what they may not do.
+const REFUSED: [&str; 9] = [
+    "AccessDenied",
+    "UnrecognizedClient",
+    "InvalidClientTokenId",
+    "InvalidIdentityToken",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidSignature",
+    "MissingAuthenticationToken",
+    "DecryptionFailure",
+];
+
 /// By the code, never by the HTTP status, which emulators take otherwise.
 fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, error: &SdkError<E>) -> StoreError {
     let Some(service) = error.as_service_error() else {
@@ -268,21 +281,19 @@ fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, err
             _ => "the answer cannot be read".into(),
         };
         let text = format!("AWS Secrets Manager cannot be asked for {key}: {why}");
-        // A role that may not be assumed is seen before anything is sent.
-        let refused = causes(error).contains("AccessDenied");
-        return if refused { StoreError::Denied(text) } else { StoreError::Unavailable(text) };
+        // A role that may not be assumed, or credentials that STS does not take, are seen before anything is sent.
+        return if REFUSED.iter().any(|code| causes(error).contains(code)) {
+            StoreError::Denied(text)
+        } else {
+            StoreError::Unavailable(text)
+        };
     };
     by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
 }
 
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text.chars().take(400).collect()
+    let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    all.collect::<Vec<_>>().join(": ").chars().take(400).collect()
 }
 
 fn by_code(key: &str, code: &str, said: &str) -> StoreError {
@@ -291,23 +302,14 @@ fn by_code(key: &str, code: &str, said: &str) -> StoreError {
     match code {
         "ResourceNotFoundException" => StoreError::NotFound(text),
         "ResourceExistsException" => StoreError::Conflict(text),
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "LimitExceededException" => {
-            StoreError::Throttled { after: None, message: text }
-        }
-        "AccessDeniedException"
-        | "AccessDenied"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "SignatureDoesNotMatch"
-        | "ExpiredTokenException"
-        | "ExpiredToken"
-        | "InvalidSignatureException"
-        | "MissingAuthenticationToken"
-        | "DecryptionFailure"
-        | "EncryptionFailure" => StoreError::Denied(text),
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" => StoreError::Throttled { after: None, message: text },
+        code if code == "EncryptionFailure" || REFUSED.iter().any(|refused| code.starts_with(refused)) => StoreError::Denied(text),
         // Deleted, and not yet gone: nobody can read it.
         "InvalidRequestException" if said.contains("deletion") || said.contains("deleted") => StoreError::NotFound(text),
-        "InvalidRequestException" | "InvalidParameterException" | "ValidationException" => StoreError::Invalid(text),
+        // The last one is a quota, of versions of one secret for instance.
+        "InvalidRequestException" | "InvalidParameterException" | "ValidationException" | "LimitExceededException" => {
+            StoreError::Invalid(text)
+        }
         _ => StoreError::Unavailable(text),
     }
 }
@@ -452,11 +454,7 @@ impl OpenStore for Open {
             match self.client.list_secrets().max_results(1).send().await {
                 Ok(_) => Ok(()),
                 // Who may only read certain values is let in, too: the service knows who we are.
-                Err(error)
-                    if error.as_service_error().and_then(|said| said.code()).is_some_and(|code| code.starts_with("AccessDenied")) =>
-                {
-                    Ok(())
-                }
+                Err(error) if error.code().is_some_and(|code| code.starts_with("AccessDenied")) => Ok(()),
                 Err(error) => Err(explain("ListSecrets", &error)),
             }
         }
@@ -493,5 +491,31 @@ impl Open {
             StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
             error => error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_code_means() {
+        for (code, said, wanted) in [
+            ("ResourceNotFoundException", "can't find it", StoreError::NotFound as fn(String) -> StoreError),
+            ("InvalidRequestException", "it was marked for deletion", StoreError::NotFound),
+            ("InvalidRequestException", "a secret with this name is already scheduled for deletion", StoreError::NotFound),
+            ("InvalidRequestException", "no such stage", StoreError::Invalid),
+            ("LimitExceededException", "too many versions", StoreError::Invalid),
+            ("ResourceExistsException", "it is there", StoreError::Conflict),
+            ("AccessDeniedException", "not authorized", StoreError::Denied),
+            ("UnrecognizedClientException", "the security token is invalid", StoreError::Denied),
+            ("ExpiredTokenException", "it has expired", StoreError::Denied),
+            ("DecryptionFailure", "the key may not be used", StoreError::Denied),
+            ("ThrottlingException", "rate exceeded", |message| StoreError::Throttled { after: None, message }),
+            ("InternalServiceError", "", StoreError::Unavailable),
+            ("", "", StoreError::Unavailable),
+        ] {
+            assert_eq!(by_code("app", code, said), wanted(format!("AWS Secrets Manager, app: {code}: {said}")), "{code}");
+        }
     }
 }

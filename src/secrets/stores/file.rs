@@ -1,7 +1,7 @@
 //! Files of the operator: a mounted folder, also of a CSI driver, as far as its own settings allow. In a SecretStore only; nothing is written.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -50,15 +50,22 @@ impl Store for Spec {
     }
 }
 
+/// Most are about the one file: the others, which say nothing about it, are of the file system as a whole.
+fn unreadable(shown: &dyn std::fmt::Display, error: &io::Error) -> StoreError {
+    let why = format!("{shown} cannot be read: {error}");
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound(format!("{shown} is not there")),
+        io::ErrorKind::PermissionDenied => StoreError::Denied(why),
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => StoreError::Invalid(why),
+        _ => StoreError::Unavailable(why),
+    }
+}
+
 impl Open {
     /// Where `path` really is, if that is allowed. Links of mounted Secrets and of CSI drivers stay within their folder.
     fn real(&self, path: &Path) -> Result<PathBuf, StoreError> {
         let shown = path.display();
-        let real = path.canonicalize().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => StoreError::NotFound(format!("{shown} is not there")),
-            std::io::ErrorKind::PermissionDenied => StoreError::Denied(format!("{shown} cannot be read: {error}")),
-            _ => StoreError::Unavailable(format!("{shown} cannot be read: {error}")),
-        })?;
+        let real = path.canonicalize().map_err(|error| unreadable(&shown, &error))?;
         let within = |allowed: &PathBuf| allowed.canonicalize().is_ok_and(|allowed| real.starts_with(allowed));
         if self.allowed.iter().any(within) {
             return Ok(real);
@@ -82,7 +89,7 @@ impl Open {
         // Who may not have the folder is not told what is in it.
         self.folder()?;
         let path = self.real(&self.folder.join(relative))?;
-        let unreadable = |error: std::io::Error| StoreError::Unavailable(format!("{key} cannot be read: {error}"));
+        let unreadable = |error: io::Error| unreadable(&key, &error);
         let mut bytes = Zeroizing::new(Vec::new());
         let file = std::fs::File::open(&path).map_err(unreadable)?;
         if !file.metadata().map_err(unreadable)?.is_file() {
@@ -161,7 +168,7 @@ impl OpenStore for Open {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.apart(|open| open.real(&open.folder).map(|_| ())).boxed()
+        self.apart(|open| open.folder().map(|_| ())).boxed()
     }
 }
 
@@ -172,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn only_files_below_the_folder_are_given_out() {
+    #[tokio::test]
+    async fn only_files_below_the_folder_are_given_out() {
         let root = std::env::temp_dir().join(format!("seaworthy-file-store-{}", std::process::id()));
         let (mounted, other) = (root.join("mounted"), root.join("other"));
         // As the kubelet mounts a Secret.
@@ -200,10 +207,18 @@ mod tests {
             ("/etc/passwd", "is no path"),
             ("large", "is longer"),
             ("..data", "is no file"),
+            ("password/below", "is not there"),
+            (&"x".repeat(300), "cannot be read"),
+            ("a\0b", "cannot be read"),
         ] {
-            let said = good.file(key).unwrap_err().to_string();
-            assert!(said.contains(wanted), "{key}: {said}");
+            let error = good.file(key).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{key}: {error}");
+            assert!(!error.is_of_the_store(), "{key}: one of many says nothing about the folder: {error:?}");
         }
+        // A folder that is not mounted is a store that is away, for who reads and for who checks.
+        let away = open(&root.join("none"), &[&root]);
+        assert!(matches!(away.file("password"), Err(StoreError::Unavailable(_))));
+        assert!(matches!(away.check().await, Err(StoreError::Unavailable(_))));
         let find: Find = serde_json::from_value(serde_json::json!({"name": {"regexp": "^pass"}})).unwrap();
         assert_eq!(good.list(&find).unwrap(), ["password"]);
         let all = Find { path: None, name: None, tags: std::collections::BTreeMap::new() };

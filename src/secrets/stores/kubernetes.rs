@@ -260,7 +260,12 @@ impl OpenStore for Open {
                 ..Secret::default()
             };
             let written = match write.expected {
-                None => writer.create(secret).await,
+                None => writer.create(secret).await.map_err(|error| match error {
+                    WriteError::Superseded(object) => {
+                        WriteError::Refused { object, message: format!("there is no namespace {}", self.namespace) }
+                    }
+                    error => error,
+                }),
                 Some(version) => {
                     let there = self.api().get_metadata(name).await.map_err(|error| self.explain(name, &error))?;
                     if there.metadata.resource_version.as_deref() != Some(version) {

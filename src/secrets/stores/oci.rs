@@ -210,7 +210,7 @@ impl Spec {
                 let (account, namespace) = (workload.service_account_ref.clone(), opening.namespace.to_owned());
                 let token = move || {
                     let (client, account, namespace) = (client.clone(), account.clone(), namespace.clone());
-                    async move { account.token(&client, &namespace, "api").await }.boxed()
+                    async move { Ok(account.token(&client, &namespace, "api").await?) }.boxed()
                 };
                 Principal::Workload { proxy, http, token: Box::new(token) }
             }
@@ -382,10 +382,15 @@ impl OpenStore for Open {
             let content = Zeroizing::new(STANDARD.encode(bytes));
             let content = json!({"contentType": "BASE64", "content": *content});
             let answer = match write.expected {
-                None => self.create(key, content, write.token).await?,
-                Some(expected) => self.update(key, json!({"secretContent": content}), expected).await?,
+                None => self.create(key, content, write.token).await,
+                Some(expected) => self.update(key, json!({"secretContent": content}), expected).await,
             };
-            let written: Summary = serde_json::from_slice(&answer).map_err(|_| unreadable(key))?;
+            let answer = answer.map_err(|error| match error {
+                // Of this one secret, which is being changed or deleted.
+                StoreError::Unavailable(why) if why.contains("IncorrectState") || why.contains("LockConflict") => StoreError::Conflict(why),
+                error => error,
+            });
+            let written: Summary = serde_json::from_slice(&answer?).map_err(|_| unreadable(key))?;
             Ok(written.current_version_number.map(|number| number.to_string()))
         }
         .boxed()

@@ -235,7 +235,7 @@ impl ServiceAccountLogin {
         let body = move || {
             let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
             async move {
-                let token = account.token(&client, &namespace, "vault").await.map_err(ClientError::Denied)?;
+                let token = account.token(&client, &namespace, "vault").await?;
                 Ok(json!({"role": role, "jwt": *token}))
             }
             .boxed()
