@@ -253,7 +253,7 @@ fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
             let after = |length: crate::api::Duration| since.and_then(|since| since.checked_add(length.signed()).ok());
             (after(previous.keep_for), after(previous.max_keep))
         }
-        None => (since, since), // nobody wants them any more
+        None => (since.map(|_| Timestamp::UNIX_EPOCH), since.map(|_| Timestamp::UNIX_EPOCH)), // nobody wants them any more
     }
 }
 

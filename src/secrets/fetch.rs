@@ -132,6 +132,11 @@ struct Health {
     waiting: BTreeSet<Key>,
 }
 
+/// Whether a store is left alone until then. None is for so long: the clock has been set back.
+fn rests(until: Timestamp, now: Timestamp) -> bool {
+    now < until && until.duration_since(now) <= LONGEST
+}
+
 /// Refuses what no Secret has room for.
 fn small(stored: Stored, place: &Place) -> Result<Stored, StoreError> {
     match stored.content.len() {
@@ -285,7 +290,7 @@ impl Door {
     pub fn may(&self) -> Result<(), StoreError> {
         let mut health = lock(&self.health);
         let Some((until, error)) = health.down.clone() else { return Ok(()) };
-        if self.clock.now() < until || health.probe.is_some_and(|since| since.elapsed() < MOST) {
+        if rests(until, self.clock.now()) || health.probe.is_some_and(|since| since.elapsed() < MOST) {
             return Err(error);
         }
         health.probe = Some(Instant::now());
@@ -294,7 +299,7 @@ impl Door {
 
     /// Until when it is to be left alone, if it is, and what it said: who is in the middle of asking asks no more.
     pub fn left_alone(&self) -> Option<(Timestamp, StoreError)> {
-        lock(&self.health).down.clone().filter(|(until, _)| *until > self.clock.now())
+        lock(&self.health).down.clone().filter(|(until, _)| rests(*until, self.clock.now()))
     }
 
     /// How many values are asked for at a time, where `few` single calls may be under way: one call tells of a store that was away, and one reads
@@ -340,7 +345,7 @@ impl Door {
             return self.back(&mut health); // it answers
         }
         let now = self.clock.now();
-        if health.down.as_ref().is_some_and(|(until, _)| *until > now) {
+        if health.down.as_ref().is_some_and(|(until, _)| rests(*until, now)) {
             return; // others that were under way say the same
         }
         health.failures = health.failures.saturating_add(1);
@@ -600,5 +605,12 @@ mod tests {
         let answers = world.read(&["a".into()], 1).await;
         assert!(matches!(answers[0].as_ref(), Err(StoreError::Invalid(why)) if why.contains("more than")));
         assert!(world.door.may().is_ok());
+    }
+
+    #[test]
+    fn no_store_is_left_alone_for_long_when_the_clock_is_set_back() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert!(rests(now + LONGEST, now) && rests(now + SignedDuration::from_secs(1), now));
+        assert!(!rests(now, now) && !rests(now + LONGEST + SignedDuration::from_secs(1), now));
     }
 }
