@@ -53,6 +53,8 @@ use crate::secrets::stores::StoreSpec;
     validation = Rule::new("!has(self.rotation) || self.refreshPolicy != 'CreatedOnce'").message("refreshPolicy: CreatedOnce and rotation exclude each other"),
     validation = Rule::new("!has(self.rotation) || !has(self.template) || self.template.mergePolicy == 'Merge'").message("with rotation the template needs mergePolicy: Merge: generated values live in the Secret, beside what the template says"),
     validation = Rule::new("!has(self.rotation) || !has(self.rotation.push) || self.rotation.push.all(p, self.rotation.generate.exists(g, g.secretKey == p.secretKey))").message("rotation.push names a secretKey that is not under rotation.generate"),
+    validation = Rule::new("!has(self.rotation) || !has(self.template) || !has(self.template.data) || self.template.data.all(k, !self.rotation.generate.exists(g, k == g.secretKey || k == g.secretKey + '.pub' || (has(self.rotation.previous) && k == g.secretKey + self.rotation.previous.suffix)))").message("template.data names a key under rotation.generate, or KEY.pub, or KEY with previous.suffix: the value itself stands there; name the text otherwise"),
+    validation = Rule::new("!has(self.rotation) || !has(self.data) || self.data.all(d, !self.rotation.generate.exists(g, g.secretKey == d.secretKey) || (has(self.rotation.push) && self.rotation.push.exists(p, p.secretKey == d.secretKey && p.remoteRef.key == d.remoteRef.key)))").message("a secretKey under both data and rotation.generate needs a rotation.push to the remoteRef that it is read from: the store would take each new value back"),
     validation = Rule::new("duration(self.refreshInterval) == duration('0s') || duration(self.refreshInterval) >= duration('10s')").message("refreshInterval must be at least 10s, or 0s for never")
 )]
 pub struct SecretRotationSpec {
@@ -355,7 +357,8 @@ pub struct Rotation {
     /// What is due waits for this window; a person who asks does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// What is generated. A key that is also under `data` takes the value that the store has; it is made if the store has none.
+    /// What is generated. A key that is also under `data` takes the value that the store has; it is made if the store has none, and
+    /// brought there: it has to stand under `push` with the same `remoteRef`.
     #[schemars(length(min = 1, max = 20))]
     pub generate: Vec<Generate>,
     /// The values before stay in the Secret for a while, under other keys; new ones wait until they are gone. Default: they go at once.

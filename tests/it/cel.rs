@@ -189,6 +189,23 @@ async fn refused_of_values() {
             "where the value before stands",
         ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"suffix": ".pub"}}}), "another previous.suffix"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
+            "the value itself stands there",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {}}, "template": {"data": {"a-previous": "x"}, "mergePolicy": "Merge"}}),
+            "the value itself stands there",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}], "rotation": {"generate": generate}}),
+            "the store would take each new value back",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "other"}}]}}),
+            "the store would take each new value back",
+        ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "12h", "previous": {}}}),
