@@ -28,6 +28,17 @@ fn every_reason_of_secrets_has_its_row() {
 }
 
 #[test]
+fn every_reason_of_a_store_has_its_row() {
+    let page = page("secret-store.md");
+    let of_values = ["StoreNotFound", "StoreConflict"]; // of who uses it
+    let all = seaworthy::secrets::reason::Reason::ALL.iter().map(|reason| reason.as_str());
+    let of_a_store = all.filter(|reason| reason.starts_with("Store") && !of_values.contains(reason)).chain(["Malformed", "WriteFailed"]);
+    for reason in of_a_store {
+        assert!(page.contains(&format!("| `{reason}` |")), "docs/secret-store.md says nothing about {reason}");
+    }
+}
+
+#[test]
 fn every_store_has_its_row() {
     let page = page("secret-store.md");
     for kind in seaworthy::secrets::stores::StoreSpec::KINDS {
