@@ -226,7 +226,9 @@ fn with<T>(
             Ok(value) => Ok(Ok(value)),
             Err(error @ PropertyError::Missing(_)) => Ok(Err(format!("{field}: {}: {error}", reference.key))),
             Err(error) => {
-                Err(Problem::new(Reason::ValueInvalid, format!("{field}: {}: {error}; the Secret stays as it is", reference.key)))
+                // The others name the property themselves.
+                let place = if matches!(error, PropertyError::Shape(_)) { named() } else { reference.key.clone() };
+                Err(Problem::new(Reason::ValueInvalid, format!("{field}: {place}: {error}; the Secret stays as it is")))
             }
         },
     }

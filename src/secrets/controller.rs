@@ -271,7 +271,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let facts = match facts(context, rotation, (&held, times.clone()), view).await {
         // A store that is gone is no reason to leave half of the consumers with the values before.
         Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
-            Box::pin(carry_on(context, rotation, (&held, &times), view)).await?;
+            Box::pin(carry_on(context, rotation, (&held, &times, None), view)).await?;
             return Err(problem.into());
         }
         facts => facts?,
@@ -298,7 +298,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let (source, read) = match ask(look, asks, view).await {
         Ok(asked) => asked,
         Err(problem) => {
-            Box::pin(without_store(look, view)).await?;
+            Box::pin(without_values(look, None, view)).await?;
             return Err(problem.into());
         }
     };
@@ -311,13 +311,13 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let done = if made {
         Box::pin(make::make(look, (source.as_ref(), read), view)).await
     } else {
-        make::retired(rotation, &held, plan, &context.roller.restarter.key().await?).map(Some).map_err(Into::into)
+        Ok(Some(make::retired(rotation, &held, plan, &context.roller.restarter.key().await?)))
     };
     match done {
         Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
         Ok(None) => Ok(()),
         Err(Halt::Problem(problem)) => {
-            Box::pin(without_store(look, view)).await?;
+            Box::pin(without_values(look, source.as_ref(), view)).await?;
             Err(problem.into())
         }
         Err(superseded) => Err(superseded),
@@ -352,14 +352,15 @@ pub(super) fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
 }
 
 /// A store that is away, or has not what is wanted, is no reason to keep the values before for ever, nor to leave half of the consumers with them.
-async fn without_store(look: Look<'_>, view: &mut View) -> Result<(), Halt> {
+/// `source`: if it is there, values can be put back there.
+async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
-    if facts.plan.retire && facts.pending.is_none() && facts.target == Target::AsWritten && view.rollout.is_none() {
-        let made = make::retired(rotation, held, facts.plan, &context.roller.restarter.key().await?)?;
-        return Box::pin(put(look, made, None, view)).await;
+    if facts.plan.retire && facts.pending.is_none() && facts.target != Target::Missing && view.rollout.is_none() {
+        let made = make::retired(rotation, held, facts.plan, &context.roller.restarter.key().await?);
+        return Box::pin(put(look, made, source, view)).await;
     }
-    carry_on(context, rotation, (held, &facts.times), view).await
+    carry_on(context, rotation, (held, &facts.times, source), view).await
 }
 
 fn pushes(rotation: &SecretRotation) -> bool {
@@ -367,12 +368,17 @@ fn pushes(rotation: &SecretRotation) -> bool {
 }
 
 /// What cannot be read is no reason to leave what is there half delivered.
-async fn carry_on(context: &Context, rotation: &SecretRotation, (held, times): (&Held, &Times), view: &mut View) -> Result<(), Halt> {
+async fn carry_on(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, times, source): (&Held, &Times, Option<&Source>),
+    view: &mut View,
+) -> Result<(), Halt> {
     let Some(meta) = held.meta.clone() else { return Ok(()) };
     if !matches!(held.memory.stage, Stage::Open { .. } | Stage::RolledBack { .. }) || view.rollout.is_some() {
         return Ok(());
     }
-    let delivered = Delivered { meta, data: held.ours(), source: None, times };
+    let delivered = Delivered { meta, data: held.ours(), source, times };
     match Box::pin(deliver(context, rotation, &delivered, view)).await {
         Err(superseded @ Halt::Superseded(_)) => Err(superseded),
         // The first problem is the one that is told.
@@ -391,7 +397,13 @@ async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&He
         memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
     }
     let key = context.roller.restarter.key().await?;
-    let (target, pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    let (target, mut pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
+    let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
+    if pending.as_ref().is_some_and(was_here) && !spec.suspend {
+        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
+        pending = None;
+    }
     let last_sync = context.known.last(rotation, last_told(rotation), now);
     let observed = Observed {
         uid: &rotation.uid().unwrap_or_default(),

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use super::{
     compose::{kept_keys, public_keys},
     controller::{Context, is_current},
-    decide::Times,
+    decide::{Target, Times},
     memory::{Memory, Superseded, hash, hashes},
     push::{self, Generated},
     reason::Reason,
@@ -63,7 +63,9 @@ pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &
     }
     let there = target::read(context, rotation, Which::Previous).await?;
     let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });
-    match keep(&held.memory.stage, Some(held.memory.revision), previous, context.clock.now()) {
+    // What somebody else wrote there is nothing to go back to.
+    let ours = held.compared(&context.roller.restarter.key().await?) == Target::AsWritten;
+    match keep(&held.memory.stage, ours.then_some(held.memory.revision), previous, context.clock.now()) {
         Keep::Leave(base) => Ok(base),
         Keep::Replace(base) => {
             let memory = Memory { stage: Stage::Complete, ..held.memory.clone() };

@@ -27,21 +27,22 @@ use crate::{
 };
 
 /// The same values, without those that are not kept any longer. What somebody else has changed stays as it is, and theirs. `key`: of the hashes.
-pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan, key: &[u8]) -> Result<(SecretData, Memory), Problem> {
+pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan, key: &[u8]) -> (SecretData, Memory) {
     let mut memory = held.memory.clone();
     let mut data = held.ours();
     if plan.retire {
         for before in compose::kept_keys(&rotation.spec, &held.memory) {
             memory.values.remove(&before);
         }
-        data = consumed(rotation, &memory, &data);
-        compose::publish(&rotation.spec, &mut data)?;
+        data.retain(|name, _| memory.values.contains_key(name));
+        // Of a value that is not what its generator makes, what is public stays as it is until the next one.
+        let _ = compose::publish(&rotation.spec, &mut data);
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();
     }
     let is_new = |name: &String| data.get(name) != held.data.get(name);
     memory.values.extend(hashes(key, &data).into_iter().filter(|(name, _)| is_new(name)));
-    Ok((data, memory))
+    (data, memory)
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.

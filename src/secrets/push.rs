@@ -140,8 +140,10 @@ fn sort_out<'p>(
             Some((Verdict::Kept, before)) => drop(outcome.kept.insert(push.secret_key.clone(), before)),
             Some((Verdict::SomebodyElses, _)) => {
                 let (field, key, remedy) = (pushing.field, &push.secret_key, pushing.remedy);
-                let message =
-                    format!("{field} {key:?} to {to}: somebody else has put another value there, and it is not overwritten; {remedy}");
+                let part = push.remote_ref.property.as_ref().map(|property| format!(", property {property:?}")).unwrap_or_default();
+                let message = format!(
+                    "{field} {key:?} to {to}{part}: somebody else has put another value there, and it is not overwritten; {remedy}"
+                );
                 return Err(Problem::new(Reason::StoreConflict, message));
             }
         }

@@ -54,6 +54,7 @@ pub struct Resolved {
 
 /// Refuses what a store cannot do or give, before anything is generated for it.
 fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
+    let is_own = rotation.spec.store.is_some() && store.is_own_namespace(); // that of a SecretStore is the operator's
     let generated = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
     let field = generated.then_some("spec.rotation.push").or_else(|| (!rotation.spec.push.is_empty()).then_some("spec.push"));
     if let Some(field) = field.filter(|_| !store.can_write()) {
@@ -61,7 +62,7 @@ fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
         return Err(Problem::new(Reason::StoreInvalid, message));
     }
     let own = Which::all(rotation);
-    if let Some(place) = places(&rotation.spec).iter().find(|place| store.is_own_namespace() && own.contains(&place.key)) {
+    if let Some(place) = places(&rotation.spec).iter().find(|place| is_own && own.contains(&place.key)) {
         let message =
             format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
         return Err(Problem::new(Reason::InvalidSpec, message));

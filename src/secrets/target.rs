@@ -269,12 +269,15 @@ pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, (d
     Ok(())
 }
 
-/// Deletes one of the Secrets beside, if it is there.
+/// Deletes one of the Secrets beside, if it is there and ours.
 pub async fn forget(context: &Context, rotation: &SecretRotation, which: Which) -> Result<(), Halt> {
-    if let Some(meta) = read(context, rotation, which).await?.meta {
-        context.writer.delete::<Secret>(&meta).await?;
+    match read(context, rotation, which).await {
+        Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => Ok(()),
+        there => match there?.meta {
+            Some(meta) => Ok(context.writer.delete::<Secret>(&meta).await?),
+            None => Ok(()),
+        },
     }
-    Ok(())
 }
 
 /// When anybody wrote to it last.
@@ -290,7 +293,11 @@ pub fn is_dressed(rotation: &SecretRotation, held: &Held) -> bool {
         wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
     };
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    holds(meta.labels.as_ref(), wanted.labels)
+    // One of ours that is not wanted any more would take the Secret along.
+    let is_ours = |uid: &str| rotation.uid().is_some_and(|ours| ours == uid);
+    let superfluous = wanted.owner_references.is_none() && owners.iter().any(|owner| is_ours(&owner.uid));
+    !superfluous
+        && holds(meta.labels.as_ref(), wanted.labels)
         && holds(meta.annotations.as_ref(), wanted.annotations)
         && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid))
 }

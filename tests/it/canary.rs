@@ -321,6 +321,12 @@ async fn nothing_prints_a_value() {
     search("the metadata of a Secret", &json!(metadata).to_string(), &values);
     let metrics = process.metrics().await;
     assert!(metrics.contains("seaworthy_secrets") && metrics.contains("seaworthy_stores{ready=\"false\"} 1"), "{metrics}");
+    let at_least_one = |metric: &str| {
+        metrics
+            .lines()
+            .any(|line| line.strip_prefix(metric).is_some_and(|value| value.trim().parse::<f64>().is_ok_and(|value| value >= 1.0)))
+    };
+    assert!(at_least_one("seaworthy_stores_away"), "one throttles us: {metrics}");
     search("the status of a SecretStore", &json!(down.status).to_string(), &values);
     search("a metric", &metrics, &values);
     let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();

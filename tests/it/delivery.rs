@@ -1,6 +1,12 @@
 //! A value that has changed is brought to who uses it, and taken back if they cannot live with it.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Pod, Secret},
+    },
+};
 use kube::{
     Api,
     api::{ListParams, PostParams},
@@ -128,6 +134,59 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     operator.clock.advance(HOUR);
     is_back(&world, &vault).await;
+    // Another spec that asks for the same is tried once.
+    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
+    rotations.change("web", json!({"restart": {"timeout": "2h"}})).await;
+    let generation = rotations.api().get("web").await.unwrap().metadata.generation.unwrap();
+    eventually("it is noted that it was tried", || async {
+        let noted = secrets.get("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
+        let stage = noted.get("seaworthy.dev/rotation-stage").cloned().unwrap_or_default();
+        if stage.starts_with(&format!("RolledBack {generation} ")) { Ok(()) } else { Err(stage) }
+    })
+    .await;
+    // Who died before it dropped what was on its way is followed by who does not take it for what is on its way now.
+    let there = secrets.get("web-tls").await.unwrap();
+    let mut left = Secret { data: there.data, ..Secret::default() };
+    left.metadata.name = Some("web-tls-pending".into());
+    (left.metadata.labels, left.metadata.annotations) = (there.metadata.labels, there.metadata.annotations);
+    left.data.as_mut().unwrap().insert("value".into(), ByteString(b"taken back".to_vec()));
+    secrets.create(&PostParams::default(), &left).await.unwrap();
+    rotations.ask("web", "rotate", "2").await;
+    rotations.until("web", "a new one is made", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(4))).await;
+    assert_eq!(rotations.data("web-tls").await["value"].len(), 64);
+}
+
+/// What cannot be read beside it is no reason to leave workloads with what they cannot live with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pushed_is_taken_back_although_another_value_is_not_there() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    let of = |name: &str, key: &str| json!({"secretKey": name, "remoteRef": {"key": key, "property": "value"}});
+    rotations.change("web", json!({"data": [of("value", "app"), of("more", "none")]})).await;
+    rotations.says("web", "Ready", "False", "ValueNotFound").await;
+    operator.clock.advance(HOUR);
+    rotations.ask("web", "look", "1").await;
+    eventually("the value of before is back", || async {
+        let (there, here) = (vault.get("app").await.0, rotations.data("web-tls").await["value"].clone());
+        if there["value"] == "1" && here == "1" { Ok(()) } else { Err(format!("{there} {here}")) }
+    })
+    .await;
+}
+
+/// What somebody wrote into the Secret is not what is gone back to when the value that it was put right with fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_is_nothing_to_go_back_to() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.edit("web-tls", json!({"value": "theirs"})).await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR);
+    let message = rotations.says("web", "Stalled", "True", "RestartFailed").await;
+    assert!(message.contains("not put back: none is kept that all of them had"), "{message}");
+    assert_eq!(rotations.data("web-tls").await["value"], "1");
 }
 
 /// Where the store can, the version before is the current one again.

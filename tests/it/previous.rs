@@ -184,12 +184,17 @@ async fn what_is_kept_goes_although_the_spec_has_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
     let cluster = Cluster::shared().await;
-    for edit in [json!({"key": "dGhlaXJz"}), json!({"key": null})] {
+    // With a store that has other keys it is the same.
+    let of_store = json!({"store": {"memory": {"data": {"d": "1"}}}, "data": [{"secretKey": "d", "remoteRef": {"key": "d"}}]});
+    for (edit, more) in [(json!("dGhlaXJz"), json!({})), (Value::Null, json!({})), (json!("dGhlaXJz"), of_store)] {
+        let edit = json!({"key": edit});
         let namespace = cluster.namespace("edited").await;
         let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
         let generate = json!([{"secretKey": "key", "hex": {}}, {"secretKey": "other", "hex": {}}]);
         let rotation = json!({"generate": generate, "previous": {"keepFor": "24h"}});
-        rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+        let mut spec = json!({"target": {"name": "jwt"}, "rotation": rotation});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rotations.create("jwt", spec).await;
         rotations.ready("jwt", 1).await;
         rotations.ask("jwt", "rotate", "1").await;
         rotations.ready("jwt", 2).await;
@@ -209,6 +214,20 @@ async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
         rotations.ready("jwt", 3).await;
         assert_eq!(rotations.data("jwt").await["key"].len(), 64);
     }
+    // Nor does a value that the generator of the next one would not make.
+    let namespace = cluster.namespace("another").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {}});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    rotations.change("jwt", json!({"rotation": {"generate": [{"secretKey": "key", "ed25519Key": {}}]}})).await;
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
+    rotations.until("jwt", "the one before is gone", |object| !kept(object)).await;
+    assert_eq!(rotations.data("jwt").await.into_keys().collect::<Vec<_>>(), ["key"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

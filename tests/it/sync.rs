@@ -107,7 +107,7 @@ async fn one_key_that_cannot_be_had_changes_nothing_and_is_named() {
     for (change, reason, said) in [
         (json!({"store": store(r#"{"a": "other"}"#)}), "ValueNotFound", r#"data "y": j: property "b" is not in it"#),
         (json!({"store": store(r#"{"a": "other", "b": null}"#)}), "ValueInvalid", r#"property "b" is null"#),
-        (json!({"store": store("no json")}), "ValueInvalid", "no JSON"),
+        (json!({"store": store("no json")}), "ValueInvalid", r#"data "x": j, property "a": it is no JSON"#),
         (json!({"store": {"memory": {"data": {"j": null}}}}), "ValueNotFound", "j is not in spec.store.memory.data"),
         (
             json!({"store": store(r#"{"a": "other", "b": "2"}"#), "template": {"data": {"z": "{{ nothing }}"}}}),
@@ -337,6 +337,49 @@ async fn what_is_found_becomes_keys() {
     assert!(message.contains("find.name.regexp"), "{message}");
 }
 
+/// A Secret of somebody else that is called as one beside the target would be is in nobody's way where there is to be none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_called_like_a_secret_beside_the_target_stays() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("beside").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    namespace.secret("app-previous", "Opaque", &[("k", "a copy of mine")]).await;
+    let spec = |value: &str| json!({"target": {"name": "app"}, "store": {"memory": {"data": {"k": value}}}, "data": [{"secretKey": "k", "remoteRef": {"key": "k"}}]});
+    rotations.create("app", spec("1")).await;
+    rotations.ready("app", 1).await;
+    rotations.change("app", spec("2")).await;
+    rotations.ready("app", 2).await;
+    rotations.change("app", json!({"refreshInterval": "2h"})).await;
+    let seen =
+        |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.observed_generation == object.metadata.generation);
+    let object = rotations.until("app", "it was looked at again", seen).await;
+    assert_eq!(said(&object, "Ready").map(|(status, ..)| status).as_deref(), Some("True"));
+    assert_eq!(rotations.data("app-previous").await["k"], "a copy of mine");
+}
+
+/// Who is to leave its Secret behind does so, also where nothing is read any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_created_once_becomes_an_orphan() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("once").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let data = json!([{"secretKey": "k", "remoteRef": {"key": "k"}}]);
+    let store = json!({"memory": {"data": {"k": "1"}}});
+    for immutable in [false, true] {
+        let name = format!("once-{immutable}");
+        let target = json!({"name": name, "immutable": immutable});
+        rotations.create(&name, json!({"target": target, "refreshPolicy": "CreatedOnce", "store": store, "data": data})).await;
+        rotations.ready(&name, 1).await;
+        assert_eq!(namespace.secrets().get(&name).await.unwrap().owner_references().len(), 1);
+        rotations.change(&name, json!({"target": {"creationPolicy": "Orphan"}})).await;
+        eventually("nobody takes it along", || async {
+            let secret = namespace.secrets().get(&name).await.map_err(|error| error.to_string())?;
+            if secret.owner_references().is_empty() { Ok(()) } else { Err(format!("{:?}", secret.metadata)) }
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_for_many_is_for_those_that_it_allows() {
     let (_own, cluster) = ControlPlane::start().await;
@@ -373,6 +416,16 @@ async fn a_store_for_many_is_for_those_that_it_allows() {
     let inline = json!({"target": {"name": "b"}, "store": {"kubernetes": {"namespace": shared.name}}, "data": [{"secretKey": "x", "remoteRef": {"key": "db"}}]});
     let refused = Rotations(&other).try_create("b", inline).await.unwrap_err().to_string();
     assert!(refused.contains("another namespace needs a SecretStore"), "{refused}");
+    // One that names no namespace is the operator's own, where a Secret may be called as the one that is made of it.
+    cluster.operators_secret("named-alike", json!({"password": "q"})).await;
+    cluster.secret_store("own", json!({"allowedNamespaces": {}, "kubernetes": {}})).await;
+    let of = json!([{"secretKey": "x", "remoteRef": {"key": "named-alike", "property": "password"}}]);
+    let find = json!([{"find": {"name": {"regexp": "^named-alike$"}}, "rewrite": [{"regexp": {"source": "^", "target": "found-"}}]}]);
+    let spec = json!({"target": {"name": "named-alike"}, "storeRef": {"name": "own"}, "data": of, "dataFrom": find});
+    Rotations(&other).create("alike", spec).await;
+    Rotations(&other).ready("alike", 1).await;
+    let wanted = [("found-named-alike", r#"{"password":"q"}"#), ("x", "q")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(Rotations(&other).data("named-alike").await, wanted.into());
     stores.delete("shared", &DeleteParams::default()).await.unwrap();
     Rotations(&allowed).says("app", "Ready", "False", "StoreNotFound").await;
     assert_eq!(Rotations(&allowed).data("app").await["x"], "p", "what is there stays");
