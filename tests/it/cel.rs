@@ -189,23 +189,6 @@ async fn refused_of_values() {
             "where the value before stands",
         ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"suffix": ".pub"}}}), "another previous.suffix"),
-        (
-            json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
-            "the value itself stands there",
-        ),
-        (
-            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {}}, "template": {"data": {"a-previous": "x"}, "mergePolicy": "Merge"}}),
-            "the value itself stands there",
-        ),
-        (
-            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}], "rotation": {"generate": generate}}),
-            "the store would take each new value back",
-        ),
-        (
-            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
-                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "other"}}]}}),
-            "the store would take each new value back",
-        ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "12h", "previous": {}}}),
@@ -230,6 +213,37 @@ async fn refused_of_values() {
         (
             json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {}, "extract": {"key": "k"}}]}),
             "exactly one of extract and find",
+        ),
+    ] {
+        let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(wanted), "{spec}: {refused}");
+    }
+}
+
+/// Where two would write the same key of a Secret.
+#[tokio::test]
+async fn refused_of_generated_keys() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("generated").await;
+    let rotations = Rotations(&namespace);
+    let (generate, memory) = (json!([{"secretKey": "a", "hex": {}}]), json!({"memory": {}}));
+    for (spec, wanted) in [
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
+            "the value itself stands there",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {}}, "template": {"data": {"a-previous": "x"}, "mergePolicy": "Merge"}}),
+            "the value itself stands there",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}], "rotation": {"generate": generate}}),
+            "the store would take each new value back",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "other"}}]}}),
+            "the store would take each new value back",
         ),
     ] {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
