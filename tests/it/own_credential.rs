@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     interruptions::lease_is_taken,
-    support::{Between, Cluster, ControlPlane, Fault, Namespace, Operator, Rotations, Vault, eventually},
+    support::{Between, Cluster, ControlPlane, Fault, Faults, Namespace, Operator, Rotations, Vault, eventually},
 };
 
 /// What the page of the kind says, and no more.
@@ -195,6 +195,43 @@ async fn killed_or_without_its_lease_around_every_step_of_its_replacement() {
         own.stores.delete(&own.name, &DeleteParams::default()).await.unwrap();
         operator.shut_down().await;
     }
+}
+
+/// Its Secret cannot be written, or the API server does not take the write at first: no secret id is made in vain, and none is lost that is in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_is_not_written_is_told_and_written_later() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    // Whether it can be written is asked, it is written, and once more when the one before is destroyed; statuses come between.
+    let faults = [Fault::Answer(409), Fault::Answer(500), Fault::AnswerLost];
+    let cases = faults.into_iter().flat_map(|fault| (0..3).map(move |number| (fault, number)));
+    for (case, (fault, number)) in cases.enumerate() {
+        let (own, faults) = (Own::new(&cluster, &vault, &vault.address, &format!("unwritten-{case}")).await, Faults::default());
+        faults.arm(number, fault);
+        let client = faults.client(cluster.operator_config.clone());
+        let operator = Operator::start_with(client, Vec::new(), "seaworthy", Clock::default());
+        own.is_replaced(&operator, &format!("{fault:?} at write {number}")).await;
+        assert!(faults.struck(), "{fault:?} {number}");
+        own.stores.delete(&own.name, &DeleteParams::default()).await.unwrap();
+        operator.shut_down().await;
+    }
+    let own = Own::new(&cluster, &vault, &vault.address, "immutable").await;
+    let immutable = Patch::Merge(json!({"immutable": true}));
+    own.secrets.patch(&own.name, &PatchParams::default(), &immutable).await.unwrap();
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let told = async || {
+        eventually("it is told", || async {
+            let status = own.stores.get(&own.name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            let told = ready.is_some_and(|ready| ready.reason == "WriteFailed" && ready.message.contains("immutable"));
+            if told { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    };
+    told().await;
+    own.look(&operator).await;
+    told().await;
+    assert_eq!(own.left().await, 1, "the one that a person made, and no other");
+    assert!(own.lets_in(&own.now().await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
