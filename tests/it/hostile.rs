@@ -1,4 +1,4 @@
-//! A thousand objects that nobody in their right mind would write: each gets its own condition, the others go on.
+//! Objects that nobody in their right mind would write: each gets its own condition, the others go on.
 
 use futures::{StreamExt, stream};
 use kube::{
@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Operator, condition, eventually};
+use crate::support::{ControlPlane, Operator, Rotations, condition, eventually};
 
 /// Specs that a schema would refuse, and some that it would not.
 fn hostile(number: usize) -> Value {
@@ -54,9 +54,9 @@ fn hostile(number: usize) -> Value {
 
 /// The CRD without a schema: what an older or a careless one lets in. (Under the real schema the API server refuses even a status for an object
 /// of broken types; then the event is what tells.)
-async fn loosen_schema(cluster: &crate::support::Cluster) {
+async fn loosen_schema(cluster: &crate::support::Cluster, kind: &str) {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-    let mut crd = seaworthy::api::crds().remove(1);
+    let mut crd = seaworthy::api::crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     crd.spec.versions[0].schema = serde_json::from_value(schema).unwrap();
     let crds: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
@@ -70,7 +70,7 @@ async fn a_thousand_hostile_objects() {
     const COUNT: usize = 1000;
     let (_own, cluster) = ControlPlane::start().await;
     let namespace = cluster.namespace("hostile").await;
-    loosen_schema(&cluster).await;
+    loosen_schema(&cluster, "CertificateRotation").await;
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("seaworthy.dev", "v1alpha1", "CertificateRotation"));
     let raw: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &namespace.name, &kind);
     let object = |number: usize| -> DynamicObject {
@@ -123,5 +123,66 @@ async fn a_thousand_hostile_objects() {
     namespace.annotate("good", "seaworthy.dev/rotate", "now").await;
     let good = namespace.ready("good", 2).await;
     assert!(condition(&good, "Stalled").is_none());
+    operator.shut_down().await;
+}
+
+/// Of secrets: what cannot be read is told on itself and on who uses it, and the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_told_and_the_others_go_on() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let namespace = cluster.namespace("malformed").await;
+    let (rotations, mut kinds) = (Rotations(&namespace), Vec::new());
+    for kind in ["SecretRotation", "SecretStore"] {
+        loosen_schema(&cluster, kind).await;
+        kinds.push(ApiResource::from_gvk(&GroupVersionKind::gvk("seaworthy.dev", "v1alpha1", kind)));
+    }
+    let of_namespace: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &namespace.name, &kinds[0]);
+    let of_cluster: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &kinds[1]);
+    let create = async |api: &Api<DynamicObject>, kind: &str, name: &str, spec: Value| {
+        let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        // The API server takes some seconds until it follows the other schema.
+        eventually("the schema is loose", || async {
+            api.create(&PostParams::default(), &object).await.map(|_| ()).map_err(|error| error.to_string())
+        })
+        .await;
+    };
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "k"}}]);
+    let memory = json!({"memory": {"data": {"k": "v"}}});
+    let bad = [
+        ("number", json!({"target": 5})),
+        ("interval", json!({"target": {"name": "t"}, "store": memory, "data": data, "refreshInterval": "soon"})),
+        ("store", json!({"target": {"name": "t"}, "store": {"nonsense": {}}, "data": data})),
+        ("list", json!({"target": {"name": "t"}, "store": memory, "data": {"secretKey": "x"}})),
+    ];
+    for (name, spec) in &bad {
+        create(&of_namespace, "SecretRotation", name, spec.clone()).await;
+    }
+    create(&of_cluster, "SecretStore", "bad", json!({"allowedNamespaces": {}, "vault": {"server": 5}})).await;
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    rotations.create("good", json!({"target": {"name": "good"}, "store": memory, "data": data})).await;
+    rotations.ready("good", 1).await;
+    rotations.create("user", json!({"target": {"name": "user"}, "storeRef": {"name": "bad"}, "data": data})).await;
+    let told = async |api: &Api<DynamicObject>, name: &str, wanted: &str| {
+        eventually(&format!("{name} is told"), || async {
+            let object = api.get(name).await.map_err(|error| error.to_string())?;
+            let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+            let told =
+                ready["status"] == "False" && ready["reason"] == wanted && ready["message"].as_str().is_some_and(|text| text.len() > 20);
+            if told { Ok(()) } else { Err(ready.to_string()) }
+        })
+        .await;
+    };
+    for (name, _) in &bad {
+        told(&of_namespace, name, "Malformed").await;
+    }
+    told(&of_cluster, "bad", "Malformed").await;
+    told(&of_namespace, "user", "StoreInvalid").await;
+    // It goes on, and one that is corrected is as any other.
+    rotations.change("good", json!({"store": {"memory": {"data": {"k": "w"}}}})).await;
+    rotations.ready("good", 2).await;
+    rotations.change("interval", json!({"target": {"name": "interval"}, "refreshInterval": "1h"})).await;
+    rotations.ready("interval", 1).await;
     operator.shut_down().await;
 }
