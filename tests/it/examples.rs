@@ -50,6 +50,26 @@ async fn examples_become_ready() {
         if waiting.is_empty() && all.items.len() >= 7 { Ok(()) } else { Err(format!("{waiting:?}")) }
     })
     .await;
+    // What a person sees: the words of the first line, and those about one of them; what is not there is left empty.
+    let columns = |what: &[&str]| {
+        let arguments = [&["--kubeconfig", &own.kubeconfig, "-n", "default", "get", "-o", "wide"], what].concat();
+        let text = command("kubectl", &arguments, b"");
+        let words: Vec<Vec<String>> = text.lines().map(|line| line.split_whitespace().map(ToOwned::to_owned).collect()).collect();
+        (words[0].join(" "), words[1].clone())
+    };
+    let (head, generated) = columns(&["secretrotation", "api-key"]);
+    assert_eq!(head, "NAME READY TARGET SOURCE REVISION LAST ROTATION NEXT ROTATION LAST SYNC CONSUMERS REASON AGE");
+    assert!(generated[..5] == ["api-key", "True", "api-key", "generated", "1"] && generated.len() == 10, "{generated:?}");
+    assert!(generated[5] < generated[6] && generated[7..9] == ["0/0", "Current"], "{generated:?}");
+    let (_, synced) = columns(&["secretrotation", "from-shared"]);
+    assert!(synced[3] == "SecretStore/shared" && synced[5].ends_with('Z') && synced[6] == "0/0", "{synced:?}");
+    let store = eventually("the store counts who uses it", || async {
+        let (head, store) = columns(&["secretstore", "shared"]);
+        assert_eq!(head, "NAME READY KIND RESOURCES LAST CHECK AGE");
+        if store[..4] == ["shared", "True", "kubernetes", "1"] && store.len() == 6 { Ok(store) } else { Err(format!("{store:?}")) }
+    })
+    .await;
+    assert!(store[4].ends_with('Z'), "{store:?}");
     let issuers: Api<CertificateIssuer> = Api::all(cluster.client.clone());
     let issuer = eventually("the issuer is Ready", || async {
         let issuer = issuers.get("internal-ca").await.map_err(|error| error.to_string())?;
