@@ -25,7 +25,9 @@ impl Contest {
     /// Whether the Secret of `uid` may be put right at `now`, though nothing was asked for anew. `Err`: not before that time.
     pub fn may(&self, uid: &str, now: Timestamp) -> Result<(), Timestamp> {
         let rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((count, last)) = rounds.get(uid).filter(|(_, last)| is_recent(*last, now)) else { return Ok(()) };
+        // A time that is yet to come tells nothing: the clock has been set back.
+        let known = rounds.get(uid).filter(|(_, last)| *last <= now && is_recent(*last, now));
+        let Some((count, last)) = known else { return Ok(()) };
         let Some(over) = count.checked_sub(FREE) else { return Ok(()) };
         let until = *last + (FIRST * 2i32.saturating_pow(over.min(10))).min(LAST);
         if now < until { Err(until) } else { Ok(()) }
@@ -41,7 +43,7 @@ impl Contest {
 }
 
 fn is_recent(last: Timestamp, now: Timestamp) -> bool {
-    last <= now && now.duration_since(last) < QUIET // a time that is yet to come tells nothing: the clock has been set back
+    now.duration_since(last) < QUIET
 }
 
 #[cfg(test)]
@@ -68,7 +70,11 @@ mod tests {
         assert_eq!(contest.may("b", now), Ok(()), "others are not concerned");
         assert_eq!(contest.may("a", start), Ok(()), "the clock was set back");
         assert_eq!(contest.may("a", now + QUIET), Ok(()));
+        // One that has begun earlier ends later.
         contest.put_right("c", now + QUIET);
+        contest.put_right("d", now + QUIET - SignedDuration::from_secs(1));
+        assert_eq!(contest.0.lock().unwrap().len(), 2, "nobody's count is lost for another's look");
+        contest.0.lock().unwrap().remove("d");
         assert_eq!(contest.0.lock().unwrap().len(), 1, "who has been quiet is forgotten");
     }
 }

@@ -151,26 +151,27 @@ pub fn public_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> {
     generated.filter(|generate| generate.generator.has_public()).map(|generate| format!("{}{PUBLIC}", generate.secret_key))
 }
 
-/// Puts beside the generated values what is public of them.
+/// Puts beside the generated values what is public of them. The error is of the first that is not what its generator makes; the others are done.
 pub fn publish(spec: &SecretRotationSpec, values: &mut SecretData) -> Result<(), Problem> {
     let Some(rotation) = &spec.rotation else { return Ok(()) };
+    let mut first = Ok(());
     for generate in rotation.generate.iter().filter(|generate| generate.generator.has_public()) {
         let key = &generate.secret_key;
         let Some(value) = values.get(key) else { continue };
         let previous = rotation.previous.as_ref().and_then(|previous| values.get(&format!("{key}{}", previous.suffix)));
         // What was before may have been of another generator, of which nothing is public.
         let previous = previous.filter(|previous| generate::public(&generate.generator, previous, None).is_ok());
-        let public = generate::public(&generate.generator, value, previous.map(|previous| previous.as_slice())).map_err(|error| {
-            let message = format!(
-                "rotation.generate {key:?}: what is there is not what this generator makes: {error}; `seaworthy rotate` replaces it; the Secret stays as it is"
-            );
-            Problem::new(Reason::ValueInvalid, message)
-        })?;
-        if let Some(public) = public {
-            values.insert(format!("{key}{PUBLIC}"), public);
+        match generate::public(&generate.generator, value, previous.map(|previous| previous.as_slice())) {
+            Ok(public) => values.extend(public.map(|public| (format!("{key}{PUBLIC}"), public))),
+            Err(error) => {
+                let message = format!(
+                    "rotation.generate {key:?}: what is there is not what this generator makes: {error}; `seaworthy rotate` replaces it; the Secret stays as it is"
+                );
+                first = first.and(Err(Problem::new(Reason::ValueInvalid, message)));
+            }
         }
     }
-    Ok(())
+    first
 }
 
 /// What the Secret holds.

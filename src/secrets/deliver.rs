@@ -175,7 +175,7 @@ async fn roll_back(
     let mut versions = memory.versions.clone();
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
-        let (known, noted) = (&hashes(&key, &delivered.data), &Superseded::new());
+        let (known, noted) = (&memory.values, &Superseded::new());
         let generated = Generated { source, values: &previous.data, known, token: &token, noted, back: true };
         push::generated(context, rotation, &generated, &mut versions).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {

@@ -95,6 +95,10 @@ pub(super) async fn make(
     };
     let data = apart(context, spec, bytes, work).await?;
     remember(look, pending.as_ref(), &data, &mut memory);
+    // Another spec that asks for the same is tried once.
+    if let Stage::RolledBack { why, .. } = &held.memory.stage {
+        memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
+    }
     memory.hash(&context.roller.restarter.key().await?, &data);
     Ok(Some((data, memory)))
 }

@@ -38,10 +38,6 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await;
     }
-    // Another spec that asks for the same is tried once.
-    if let (false, Stage::RolledBack { why, .. }) = (is_other, &held.memory.stage) {
-        memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
-    }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {

@@ -52,9 +52,9 @@ pub struct Resolved {
     pub shared: bool,
 }
 
-/// Refuses what a store cannot do or give, before anything is generated for it.
-fn able(store: &StoreSpec, rotation: &SecretRotation) -> Result<(), Problem> {
-    let is_own = rotation.spec.store.is_some() && store.is_own_namespace(); // that of a SecretStore is the operator's
+/// Refuses what a store cannot do or give, before anything is generated for it. `namespace`: where its Secrets lie.
+fn able(store: &StoreSpec, rotation: &SecretRotation, namespace: &str) -> Result<(), Problem> {
+    let is_own = store.is_own_namespace() && rotation.namespace().as_deref() == Some(namespace);
     let generated = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
     let field = generated.then_some("spec.rotation.push").or_else(|| (!rotation.spec.push.is_empty()).then_some("spec.push"));
     if let Some(field) = field.filter(|_| !store.can_write()) {
@@ -77,14 +77,14 @@ pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Res
         (None, None) => Ok(None),
         (Some(store), None) => {
             store.validate(false)?;
-            able(store, rotation)?;
+            able(store, rotation, &namespace)?;
             Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace, shared: false }))
         }
         (None, Some(reference)) => {
             let store = named(stores, &reference.name, &namespace)?;
             store.validate(true)?;
-            able(&store, rotation)?;
             let namespace = stores.map(|stores| stores.operator_namespace.clone()).unwrap_or_default();
+            able(&store, rotation, &namespace)?;
             Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace, shared: true }))
         }
         (Some(_), Some(_)) => Err(Problem::new(Reason::InvalidSpec, "spec: set at most one of store and storeRef")),

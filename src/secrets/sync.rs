@@ -193,7 +193,7 @@ impl<'a> Reading<'a> {
             let found = source.door.find(&source.store, find, &who, (self.fresh, sharers)).await;
             let mut found = (*found).clone().map_err(|error| self.away(error))?;
             // What we write ourselves is no source of it.
-            if source.resolved.spec.is_own_namespace() && !source.resolved.shared {
+            if source.resolved.spec.is_own_namespace() && self.rotation.namespace().as_deref() == Some(&source.resolved.namespace) {
                 found.retain(|name| !Which::all(self.rotation).contains(name));
             }
             if found.len() > MOST_FOUND {

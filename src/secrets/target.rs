@@ -295,7 +295,8 @@ pub fn is_dressed(rotation: &SecretRotation, held: &Held) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     // One of ours that is not wanted any more would take the Secret along.
     let is_ours = |uid: &str| rotation.uid().is_some_and(|ours| ours == uid);
-    let superfluous = wanted.owner_references.is_none() && owners.iter().any(|owner| is_ours(&owner.uid));
+    let orphan = rotation.spec.target.creation_policy == TargetPolicy::Orphan;
+    let superfluous = orphan && owners.iter().any(|owner| is_ours(&owner.uid));
     !superfluous
         && holds(meta.labels.as_ref(), wanted.labels)
         && holds(meta.annotations.as_ref(), wanted.annotations)

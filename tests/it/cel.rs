@@ -245,6 +245,16 @@ async fn refused_of_generated_keys() {
                 "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "other"}}]}}),
             "the store would take each new value back",
         ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k", "property": "x"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "k", "property": "y"}}]}}),
+            "the store would take each new value back",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k", "version": "1"}}],
+                "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}}),
+            "the store would take each new value back",
+        ),
     ] {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains(wanted), "{spec}: {refused}");

@@ -165,6 +165,8 @@ async fn what_was_pushed_is_taken_back_although_another_value_is_not_there() {
     let of = |name: &str, key: &str| json!({"secretKey": name, "remoteRef": {"key": key, "property": "value"}});
     rotations.change("web", json!({"data": [of("value", "app"), of("more", "none")]})).await;
     rotations.says("web", "Ready", "False", "ValueNotFound").await;
+    // Nor is what somebody else writes into the Secret.
+    rotations.edit("web-tls", json!({"value": "theirs"})).await;
     operator.clock.advance(HOUR);
     rotations.ask("web", "look", "1").await;
     eventually("the value of before is back", || async {

@@ -16,7 +16,7 @@ use seaworthy::{
     },
     secrets::{
         property,
-        store::{Find, OpenStore, Place, StoreError},
+        store::{Content, Find, OpenStore, Place, StoreError, Write},
     },
 };
 use serde_json::{Value, json};
@@ -79,6 +79,16 @@ async fn versions_stages_tags_and_what_is_not_told_apart() {
     assert!(matches!(of("none").await, StoreError::Denied(_)), "who may not list cannot say that something is missing");
     oci.blind(false);
     assert!(matches!(of("a/b").await, StoreError::Invalid(_)), "no secret can be called that");
+    // One that is being changed says nothing about the others.
+    oci.put("busy", "1");
+    let version = store.read(&place("busy", None)).await.unwrap().version;
+    let content = Content::Bytes(b"2".to_vec().into());
+    let write = async || store.write(Write { key: "busy", content: &content, expected: version.as_deref(), token: "t" }).await;
+    oci.busy("busy", true);
+    let refused = write().await;
+    assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("IncorrectState")), "{refused:?}");
+    oci.busy("busy", false);
+    write().await.unwrap();
     for (status, wanted) in [(429, "throttled"), (503, "unavailable")] {
         oci.broken(Some(status));
         let said = match of("app").await {

@@ -89,7 +89,11 @@ impl Open {
         // Who may not have the folder is not told what is in it.
         self.folder()?;
         let path = self.real(&self.folder.join(relative))?;
-        let unreadable = |error: io::Error| unreadable(&key, &error);
+        // It was there just now: what is mounted is being swapped, which says nothing about what is in it.
+        let unreadable = |error: io::Error| match unreadable(&key, &error) {
+            StoreError::NotFound(why) => StoreError::Unavailable(why),
+            error => error,
+        };
         let mut bytes = Zeroizing::new(Vec::new());
         let file = std::fs::File::open(&path).map_err(unreadable)?;
         if !file.metadata().map_err(unreadable)?.is_file() {

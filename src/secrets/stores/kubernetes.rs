@@ -183,6 +183,11 @@ fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 impl Open {
+    /// Who may not look at namespaces is not told.
+    async fn has_no_namespace(&self) -> bool {
+        matches!(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(&self.namespace).await, Ok(None))
+    }
+
     fn api(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -260,12 +265,12 @@ impl OpenStore for Open {
                 ..Secret::default()
             };
             let written = match write.expected {
-                None => writer.create(secret).await.map_err(|error| match error {
-                    WriteError::Superseded(object) => {
-                        WriteError::Refused { object, message: format!("there is no namespace {}", self.namespace) }
+                None => match writer.create(secret).await {
+                    Err(WriteError::Superseded(object)) if self.has_no_namespace().await => {
+                        Err(WriteError::Refused { object, message: format!("there is no namespace {}", self.namespace) })
                     }
-                    error => error,
-                }),
+                    created => created,
+                },
                 Some(version) => {
                     let there = self.api().get_metadata(name).await.map_err(|error| self.explain(name, &error))?;
                     if there.metadata.resource_version.as_deref() != Some(version) {
@@ -298,9 +303,8 @@ impl OpenStore for Open {
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
             let found = self.api().list_metadata(&ListParams::default().limit(1)).await.map_err(|error| self.explain("*", &error))?;
-            // The list of a namespace that is not there is an empty one. Who may not look at namespaces is let in, too.
-            let namespaces = Api::<Namespace>::all(self.client.clone());
-            if found.items.is_empty() && matches!(namespaces.get_metadata_opt(&self.namespace).await, Ok(None)) {
+            // The list of a namespace that is not there is an empty one.
+            if found.items.is_empty() && self.has_no_namespace().await {
                 return Err(StoreError::Invalid(format!("there is no namespace {}", self.namespace)));
             }
             Ok(())

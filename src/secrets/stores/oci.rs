@@ -387,7 +387,7 @@ impl OpenStore for Open {
             };
             let answer = answer.map_err(|error| match error {
                 // Of this one secret, which is being changed or deleted.
-                StoreError::Unavailable(why) if why.contains("IncorrectState") || why.contains("LockConflict") => StoreError::Conflict(why),
+                StoreError::Unavailable(why) if why.contains(" 409 ") => StoreError::Conflict(why),
                 error => error,
             });
             let written: Summary = serde_json::from_slice(&answer?).map_err(|_| unreadable(key))?;

@@ -65,6 +65,8 @@ struct World {
     hidden: HashSet<String>,
     /// May not be listed.
     blind: bool,
+    /// Is being changed by somebody, and cannot be written to.
+    busy: HashSet<String>,
     /// Every answer is this.
     broken: Option<u16>,
     /// Whose ServiceAccount tokens are changed into one of ours: `system:serviceaccount:NAMESPACE:NAME`.
@@ -129,6 +131,16 @@ impl Oci {
 
     pub fn hide(&self, name: &str) {
         self.world.lock().unwrap().hidden.insert(name.into());
+    }
+
+    /// Whether it is being changed by somebody.
+    pub fn busy(&self, name: &str, busy: bool) {
+        let names = &mut self.world.lock().unwrap().busy;
+        if busy {
+            names.insert(name.into())
+        } else {
+            names.remove(name)
+        };
     }
 
     pub fn blind(&self, blind: bool) {
@@ -256,6 +268,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
             Some(kept) => described(id, kept),
             None => failed(404, "NotAuthorizedOrNotFound"),
         },
+        ("PUT", ["20180608", "secrets", id]) if world.busy.contains(name_of(id)) => failed(409, "IncorrectState"),
         ("PUT", ["20180608", "secrets", id]) => match world.secrets.get_mut(name_of(id)) {
             Some(kept) if matching.as_ref().is_none_or(|etag| *etag == kept.etag.to_string()) => {
                 match (sent["secretContent"]["content"].as_str(), sent["currentVersionNumber"].as_u64()) {
