@@ -18,7 +18,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use zeroize::Zeroize;
 
-use super::{conditions::bounded, error::message, lease::Leadership};
+use super::{
+    conditions::bounded,
+    error::{is_refusal, message},
+    lease::Leadership,
+};
 
 /// Why a write was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -378,9 +382,7 @@ fn explain(object: &str, error: kube::Error) -> WriteError {
         kube::Error::Api(status) if status.is_conflict() => WriteError::Superseded(object.into()),
         // Applying to what has been deleted in the meantime.
         kube::Error::Api(status) if status.is_not_found() => WriteError::Superseded(object.into()),
-        kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-            WriteError::Refused { object: object.into(), message: status.message }
-        }
+        error if is_refusal(&error) => WriteError::Refused { object: object.into(), message: message(&error) },
         error => WriteError::Unavailable { object: object.into(), message: message(&error) },
     }
 }

@@ -8,7 +8,10 @@ use kube::{Api, Client, KubeSchema, api::PostParams};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{error::message, references::is_name};
+use super::{
+    error::{is_refusal, message},
+    references::is_name,
+};
 
 /// How long a token is valid, in seconds: the least that Kubernetes gives.
 const SECONDS: i64 = 600;
@@ -48,11 +51,10 @@ impl ServiceAccountRef {
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let answer = api.create_token_request(&self.name, &PostParams::default(), &request).await.map_err(|error| {
             let why = format!("no token of ServiceAccount {} can be had: {}", self.name, message(&error));
-            match error {
-                kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-                    TokenError::Refused(format!("{why}; allow the operator to create serviceaccounts/token for it"))
-                }
-                _ => TokenError::Unavailable(why),
+            if is_refusal(&error) {
+                TokenError::Refused(format!("{why}; allow the operator to create serviceaccounts/token for it"))
+            } else {
+                TokenError::Unavailable(why)
             }
         })?;
         Ok(Zeroizing::new(answer.status.and_then(|status| status.token).unwrap_or_default()))

@@ -25,7 +25,7 @@ use crate::{
         apply::WriteError,
         conditions::seconds,
         current,
-        error::message,
+        error::{is_refusal, message},
         references::{self, ReferenceError, is_name},
     },
     ids,
@@ -74,8 +74,7 @@ pub async fn read(context: &Context, own: &OwnCredential) -> Result<Held, Proble
     }
     let secret = secrets.get_opt(name).await.map_err(|error| {
         let problem = unreadable(message(&error));
-        let refused = matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
-        if refused { problem } else { Problem { reason: Reason::StoreUnavailable, ..problem } }
+        if is_refusal(&error) { problem } else { Problem { reason: Reason::StoreUnavailable, ..problem } }
     })?;
     let Some(secret) = secret else {
         let named = format!("{}/{name}", context.operator_namespace);

@@ -52,9 +52,16 @@ pub struct Resolved {
     pub shared: bool,
 }
 
-/// Refuses what a store cannot do or give, before anything is generated for it. `namespace`: where its Secrets lie.
-fn able(store: &StoreSpec, rotation: &SecretRotation, namespace: &str) -> Result<(), Problem> {
-    let is_own = store.is_own_namespace() && rotation.namespace().as_deref() == Some(namespace);
+impl Resolved {
+    /// Whether it is the Secrets of the resource's own namespace, its own among them.
+    pub fn is_own_of(&self, rotation: &SecretRotation) -> bool {
+        self.spec.is_own_namespace() && rotation.namespace().as_deref() == Some(&self.namespace)
+    }
+}
+
+/// Refuses what a store cannot do or give, before anything is generated for it.
+fn able(resolved: Resolved, rotation: &SecretRotation) -> Result<Resolved, Problem> {
+    let store = &resolved.spec;
     let generated = rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty());
     let field = generated.then_some("spec.rotation.push").or_else(|| (!rotation.spec.push.is_empty()).then_some("spec.push"));
     if let Some(field) = field.filter(|_| !store.can_write()) {
@@ -62,12 +69,12 @@ fn able(store: &StoreSpec, rotation: &SecretRotation, namespace: &str) -> Result
         return Err(Problem::new(Reason::StoreInvalid, message));
     }
     let own = Which::all(rotation);
-    if let Some(place) = places(&rotation.spec).iter().find(|place| is_own && own.contains(&place.key)) {
+    if let Some(place) = places(&rotation.spec).iter().find(|place| resolved.is_own_of(rotation) && own.contains(&place.key)) {
         let message =
             format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
         return Err(Problem::new(Reason::InvalidSpec, message));
     }
-    Ok(())
+    Ok(resolved)
 }
 
 /// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
@@ -77,15 +84,14 @@ pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Res
         (None, None) => Ok(None),
         (Some(store), None) => {
             store.validate(false)?;
-            able(store, rotation, &namespace)?;
-            Ok(Some(Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace, shared: false }))
+            let resolved = Resolved { spec: store.clone(), source: store.kind().into(), scope, namespace, shared: false };
+            able(resolved, rotation).map(Some)
         }
         (None, Some(reference)) => {
             let store = named(stores, &reference.name, &namespace)?;
             store.validate(true)?;
             let namespace = stores.map(|stores| stores.operator_namespace.clone()).unwrap_or_default();
-            able(&store, rotation, &namespace)?;
-            Ok(Some(Resolved { spec: store, source: scope.clone(), scope, namespace, shared: true }))
+            able(Resolved { spec: store, source: scope.clone(), scope, namespace, shared: true }, rotation).map(Some)
         }
         (Some(_), Some(_)) => Err(Problem::new(Reason::InvalidSpec, "spec: set at most one of store and storeRef")),
     }

@@ -19,7 +19,7 @@ use super::{
     reason::Reason,
     resolve::Resolved,
     status::Problem,
-    store::{Find, OpenStore, Place, Store as _, StoreError},
+    store::{Find, OpenStore, Place, StoreError},
     target::Which,
 };
 use crate::{
@@ -193,7 +193,7 @@ impl<'a> Reading<'a> {
             let found = source.door.find(&source.store, find, &who, (self.fresh, sharers)).await;
             let mut found = (*found).clone().map_err(|error| self.away(error))?;
             // What we write ourselves is no source of it.
-            if source.resolved.spec.is_own_namespace() && self.rotation.namespace().as_deref() == Some(&source.resolved.namespace) {
+            if source.resolved.is_own_of(self.rotation) {
                 found.retain(|name| !Which::all(self.rotation).contains(name));
             }
             if found.len() > MOST_FOUND {

@@ -282,11 +282,8 @@ fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, err
         };
         let text = format!("AWS Secrets Manager cannot be asked for {key}: {why}");
         // A role that may not be assumed, or credentials that STS does not take, are seen before anything is sent.
-        return if REFUSED.iter().any(|code| causes(error).contains(code)) {
-            StoreError::Denied(text)
-        } else {
-            StoreError::Unavailable(text)
-        };
+        let causes = causes(error);
+        return if REFUSED.iter().any(|code| causes.contains(code)) { StoreError::Denied(text) } else { StoreError::Unavailable(text) };
     };
     by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
 }
