@@ -48,13 +48,19 @@ pub fn next_refresh(spec: &SecretRotationSpec, words: &BTreeSet<String>, last: O
     words.iter().filter_map(|word| next_of(interval, word, last)).min()
 }
 
-/// Whether the time of `word` has come since `last`, and when that was. None: it has not.
+/// Whether the time of `word` has come since `last`, and when that was, at the latest. None: it has not.
 pub fn due(spec: &SecretRotationSpec, word: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     if !sync::is_periodic(spec) {
         return None;
     }
-    let time = last.map_or(Some(now), |last| next_of(spec.refresh_interval.signed(), word, last));
-    time.filter(|time| *time <= now)
+    let interval = spec.refresh_interval.signed();
+    let time = last.map_or(Some(now), |last| next_of(interval, word, last)).filter(|time| *time <= now)?;
+    Some(last_of(interval, word, now).map_or(time, |last| last.max(time)))
+}
+
+/// When the round began that goes on `now`, of all `words` together: what was read before it is of an earlier one.
+pub fn round(spec: &SecretRotationSpec, words: &BTreeSet<String>, now: Timestamp) -> Option<Timestamp> {
+    words.iter().filter_map(|word| last_of(spec.refresh_interval.signed(), word, now)).min()
 }
 
 /// The first time of `word` after `last`. An interval is counted from a moment that is the same for all of them, so that each time of an interval of an
@@ -64,6 +70,11 @@ fn next_of(interval: SignedDuration, word: &str, last: Timestamp) -> Option<Time
     let (interval, last) = (interval.as_secs().max(1), last.as_second());
     let rounds = (last - from).div_euclid(interval) + 1;
     Timestamp::from_second(rounds * interval + from).ok()
+}
+
+/// The last time of `word` until `now`.
+fn last_of(interval: SignedDuration, word: &str, now: Timestamp) -> Option<Timestamp> {
+    next_of(interval, word, now.checked_sub(interval.max(SignedDuration::from_secs(1))).ok()?)
 }
 
 /// A keyed hash of what was read.
@@ -294,6 +305,13 @@ mod tests {
                     "{key} at {shorter:?} and {longer:?}"
                 );
                 times.insert(next_of(shorter, key, start).unwrap().as_second());
+            }
+            // Who is rounds late takes nothing of an earlier one.
+            for (key, late) in keys.iter().zip(0..) {
+                let now = start + SignedDuration::from_secs(late * 17);
+                let last = last_of(longer, key, now).unwrap();
+                assert!(last <= now && now < last + longer, "{key}: {last} at {now}");
+                assert_eq!(next_of(longer, key, now).unwrap(), last + longer);
             }
             // They are spread, but in not too many places.
             let wanted = usize::try_from(shorter.as_secs() / 5).unwrap().min(32);

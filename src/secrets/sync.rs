@@ -17,6 +17,7 @@ use super::{
     fetch::Door,
     index::{finds, places, want, want_found, want_to_push},
     reason::Reason,
+    refresh,
     resolve::Resolved,
     status::Problem,
     store::{Find, OpenStore, Place, StoreError},
@@ -100,8 +101,11 @@ async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<
 fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp {
     let now = context.clock.now();
     match plan.read {
-        // Who comes late in a round takes what was read for it.
-        Some(Reason::RefreshDue) => plan.next_sync.filter(|due| *due <= now).unwrap_or(now),
+        // Who comes late in a round takes what was read for it, and who comes a round late nothing of the one before.
+        Some(Reason::RefreshDue) => {
+            let round = || refresh::round(&rotation.spec, &context.known.words(rotation), now);
+            plan.next_sync.filter(|due| *due <= now).map_or(now, |due| round().map_or(due, |round| round.max(due)))
+        }
         // Only where it is read again by itself.
         Some(Reason::Missing) if plan.generate.is_none() && is_periodic(&rotation.spec) => now - JUST_NOW,
         _ => now,

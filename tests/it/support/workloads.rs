@@ -183,6 +183,16 @@ impl World {
         (revision(&found) - 1, note)
     }
 
+    /// Its restart is over, and the operator has noted it.
+    pub async fn finished(&self, name: &str) {
+        eventually(&format!("the restart of {name} is over"), || async {
+            let found = self.deployments.get(name).await.map_err(|error| error.to_string())?;
+            let note = found.annotations().get("restart.seaworthy.dev/secret.web-tls").cloned().unwrap_or_default();
+            if note.ends_with(" done") { Ok(()) } else { Err(note) }
+        })
+        .await;
+    }
+
     /// Times of the API server are whole seconds: what is done from now on is later than all Pods that there are, and than their containers.
     pub async fn a_second_later(&self) {
         let pods: Api<Pod> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
