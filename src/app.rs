@@ -272,12 +272,13 @@ fn count(stores: &[Rotations], clock: &Clock) -> Certificates {
     let mut counts = Certificates::default();
     let earlier = |old: Option<f64>, new: f64| Some(old.map_or(new, |old| old.min(new)));
     for rotation in stores.iter().flat_map(Rotations::state) {
-        let status = rotation.0.as_ref().ok().and_then(|rotation| rotation.status.clone()).unwrap_or_default();
-        if is_true(&status.conditions, READY) {
+        let status = rotation.0.as_ref().ok().and_then(|rotation| rotation.status.as_ref());
+        if status.is_some_and(|status| is_true(&status.conditions, READY)) {
             counts.ready += 1;
         } else {
             counts.not_ready += 1;
         }
+        let Some(status) = status else { continue };
         let left = |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| time.0.duration_since(now).as_secs_f64();
         let (expiry, renewal) = (status.not_after.as_ref().map(left), status.renewal_time.as_ref().map(left));
         if let Some(expiry) = expiry {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::{
     decide::{Action, Observed, Pair, Times, decide, next_renewal},
@@ -415,6 +415,5 @@ async fn report(
     if before == after {
         return Ok(());
     }
-    let api: Api<PartialObjectMeta<CertificateRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    context.writer.replace_status(&api, object.meta(), after).await
+    context.writer.replace_status::<CertificateRotation>(object.meta(), after).await
 }

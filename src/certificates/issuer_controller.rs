@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Client, Resource, ResourceExt};
 
 use super::{issuer::Issuer, reason::Reason, rotate, status::Problem};
 use crate::{
@@ -69,8 +69,8 @@ pub async fn reconcile(object: Arc<Guarded<CertificateIssuer>>, context: Arc<Con
         certificates: i64::try_from(context.index.read(|index| index.users_of(&object.name_any()).len())).ok(),
         not_after: seen.not_after.map(seconds),
     };
-    let api: Api<PartialObjectMeta<CertificateIssuer>> = Api::all(context.client.clone());
-    let written = if before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
+    let replaced = context.writer.replace_status::<CertificateIssuer>(object.meta(), &after);
+    let written = if before == after { Ok(()) } else { replaced.await };
     done(&context, &object, &seen, (written, now))
 }
 

@@ -12,9 +12,9 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{DynamicObject, PartialObjectMeta},
+    core::{DynamicObject, PartialObjectMeta, Request},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use zeroize::Zeroize;
 
@@ -163,6 +163,18 @@ impl From<&ObjectMeta> for Fence {
     }
 }
 
+/// Of an answer, the only thing that somebody wants to know of a status that was written.
+#[derive(Deserialize)]
+struct Answered {
+    metadata: Version,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    resource_version: String,
+}
+
 impl Writer {
     /// With the field manager `manager`.
     pub fn new(client: Client, leadership: Leadership, manager: &str) -> Self {
@@ -199,13 +211,25 @@ impl Writer {
         Api::namespaced(self.client.clone(), meta.namespace.as_deref().unwrap_or_default())
     }
 
+    /// Sends a write. Nothing of what was written comes back but its metadata, of which `T` is a part.
+    async fn ask<T: DeserializeOwned>(&self, asked: Result<http::Request<Vec<u8>>, kube::Error>) -> Result<T, kube::Error> {
+        const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let mut asked = asked?;
+        asked.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA));
+        self.client.request(asked).await
+    }
+
     /// Creates `object`. Its fields belong to us only after the first [`Writer::apply`], which turns the entry of this create into one of apply.
     pub async fn create<K: Written>(&self, object: K) -> Result<ObjectMeta, WriteError> {
         let object = Wiped(object);
         self.leadership.check()?;
         let params = PostParams { field_manager: Some(self.manager.to_string()), ..PostParams::default() };
-        let created = self.api::<K>(object.0.meta()).create(&params, &object.0).await.map(Wiped);
-        let meta = created.map_err(|error| explain(&named(&object.0), error))?.0.meta().clone();
+        let body = serde_json::to_vec(&object.0).map_err(kube::Error::SerdeError);
+        let asked = body.and_then(|body| {
+            Request::new(K::url_path(&(), object.0.meta().namespace.as_deref())).create(&params, body).map_err(kube::Error::BuildRequest)
+        });
+        let created: Result<PartialObjectMeta<K>, _> = self.ask(asked).await;
+        let meta = created.map_err(|error| explain(&named(&object.0), error))?.metadata;
         self.wrote(&meta);
         Ok(meta)
     }
@@ -248,7 +272,7 @@ impl Writer {
     ) -> Result<(), WriteError> {
         self.leadership.check()?;
         let params = PatchParams::apply(&self.manager).force();
-        api.patch(name, &params, &Patch::Apply(body)).await.map(|_| ()).map_err(|error| explain(described, error))
+        api.patch_metadata(name, &params, &Patch::Apply(body)).await.map(|_| ()).map_err(|error| explain(described, error))
     }
 
     /// What we created is listed as an Update of ours; applied to as it is, keys that are left out later would stay for ever.
@@ -272,27 +296,26 @@ impl Writer {
         Ok(Fence::from(&written.metadata))
     }
 
-    /// Replaces the status of the object of `meta`, all of it, if the object is still as it was read. `api` says where it lies.
+    /// Replaces the status of the object of `meta`, all of it, if the object is still as it was read.
     ///
     /// Not by apply: an object that cannot be read as its kind, so that its status was merged, would keep what a later apply leaves out.
-    pub async fn replace_status<K>(
+    pub async fn replace_status<K: Resource<DynamicType = ()>>(
         &self,
-        api: &Api<PartialObjectMeta<K>>,
         meta: &ObjectMeta,
         status: &impl Serialize,
-    ) -> Result<(), WriteError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    ) -> Result<(), WriteError> {
         self.leadership.check()?;
-        let name = meta.name.clone().unwrap_or_default();
-        let described = format!("the status of {} {name}", K::kind(&()));
-        let patch = fenced(meta, json!({"op": "add", "path": "/status", "value": status}))
-            .map_err(|error| WriteError::Unavailable { object: described.clone(), message: error.to_string() })?;
-        let written = api.patch_status(&name, &self.params(), &Patch::<()>::Json(patch)).await;
-        let written = written.map_err(|error| explain(&described, error))?;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let patch = fenced(meta, json!({"op": "add", "path": "/status", "value": status})).map_err(kube::Error::SerdeError);
+        let request = Request::new(K::url_path(&(), meta.namespace.as_deref()));
+        let asked = patch.and_then(|patch| {
+            let patch = Patch::<()>::Json(patch);
+            request.patch_subresource("status", name, &self.params(), &patch).map_err(kube::Error::BuildRequest)
+        });
+        let written: Result<Answered, _> = self.ask(asked).await;
+        let written = written.map_err(|error| explain(&format!("the status of {} {name}", K::kind(&())), error))?.metadata;
         if let (Some(uid), Some(version)) = (&meta.uid, &meta.resource_version)
-            && written.metadata.resource_version.as_ref() != Some(version)
+            && written.resource_version != *version
         {
             self.replaced.insert(uid.clone(), version.clone());
         }

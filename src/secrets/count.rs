@@ -13,18 +13,21 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Adds one; None: it cannot be read.
 pub fn rotation(counts: &mut Secrets, rotation: Option<&SecretRotation>, now: Timestamp) {
-    let status = rotation.and_then(|rotation| rotation.status.clone()).unwrap_or_default();
-    if is_true(&status.conditions, READY) {
+    let status = rotation.and_then(|rotation| rotation.status.as_ref());
+    if status.is_some_and(|status| is_true(&status.conditions, READY)) {
         counts.ready += 1;
     } else {
         counts.not_ready += 1;
     }
+    let Some((rotation, status)) = rotation.zip(status) else { return };
     if let Some(consumers) = &status.consumers {
         counts.consumers.add(consumers.current, consumers.total);
     }
-    let Some(rotation) = rotation.filter(|rotation| !rotation.spec.suspend) else { return };
+    if rotation.spec.suspend {
+        return;
+    }
     let late = |time: Timestamp| time.checked_add(GRACE).is_ok_and(|time| time < now);
-    let due = status.next_rotation_time.is_some_and(|time| late(time.0));
+    let due = status.next_rotation_time.as_ref().is_some_and(|time| late(time.0));
     let rolled_back = status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.reason == "RolledBack");
     counts.rotations_overdue += i64::from(due || rolled_back);
     let previous = rotation.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref());

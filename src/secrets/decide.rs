@@ -128,7 +128,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let Observed { spec, memory, .. } = observed;
     let next_rotation = next_rotation(observed, times);
     let next_sync = next_refresh(spec, observed.words, observed.last_sync);
-    let (kept_until, most) = kept(observed);
+    let (kept_until, most) = kept(observed, now);
     let retire = kept_until.is_some_and(|until| until <= now && (observed.stale == Some(0) || most.is_some_and(|most| most <= now)));
     let kept = kept_until.filter(|_| !retire && is_kept(observed));
     let in_the_way = kept.map(|until| if until > now { Wait::Previous(until) } else { Wait::Pods(most.unwrap_or(until)) });
@@ -246,14 +246,14 @@ fn rotates_at(due: Timestamp, in_the_way: Option<Wait>) -> Timestamp {
 }
 
 /// Until when the values before are kept at least, and at most.
-fn kept(observed: &Observed<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
+fn kept(observed: &Observed<'_>, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
     let since = observed.memory.previous_since;
     match observed.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref()) {
         Some(previous) => {
             let after = |length: crate::api::Duration| since.and_then(|since| since.checked_add(length.signed()).ok());
             (after(previous.keep_for), after(previous.max_keep))
         }
-        None => (since.map(|_| Timestamp::UNIX_EPOCH), since.map(|_| Timestamp::UNIX_EPOCH)), // nobody wants them any more
+        None => (since.map(|since| since.min(now)), since.map(|since| since.min(now))), // nobody wants them any more
     }
 }
 
@@ -604,6 +604,10 @@ mod tests {
         let mut world = kept();
         due(&mut world);
         assert_eq!(plan(&world).rotates_at, Some(start() + HOUR * 24), "that is told");
+        // Suspended, they stay although nobody wants them: no longer than they were.
+        world.spec["rotation"]["previous"] = serde_json::Value::Null;
+        world.spec["suspend"] = true.into();
+        assert_eq!((plan(&world).kept_until, plan(&world).retire), (world.memory.previous_since, false));
     }
 
     #[test]

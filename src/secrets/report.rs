@@ -1,6 +1,6 @@
 //! Report: what was done, and what is not as it should be, for people: events, counts, the audit log, the status.
 
-use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Resource, ResourceExt};
 
 use super::{
     controller::{Context, KIND},
@@ -56,6 +56,5 @@ pub async fn report(
     if before == after {
         return Ok(());
     }
-    let api: Api<PartialObjectMeta<SecretRotation>> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    context.writer.replace_status(&api, object.meta(), after).await
+    context.writer.replace_status::<SecretRotation>(object.meta(), after).await
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Client, Resource, ResourceExt};
 
 use super::{
     fetch::Door,
@@ -122,8 +122,8 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
         last_check_time: look.checked.then(|| seconds(now)).or_else(|| before.last_check_time.clone()),
         last_credential_rotation_time: look.made_at.map(seconds).or_else(|| before.last_credential_rotation_time.clone()),
     };
-    let api: Api<PartialObjectMeta<SecretStore>> = Api::all(context.client.clone());
-    let written = if *before == after { Ok(()) } else { context.writer.replace_status(&api, object.meta(), &after).await };
+    let replaced = context.writer.replace_status::<SecretStore>(object.meta(), &after);
+    let written = if *before == after { Ok(()) } else { replaced.await };
     done(&context, &object, look, (written, now))
 }
 
