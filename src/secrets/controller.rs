@@ -308,11 +308,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
-    let done = if made {
-        Box::pin(make::make(look, (source.as_ref(), read), view)).await
-    } else {
-        Ok(Some(make::retired(rotation, &held, plan, &context.roller.restarter.key().await?)))
-    };
+    let done = if made { Box::pin(make::make(look, (source.as_ref(), read), view)).await } else { make::retired(look).await.map(Some) };
     match done {
         Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
         Ok(None) => Ok(()),
@@ -357,7 +353,7 @@ async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.pending.is_none() && facts.target != Target::Missing && view.rollout.is_none() {
-        let made = make::retired(rotation, held, facts.plan, &context.roller.restarter.key().await?);
+        let made = Box::pin(make::retired(look)).await?;
         return Box::pin(put(look, made, source, view)).await;
     }
     carry_on(context, rotation, (held, &facts.times, source), view).await

@@ -4,6 +4,7 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
+use zeroize::Zeroizing;
 
 use super::{
     compose::{self, Gathered, Gone, Remote},
@@ -26,23 +27,45 @@ use crate::{
     rollout::stage::Stage,
 };
 
-/// The same values, without those that are not kept any longer. What somebody else has changed stays as it is, and theirs. `key`: of the hashes.
-pub(super) fn retired(rotation: &SecretRotation, held: &Held, plan: Plan, key: &[u8]) -> (SecretData, Memory) {
+/// The same values, without those that are not kept any longer. What somebody else has changed stays as it is, and theirs.
+pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let key = context.roller.restarter.key().await?;
     let mut memory = held.memory.clone();
     let mut data = held.ours();
-    if plan.retire {
+    if facts.plan.retire {
         for before in compose::kept_keys(&rotation.spec, &held.memory) {
             memory.values.remove(&before);
         }
         data.retain(|name, _| memory.values.contains_key(name));
         // Of a value that is not what its generator makes, what is public stays as it is until the next one.
         let _ = compose::publish(&rotation.spec, &mut data);
+        // Another spec is followed as a whole, or not at all.
+        if facts.target == Target::AsWritten && held.memory.request.as_ref() == Some(&facts.request) {
+            data = with_new_texts(look, data, key.clone()).await;
+        }
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();
+        named(look, &data, &mut memory);
     }
     let is_new = |name: &String| data.get(name) != held.data.get(name);
-    memory.values.extend(hashes(key, &data).into_iter().filter(|(name, _)| is_new(name)));
-    (data, memory)
+    memory.values.extend(hashes(&key, &data).into_iter().filter(|(name, _)| is_new(name)));
+    Ok((data, memory))
+}
+
+/// A text may hold a value before: it is made anew of what stands beside it. Where that is not enough, all of them stay as they are until the store can
+/// be read.
+async fn with_new_texts(look: Look<'_>, data: SecretData, key: Zeroizing<Vec<u8>>) -> SecretData {
+    let texts = look.rotation.spec.template.iter().flat_map(|template| template.data.keys());
+    let texts: Vec<&String> = texts.collect();
+    if texts.is_empty() {
+        return data;
+    }
+    let values: SecretData =
+        data.iter().filter(|(name, _)| !texts.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let bytes = values.values().map(|value| value.len()).sum();
+    let work = move |spec: &SecretRotationSpec| compose::render(spec, values, &|value| salted(&key, value));
+    apart(look.context, &look.rotation.spec, bytes, work).await.unwrap_or(data)
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
@@ -156,7 +179,7 @@ fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -
 
 /// What is remembered with the values.
 fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory: &mut Memory) {
-    let Look { rotation, held, facts, .. } = look;
+    let Look { rotation, facts, .. } = look;
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
@@ -172,9 +195,17 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
         (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
-    } else if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
+    } else {
+        named(look, data, memory);
+    }
+}
+
+/// What is another for who uses it has a name, and a reason.
+fn named(look: Look<'_>, data: &SecretData, memory: &mut Memory) {
+    let Look { rotation, held, facts, .. } = look;
+    if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
         (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(facts.plan.reason.to_string()));
-        memory.started_at = Some(second);
+        memory.started_at = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
     }
 }
 

@@ -29,6 +29,7 @@ async fn the_value_before_goes_though_the_store_is_away() {
                     "previous": {"keepFor": "1h", "maxKeep": "2h"},
                     "push": [{"secretKey": "key", "remoteRef": remote}],
                 },
+                "template": {"mergePolicy": "Merge", "data": {"keys": "{{ key }} {{ key_previous | default('') }}"}},
             }),
         )
         .await;
@@ -36,16 +37,19 @@ async fn the_value_before_goes_though_the_store_is_away() {
     let first = rotations.data("jwt").await["key"].clone();
     rotations.ask("jwt", "rotate", "1").await;
     rotations.ready("jwt", 2).await;
-    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+    let data = rotations.data("jwt").await;
+    assert_eq!((&data["key-previous"], &data["keys"]), (&first, &format!("{} {first}", data["key"])));
     vault.seal().await;
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
     operator.clock.advance(HOUR * 3);
     rotations.ask("jwt", "look", "1").await;
     eventually("the one before is gone", || async {
         let data = rotations.data("jwt").await;
-        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+        if data.values().any(|value| value.contains(&first)) { Err(format!("{:?}", data.keys())) } else { Ok(()) }
     })
     .await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
 }
 
