@@ -1,12 +1,14 @@
 //! `seaworthy store`: what the operator would see in a store, and why it cannot.
 
-use std::{io::Read, path::PathBuf};
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+};
 
 use comfy_table::{Table, presets};
 use futures::{FutureExt, future::BoxFuture};
 use kube::{Api, Client};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::{Failure, Output, client, print, say};
 use crate::{
@@ -223,8 +225,11 @@ fn show(key: &str, content: &Content, property: Option<&str>, (reveal, output): 
     };
     if reveal {
         let value = property::get(content, property).map_err(wrong)?;
-        let text = Zeroizing::new(String::from_utf8_lossy(&value).into_owned());
-        print(&text);
+        match std::str::from_utf8(&value) {
+            Ok(text) => print(text),
+            // What is no text is given as it is.
+            Err(_) => std::io::stdout().write_all(&value).map_err(|error| Failure::Unreachable(format!("standard output: {error}")))?,
+        }
         return Ok(());
     }
     let shown = |name: &str, value: &[u8]| Shown { name: name.into(), bytes: value.len(), hash: ids::hash(value) };

@@ -62,6 +62,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if unknown {
         return Err(Failure::Wrong);
     }
+    // In a file, a SecretStore is meant whoever uses it.
+    for store in stores.iter().filter(|_| !arguments.file.is_empty()) {
+        if let StoreSpec::Vault(store) = &store.spec.store {
+            policies.entry((store.server.clone(), store.namespace.clone())).or_default().add_store(store);
+        }
+    }
+    policies.retain(|_, policy| !policy.is_empty());
     if policies.is_empty() {
         say("seaworthy: none of them uses Vault");
     }

@@ -289,8 +289,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
     // A text may hold a value before: it is made anew when that goes.
-    let texts = spec.template.as_ref().is_some_and(|template| !template.data.is_empty());
-    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some() || (plan.retire && texts);
+    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some() || (plan.retire && make::has_texts(spec));
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
     let look = Look { context, rotation, held: &held, facts: &facts, dressed: target::is_dressed(rotation, &held) };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
@@ -352,7 +351,7 @@ pub(super) fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
 async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
-    if facts.plan.retire && facts.pending.is_none() && facts.target != Target::Missing && view.rollout.is_none() {
+    if facts.plan.retire && facts.target != Target::Missing && view.rollout.is_none() {
         let made = Box::pin(make::retired(look)).await?;
         return Box::pin(put(look, made, source, view)).await;
     }
@@ -397,7 +396,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&He
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {
-        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &memory)).await?;
         pending = None;
     }
     let last_sync = context.known.last(rotation, last_told(rotation), now);

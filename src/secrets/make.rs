@@ -40,32 +40,39 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
         data.retain(|name, _| memory.values.contains_key(name));
         // Of a value that is not what its generator makes, what is public stays as it is until the next one.
         let _ = compose::publish(&rotation.spec, &mut data);
-        // Another spec is followed as a whole, or not at all.
-        if facts.target == Target::AsWritten && held.memory.request.as_ref() == Some(&facts.request) {
-            data = with_new_texts(look, data, key.clone()).await;
+        // What is being delivered, or was taken back, stays as it is; another spec is followed as a whole.
+        let rests = held.memory.stage == Stage::Complete && held.memory.request.as_ref() == Some(&facts.request);
+        if rests && has_texts(&rotation.spec) {
+            match with_new_texts(look, &data, key.clone()).await {
+                Some(renewed) => data = renewed,
+                None => memory.request = None, // they are made anew as soon as the values can be read
+            }
         }
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();
-        named(look, &data, &mut memory);
+        note_change(look, &data, (&mut memory, Reason::PreviousOver));
     }
     let is_new = |name: &String| data.get(name) != held.data.get(name);
     memory.values.extend(hashes(&key, &data).into_iter().filter(|(name, _)| is_new(name)));
     Ok((data, memory))
 }
 
-/// A text may hold a value before: it is made anew of what stands beside it. Where that is not enough, all of them stay as they are until the store can
-/// be read.
-async fn with_new_texts(look: Look<'_>, data: SecretData, key: Zeroizing<Vec<u8>>) -> SecretData {
-    let texts = look.rotation.spec.template.iter().flat_map(|template| template.data.keys());
-    let texts: Vec<&String> = texts.collect();
-    if texts.is_empty() {
-        return data;
+pub(super) fn has_texts(spec: &SecretRotationSpec) -> bool {
+    spec.template.as_ref().is_some_and(|template| !template.data.is_empty())
+}
+
+/// A text may hold a value before: it is made anew of what stands beside it. None: what it is made of does not all stand there as it was read.
+async fn with_new_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
+    let spec = &look.rotation.spec;
+    let is_text = |name: &String| spec.template.iter().any(|template| template.data.contains_key(name));
+    let covered = !spec.data_from.is_empty() || spec.data.iter().any(|data| is_text(&data.secret_key));
+    if covered || look.facts.target != Target::AsWritten {
+        return None;
     }
-    let values: SecretData =
-        data.iter().filter(|(name, _)| !texts.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let values: SecretData = data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
     let bytes = values.values().map(|value| value.len()).sum();
     let work = move |spec: &SecretRotationSpec| compose::render(spec, values, &|value| salted(&key, value));
-    apart(look.context, &look.rotation.spec, bytes, work).await.unwrap_or(data)
+    apart(look.context, spec, bytes, work).await.ok()
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
@@ -189,22 +196,19 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
     if rotation.spec.rotation.is_some() {
         memory.rotated_at.get_or_insert(second);
     }
-    if let Some(pending) = pending
-        && memory.rotation != pending.memory.rotation
-    {
+    let Some(pending) = pending else { return note_change(look, data, (memory, facts.plan.reason)) };
+    if memory.rotation != pending.memory.rotation {
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
         (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
-    } else {
-        named(look, data, memory);
     }
 }
 
 /// What is another for who uses it has a name, and a reason.
-fn named(look: Look<'_>, data: &SecretData, memory: &mut Memory) {
+fn note_change(look: Look<'_>, data: &SecretData, (memory, reason): (&mut Memory, Reason)) {
     let Look { rotation, held, facts, .. } = look;
     if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
-        (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(facts.plan.reason.to_string()));
+        (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(reason.to_string()));
         memory.started_at = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     status::{Halt, Problem, View},
     store::SecretData,
     sync::Source,
-    target::{self, Held},
+    target::{self, Held, described},
 };
 use crate::{
     api::{
@@ -43,6 +43,9 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     } else {
         store(look, (&data, is_other), &mut memory).await?
     };
+    if held.memory.previous_since.is_some() && memory.previous_since.is_none() {
+        context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
+    }
     view.there = Some(true);
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
     view.memory = memory;
@@ -51,7 +54,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
     if rotation.spec.rotation.is_some() {
-        context.steps.run("drop-pending", rotate::finish(context, rotation)).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &view.memory)).await?;
     }
     // What was due is done: the next times are others.
     let mut after = facts_after(context, rotation, facts, view);

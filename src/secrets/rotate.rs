@@ -101,9 +101,12 @@ async fn values(generators: impl Iterator<Item = &Generate>) -> Result<SecretDat
     work.await.unwrap_or_else(|_| Err(Problem::new(Reason::GenerateFailed, "the values could not be generated")))
 }
 
-/// The rotation is where it was going.
-pub async fn finish(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    target::forget(context, rotation, Which::Pending).await
+/// What was on its way is where it was going: in the Secret, which stands with `arrived`. What is on its way still goes on.
+pub async fn finish(context: &Context, rotation: &SecretRotation, arrived: &Memory) -> Result<(), Halt> {
+    match target::read(context, rotation, Which::Pending).await {
+        Ok(Held { meta: Some(_), memory, .. }) if memory.rotation != arrived.rotation => Ok(()),
+        _ => target::forget(context, rotation, Which::Pending).await,
+    }
 }
 
 /// Values were on their way when `spec.rotation` was taken away: they go nowhere any more. What the store has got of them it keeps.

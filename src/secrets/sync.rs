@@ -101,7 +101,7 @@ async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<
 fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp {
     let now = context.clock.now();
     match plan.read {
-        // Who comes late in a round takes what was read for it, and who comes a round late nothing of the one before.
+        // Who comes late in a round takes what was read for it, and nobody what is older than an interval.
         Some(Reason::RefreshDue) => {
             let round = || refresh::round(&rotation.spec, &context.known.words(rotation), now);
             plan.next_sync.filter(|due| *due <= now).map_or(now, |due| round().map_or(due, |round| round.max(due)))

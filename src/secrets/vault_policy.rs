@@ -22,13 +22,23 @@ const OWN: &[(&str, &[&str])] = &[
 ];
 
 impl Policy {
-    /// Adds what `rotation` needs from the Vault of `store`.
-    pub fn add(&mut self, store: &Spec, rotation: &SecretRotationSpec) {
+    /// Adds what the store needs for itself: to replace its own secret id.
+    pub fn add_store(&mut self, store: &Spec) {
         if let Auth::AppRole(role) = &store.auth
             && role.rotate_secret_id.is_some()
         {
             self.mounts.insert(role.path.clone());
         }
+    }
+
+    /// Whether nothing is needed.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.mounts.is_empty()
+    }
+
+    /// Adds what `rotation` needs from the Vault of `store`.
+    pub fn add(&mut self, store: &Spec, rotation: &SecretRotationSpec) {
+        self.add_store(store);
         let single = rotation.data.iter().map(|data| &data.remote_ref.key);
         let extracted = rotation.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|remote| &remote.key);
         for key in single.chain(extracted) {

@@ -42,21 +42,22 @@ impl Withdrawal {
         if noted.is_empty() || self.writer.check().is_err() {
             return;
         }
-        let (mut kept, mut unreadable) = (HashSet::new(), HashSet::new());
+        let (mut kept, mut left) = (HashSet::new(), HashSet::new());
         for object in self.rotations.state() {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             let whose = short(&owner::owner(&SecretRotation::kind(&()), &name));
             match &object.0 {
+                Ok(rotation) if rotation.spec.suspend => drop(left.insert((namespace, whose))),
                 Ok(rotation) if rotation.spec.target.creation_policy == TargetPolicy::Merge => {
                     kept.insert((namespace, rotation.spec.target.name.clone(), whose));
                 }
                 Ok(_) => {}
-                Err(_) => drop(unreadable.insert((namespace, whose))), // nobody knows what it means
+                Err(_) => drop(left.insert((namespace, whose))), // nobody knows what it means
             }
         }
         for (namespace, name, whose) in noted {
             let place = (namespace, name, whose);
-            if kept.contains(&place) || unreadable.contains(&(place.0.clone(), place.2.clone())) {
+            if kept.contains(&place) || left.contains(&(place.0.clone(), place.2.clone())) {
                 continue;
             }
             let (namespace, name, whose) = place;

@@ -192,5 +192,10 @@ fn the_policy_for_vault_of_files() {
     let policy = "# https://vault:8200; beside Vault's own policy \"default\"\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, "-f", &store]), (0, policy.into()));
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", nowhere]).0, 2);
+    // A SecretStore that replaces its own secret id, whoever uses it.
+    let role = json!({"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}});
+    let store = file("own.yaml", "SecretStore", json!({"vault": {"server": "https://vault:8200", "auth": {"appRole": role}}}));
+    let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &store]);
+    assert!(code == 0 && said.contains("auth/approle/role/ROLE/secret-id-accessor/destroy"), "{said}");
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -51,6 +51,40 @@ async fn the_value_before_goes_though_the_store_is_away() {
     let data = rotations.data("jwt").await;
     assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    let last = rotations.api().get("jwt").await.unwrap().status.unwrap().last_rotation.unwrap();
+    assert_eq!(last.reason, "PreviousOver", "nobody has rotated it");
+}
+
+/// Values that are on their way and do not get there keep no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_another_is_on_its_way() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("on-its-way").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let hex = |name: &str| json!({"secretKey": name, "hex": {}});
+    let previous = json!({"keepFor": "1h", "maxKeep": "2h"});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": {"generate": [hex("key")], "previous": previous}})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    let text = |text: &str| json!({"mergePolicy": "Merge", "data": {"text": text}});
+    rotations.change("jwt", json!({"rotation": {"generate": [hex("key"), hex("more")]}, "template": text("{{ nothing }}")})).await;
+    rotations.says("jwt", "Ready", "False", "TemplateInvalid").await;
+    let pending = async || namespace.secrets().get("jwt-pending").await.ok().and_then(|secret| secret.data?.remove("more"));
+    let more = pending().await.expect("it is on its way");
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let keys: Vec<String> = rotations.data("jwt").await.into_keys().collect();
+        if keys == ["key"] { Ok(()) } else { Err(keys.join(" ")) }
+    })
+    .await;
+    assert_eq!(pending().await.as_ref(), Some(&more), "it still is");
+    rotations.change("jwt", json!({"template": text("{{ more }}")})).await;
+    rotations.ready("jwt", 3).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data["more"].as_bytes(), &data["text"]), (&*more.0, &data["more"]));
+    eventually("it has arrived", || async { if pending().await.is_none() { Ok(()) } else { Err(String::new()) } }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
