@@ -266,8 +266,13 @@ pub(super) struct Look<'a> {
 /// Decides about what was read, and does it.
 async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
     let now = context.clock.now();
-    let times =
-        Times::parse(&rotation.spec, now).map_err(|(field, error)| Problem::new(Reason::InvalidSpec, format!("{field}: {error}")))?;
+    let times = match Times::parse(&rotation.spec, now) {
+        Ok(times) => times,
+        Err((field, error)) => {
+            Box::pin(without_times(context, rotation, &held, view)).await?;
+            return Err(Problem::new(Reason::InvalidSpec, format!("{field}: {error}")).into());
+        }
+    };
     let facts = match facts(context, rotation, (&held, times.clone()), view).await {
         // A store that is gone is no reason to leave half of the consumers with the values before.
         Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
@@ -317,6 +322,22 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         }
         Err(superseded) => Err(superseded),
     }
+}
+
+/// Times that cannot be read are no reason to keep the values before for ever. What is being delivered waits: nobody knows when it may go on.
+async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<(), Halt> {
+    if rotation.spec.suspend || held.memory.previous_since.is_none() || held.memory.stage != Stage::Complete {
+        return Ok(());
+    }
+    let facts = match facts(context, rotation, (held, Times::default()), view).await {
+        Err(Halt::Problem(_)) => return Ok(()), // the times are told first
+        facts => facts?,
+    };
+    view.plan = Some(Plan { next_rotation: None, rotates_at: None, ..facts.plan });
+    if !facts.plan.retire {
+        return Ok(());
+    }
+    without_values(Look { context, rotation, held, facts: &facts, dressed: target::is_dressed(rotation, held) }, None, view).await
 }
 
 /// Opens the store, if it is asked, and reads what is due there. No values: what was read is as it was, and nothing is to be made of it.

@@ -1,8 +1,9 @@
 //! The command line, as a person uses it.
 
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Operator, command, try_command};
+use crate::support::{ControlPlane, Operator, Vault, command, try_command};
 
 /// Runs it against a cluster; exit code, standard output and error together.
 pub fn seaworthy(kubeconfig: &str, arguments: &[&str]) -> (i32, String) {
@@ -120,6 +121,10 @@ async fn what_is_in_a_store() {
     let (code, table) = run(&["store", "get", "-f", &file, "db"]);
     assert!(code == 0 && table.contains("password") && table.contains(" 6 ") && !table.contains("hidden"), "{table}");
     assert_eq!(run(&["store", "get", "-f", &file, "db", "--property", "password", "--reveal"]), (0, "hidden\n".into()));
+    let binary = json!({"metadata": {"name": "binary"}, "data": {"b": "//4A"}});
+    namespace.secrets().create(&PostParams::default(), &serde_json::from_value(binary).unwrap()).await.unwrap();
+    let revealed = run(&["store", "get", "-f", &file, "binary", "--property", "b", "--reveal"]);
+    assert_eq!(revealed, (0, "\u{fffd}\u{fffd}\0".into()), "as it is, without a line's end");
     let (code, rows) = run(&["store", "get", "-f", &file, "db", "-o", "json"]);
     let rows: Value = serde_json::from_str(&rows).unwrap();
     assert_eq!((code, rows[0]["name"].as_str(), rows[0]["bytes"].as_u64()), (0, Some("password"), Some(6)));
@@ -171,6 +176,27 @@ async fn what_is_in_a_store() {
     assert_eq!(run(&["store", "get", "-f", &file, "HOME"]).0, 1, "no variable is allowed");
     assert_eq!(run(&["store", "get", "-f", &file, "HOME", "--store-env", "HOM*"]).0, 0);
     std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_a_vault_gives_nothing() {
+    let ((own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    vault.put("app/mine", json!({"p": "1"})).await;
+    vault.put("app/theirs", json!({"p": "1"})).await;
+    vault.call("PUT", "sys/policies/acl/mine", json!({"policy": "path \"secret/data/app/mine\" { capabilities = [\"read\"] }"})).await;
+    let token = vault.call("POST", "auth/token/create", json!({"policies": ["mine"]})).await;
+    cluster.operators_secret("vault", json!({"token": token["auth"]["client_token"]})).await;
+    let auth = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
+    cluster.secret_store("vault", json!({"vault": {"server": vault.address, "auth": auth}})).await;
+    let run = |arguments: &[&str]| seaworthy(&own.kubeconfig, arguments);
+    assert_eq!(run(&["store", "get", "vault", "app/mine", "--property", "p", "--reveal"]), (0, "1\n".into()));
+    let (code, said) = run(&["store", "get", "vault", "app/theirs"]);
+    assert!(code == 1 && said.contains("app/theirs") && said.contains("permission denied"), "{code} {said}");
+    let (code, said) = run(&["store", "get", "vault", "app/none"]);
+    assert!(code == 1 && said.contains("permission denied"), "what may not be read may be there: {code} {said}");
+    vault.seal().await;
+    let (code, said) = run(&["store", "check", "vault"]);
+    assert!(code == 3 && said.contains("sealed"), "{code} {said}");
 }
 
 #[test]

@@ -55,6 +55,30 @@ async fn the_value_before_goes_though_the_store_is_away() {
     assert_eq!(last.reason, "PreviousOver", "nobody has rotated it");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_nobody_can_read_the_schedule() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unreadable-times").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    rotations.change("jwt", json!({"rotation": {"schedule": "0 0 1 * *", "timeZone": "Mars/Olympus"}})).await;
+    rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
+    assert!(rotations.data("jwt").await.contains_key("key-previous"));
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("the one before is gone", || async {
+        let keys: Vec<String> = rotations.data("jwt").await.into_keys().collect();
+        if keys == ["key"] { Ok(()) } else { Err(keys.join(" ")) }
+    })
+    .await;
+    let message = rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
+    assert!(message.contains("spec.rotation.timeZone"), "{message}");
+}
+
 /// Values that are on their way and do not get there keep no others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_another_is_on_its_way() {

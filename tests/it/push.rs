@@ -71,6 +71,30 @@ async fn keys_are_added_to_a_secret_of_somebody_else_and_nothing_of_theirs_is_to
     holds(&namespace, "theirs", &[("password", "y"), ("username", "u")]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_suspended_resource_has_added_stays() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("merged-suspended").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    namespace.secret("source", "Opaque", &[("p", "1")]).await;
+    let data = json!([{"secretKey": "ours", "remoteRef": {"key": "source", "property": "p"}}]);
+    for name in ["a", "b", "c"] {
+        namespace.secret(&format!("of-{name}"), "Opaque", &[("own", "x")]).await;
+        let target = json!({"name": format!("of-{name}"), "creationPolicy": "Merge"});
+        rotations.create(name, json!({"target": target, "store": {"kubernetes": {}}, "data": data})).await;
+        rotations.ready(name, 1).await;
+    }
+    rotations.change("a", json!({"suspend": true, "target": {"name": "of-nobody"}})).await;
+    // Those that go are withdrawn, one after the other, and the suspended one is not.
+    for name in ["b", "c"] {
+        rotations.api().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+        holds(&namespace, &format!("of-{name}"), &[("own", "x")]).await;
+        holds(&namespace, "of-a", &[("ours", "1"), ("own", "x")]).await;
+    }
+    rotations.change("a", json!({"suspend": false})).await;
+    holds(&namespace, "of-a", &[("own", "x")]).await;
+}
+
 fn push(key: &str, property: &str, policy: &str) -> Value {
     json!({"secretKey": "password", "remoteRef": {"key": key, "property": property}, "updatePolicy": policy})
 }
