@@ -99,6 +99,7 @@ pub enum Wait {
 pub struct Times {
     schedule: Option<Schedule>,
     window: Option<Window>,
+    unreadable: bool,
 }
 
 impl Times {
@@ -114,7 +115,18 @@ impl Times {
         Ok(Self {
             schedule: schedule.map_err(|error| ("spec.rotation.schedule", error))?,
             window: window.map_err(|error| ("spec.rotation.window", error))?,
+            unreadable: false,
         })
+    }
+
+    /// Those of a spec that says something that nobody can read.
+    pub fn unreadable() -> Self {
+        Self { unreadable: true, ..Self::default() }
+    }
+
+    /// Whether nobody can tell when anything may be done.
+    pub const fn are_unreadable(&self) -> bool {
+        self.unreadable
     }
 
     /// When the window opens, if it is closed now.

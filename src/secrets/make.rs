@@ -196,11 +196,14 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
     if rotation.spec.rotation.is_some() {
         memory.rotated_at.get_or_insert(second);
     }
-    let Some(pending) = pending else { return note_change(look, data, (memory, facts.plan.reason)) };
-    if memory.rotation != pending.memory.rotation {
+    if let Some(pending) = pending
+        && memory.rotation != pending.memory.rotation
+    {
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
         (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
+    } else {
+        note_change(look, data, (memory, facts.plan.reason));
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     controller::{Context, Look, facts_after, is_current},
     decide::{Plan, Target},
     deliver::{self, Delivered, consumed, deliver, fingerprint},
+    make,
     memory::Memory,
     reason::Reason,
     report::told,
@@ -32,6 +33,11 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     let (data, mut memory) = made;
     let is_other = held.meta.is_none() || consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours());
     if is_other && is_rejected(look, &data, &memory).await? {
+        if facts.plan.retire {
+            view.made = None;
+            let made = make::retired(look).await?; // what was taken back is not made anew, so that it is as before for who uses it
+            return Box::pin(put(look, made, source, view)).await;
+        }
         // Consumers could not live with it; it is not tried again before somebody changes something.
         view.synced = view.read_at.or(view.synced);
         let Some(meta) = held.meta.clone() else { return Ok(()) };
@@ -54,7 +60,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
     if rotation.spec.rotation.is_some() {
-        context.steps.run("drop-pending", rotate::finish(context, rotation, &view.memory)).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, [&held.memory, &view.memory])).await?;
     }
     // What was due is done: the next times are others.
     let mut after = facts_after(context, rotation, facts, view);

@@ -51,32 +51,50 @@ async fn the_value_before_goes_though_the_store_is_away() {
     let data = rotations.data("jwt").await;
     assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
-    let last = rotations.api().get("jwt").await.unwrap().status.unwrap().last_rotation.unwrap();
-    assert_eq!(last.reason, "PreviousOver", "nobody has rotated it");
+    let told = |object: &SecretRotation| {
+        object.status.as_ref().and_then(|status| status.last_rotation.as_ref()).is_some_and(|last| last.reason == "PreviousOver")
+    };
+    rotations.until("jwt", "nobody has rotated it", told).await;
 }
 
+/// Nobody can tell either when workloads may be restarted for what changes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_nobody_can_read_the_schedule() {
-    let cluster = Cluster::shared().await;
+async fn the_value_before_goes_though_nobody_can_read_the_times() {
+    let (_own, cluster) = ControlPlane::start().await;
     let namespace = cluster.namespace("unreadable-times").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}});
-    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    let spec = json!({
+        "target": {"name": "jwt"}, "restart": {"discover": true},
+        "rotation": {"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}},
+        "template": {"mergePolicy": "Merge", "data": {"keys": "{{ key }} {{ key_previous | default('') }}"}},
+    });
+    rotations.create("jwt", spec).await;
     rotations.ready("jwt", 1).await;
+    let workload = Workload::start(&namespace, "jwt", "jwt").await;
+    next_second().await;
     rotations.ask("jwt", "rotate", "1").await;
-    rotations.ready("jwt", 2).await;
-    rotations.change("jwt", json!({"rotation": {"schedule": "0 0 1 * *", "timeZone": "Mars/Olympus"}})).await;
+    workload.restarted(1).await;
+    let delivered = |object: &SecretRotation| {
+        let last = object.status.as_ref().and_then(|status| status.last_rotation.as_ref());
+        last.is_some_and(|last| last.reason == "Requested" && last.completed_at.is_some())
+    };
+    rotations.until("jwt", "it is delivered", delivered).await;
+    let template = workload.template().await;
+    let window = |zone: &str| json!({"rotation": {"window": {"schedule": "0 0 1 1 *", "duration": "1h", "timeZone": zone}}});
+    rotations.change("jwt", window("Mars/Olympus")).await;
     rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
     assert!(rotations.data("jwt").await.contains_key("key-previous"));
     operator.clock.advance(HOUR * 3);
     rotations.ask("jwt", "look", "1").await;
-    eventually("the one before is gone", || async {
-        let keys: Vec<String> = rotations.data("jwt").await.into_keys().collect();
-        if keys == ["key"] { Ok(()) } else { Err(keys.join(" ")) }
-    })
-    .await;
+    let written = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(3));
+    rotations.until("jwt", "it was written", written).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
     let message = rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
-    assert!(message.contains("spec.rotation.timeZone"), "{message}");
+    assert!(message.contains("spec.rotation.window"), "{message}");
+    assert_eq!(workload.template().await, template, "it is not restarted");
+    rotations.change("jwt", json!({"rotation": {"window": null}})).await;
+    workload.restarted(2).await;
 }
 
 /// Values that are on their way and do not get there keep no others.

@@ -99,6 +99,11 @@ impl Workload {
         self.deployments.patch(&self.name, &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
     }
 
+    /// What stands on its template.
+    pub async fn template(&self) -> String {
+        serde_json::to_string(&self.deployments.get(&self.name).await.unwrap().spec.template.metadata).unwrap()
+    }
+
     /// Waits until its template was changed so often.
     pub async fn restarted(&self, times: i64) {
         eventually(&format!("{} is restarted", self.name), || async {
