@@ -1,8 +1,8 @@
-//! Which stores are open: one door for each store and credential, for as long as its users come for it; what a store has lent is prolonged meanwhile,
-//! and given back then.
+//! Which stores are open: one door for each store and credential, for as long as there is somebody who uses it, however seldom; what a store has lent is
+//! prolonged meanwhile, and given back then.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,10 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::fetch::{Door, Wake};
 use crate::clock::Clock;
 
-/// So much later than its users said they come again, a store is closed.
-const SPARE: SignedDuration = SignedDuration::from_mins(30);
-/// Who comes less often has to log in anew.
-const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+/// What nobody came for in this time may have no user any more.
+const IDLE: SignedDuration = SignedDuration::from_mins(1);
 /// Who uses a store that is away comes again within twice the time for which it is left alone at most.
 const USED: SignedDuration = SignedDuration::from_mins(10);
 /// A namespace has no more stores open at a time.
@@ -37,10 +35,12 @@ pub struct Stores {
     doors: Arc<Mutex<Doors>>,
 }
 
+/// By whose it is, and a hash of what it is.
+pub type Place = (String, String);
+
 #[derive(Default)]
 struct Doors {
-    /// By whose it is, and what it is.
-    open: HashMap<(String, String), Open>,
+    open: HashMap<Place, Open>,
     /// Those that were replaced by one with other credentials, are too many, or that nobody uses: closed when nobody is in them any more.
     left: Vec<Arc<Door>>,
 }
@@ -57,7 +57,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn place(&self) -> (String, String) {
+    fn place(&self) -> Place {
         (self.owner.clone(), self.spec.clone())
     }
 }
@@ -70,8 +70,10 @@ impl fmt::Display for Identity {
 
 struct Open {
     door: Arc<Door>,
+    /// When somebody came for it.
     used: Timestamp,
-    until: Timestamp,
+    /// When it was known to have a user.
+    known: Timestamp,
 }
 
 impl Stores {
@@ -80,14 +82,13 @@ impl Stores {
         Self { clock, wake, doors: Arc::default() }
     }
 
-    /// The store, opened with these credentials: with others it is opened anew. Who uses it comes `again` after so long.
-    pub fn door(&self, identity: &Identity, again: SignedDuration) -> Arc<Door> {
+    /// The store, opened with these credentials: with others it is opened anew.
+    pub fn door(&self, identity: &Identity) -> Arc<Door> {
         let now = self.clock.now();
-        let until = now + if again <= LONGEST { again } else { SignedDuration::ZERO } + SPARE;
         let mut doors = self.lock();
         let (owner, place, identity) = (&identity.owner, identity.place(), identity.to_string());
         if let Some(open) = doors.open.get_mut(&place).filter(|open| open.door.identity() == identity) {
-            (open.used, open.until) = (now, open.until.max(until));
+            (open.used, open.known) = (now, now);
             return open.door.clone();
         }
         let of_owner = doors.open.iter().filter(|((whose, _), _)| whose == owner);
@@ -99,7 +100,7 @@ impl Stores {
         }
         doors.leave(&place);
         let door = Arc::new(Door::new(identity, self.clock.clone(), self.wake.clone()));
-        doors.open.insert(place, Open { door: door.clone(), used: now, until });
+        doors.open.insert(place, Open { door: door.clone(), used: now, known: now });
         door
     }
 
@@ -109,14 +110,20 @@ impl Stores {
         doors.open.get(&identity.place()).map(|open| open.door.clone()).filter(|door| door.identity() == identity.to_string())
     }
 
-    /// Forgets values that nobody has come for, and stores that nobody uses.
-    pub fn sweep(&self) {
+    /// Forgets values that nobody has come for, and stores that are not among those `in_use`, which is only asked if nobody came for one.
+    pub fn sweep(&self, in_use: impl FnOnce() -> HashSet<Place>) {
         let now = self.clock.now();
+        let is_idle = |open: &Open| now.duration_since(open.known) > IDLE;
+        let some = self.lock().open.values().any(is_idle);
+        let in_use = if some { in_use() } else { HashSet::new() };
         let mut doors = self.lock();
         doors.open.values().for_each(|open| open.door.sweep());
-        let idle: Vec<_> = doors.open.iter().filter(|(_, open)| open.until < now).map(|(place, _)| place.clone()).collect();
-        for place in &idle {
-            doors.leave(place);
+        let idle: Vec<_> = doors.open.iter().filter(|(_, open)| is_idle(open)).map(|(place, _)| place.clone()).collect();
+        for place in idle {
+            match doors.open.get_mut(&place) {
+                Some(open) if in_use.contains(&place) => open.known = now,
+                _ => doors.leave(&place),
+            }
         }
         let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
         doors.left = busy;
@@ -157,7 +164,7 @@ impl Stores {
 }
 
 impl Doors {
-    fn leave(&mut self, place: &(String, String)) {
+    fn leave(&mut self, place: &Place) {
         let open = self.open.remove(place);
         self.left.extend(open.map(|open| open.door));
     }
@@ -172,8 +179,6 @@ mod tests {
 
     use super::*;
     use crate::secrets::store::{Find, OpenStore, Place, StoreError, Stored, Write};
-
-    const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
     /// Counts how often it is prolonged and closed.
     #[derive(Clone, Default)]
@@ -221,8 +226,8 @@ mod tests {
         (Stores::new(clock.clone(), Arc::new(|_| {})), clock)
     }
 
-    fn door(stores: &Stores, (owner, spec, credentials): (&str, &str, &str), again: SignedDuration) -> Arc<Door> {
-        stores.door(&Identity { owner: owner.into(), spec: spec.into(), credentials: credentials.into() }, again)
+    fn door(stores: &Stores, (owner, spec, credentials): (&str, &str, &str)) -> Arc<Door> {
+        stores.door(&Identity { owner: owner.into(), spec: spec.into(), credentials: credentials.into() })
     }
 
     async fn open(door: &Door, store: &Lent) {
@@ -238,54 +243,47 @@ mod tests {
     #[tokio::test]
     async fn stores_of_one_namespace_do_not_pile_up() {
         let (stores, _) = stores();
-        let other = door(&stores, ("other", "spec", "1"), HOUR);
+        let other = door(&stores, ("other", "spec", "1"));
         for number in 0..3 * MOST {
-            door(&stores, ("n", "spec", &format!("credentials {number}")), HOUR);
-            door(&stores, ("n", &format!("spec {number}"), "1"), HOUR);
+            door(&stores, ("n", "spec", &format!("credentials {number}")));
+            door(&stores, ("n", &format!("spec {number}"), "1"));
         }
         assert_eq!(stores.lock().open.len(), MOST + 1);
-        assert!(Arc::ptr_eq(&other, &door(&stores, ("other", "spec", "1"), HOUR)), "that of others stays");
+        assert!(Arc::ptr_eq(&other, &door(&stores, ("other", "spec", "1"))), "that of others stays");
         for _ in 0..20 {
-            stores.sweep();
+            stores.sweep(HashSet::new);
         }
         assert!(stores.lock().left.is_empty());
-        assert!(
-            !Arc::ptr_eq(&door(&stores, ("n", "spec", "1"), HOUR), &door(&stores, ("n", "spec", "2"), HOUR)),
-            "other credentials, another login"
-        );
+        assert!(!Arc::ptr_eq(&door(&stores, ("n", "spec", "1")), &door(&stores, ("n", "spec", "2"))), "other credentials, another login");
     }
 
     #[tokio::test]
-    async fn a_store_is_open_until_nobody_comes_for_it() {
-        for (again, stays, goes) in [
-            (SignedDuration::ZERO, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
-            (HOUR, SignedDuration::from_mins(89), SignedDuration::from_mins(91)),
-            (24 * HOUR, 24 * HOUR, 25 * HOUR),
-            (25 * HOUR, SignedDuration::from_mins(29), SignedDuration::from_mins(31)),
-        ] {
-            let ((stores, clock), store) = (stores(), Lent::default());
-            open(&door(&stores, ("n", "spec", "1"), again), &store).await;
-            // Another one who comes more often does not take it from who comes seldom.
-            door(&stores, ("n", "spec", "1"), SignedDuration::ZERO);
-            clock.advance(stays);
-            stores.sweep();
-            assert_eq!((closed(&store).await, stores.lock().open.len()), (0, 1), "{again:?}: it is there after {stays:?}");
-            clock.advance(goes - stays);
-            stores.sweep();
-            assert_eq!((closed(&store).await, stores.lock().open.len()), (1, 0), "{again:?}: it is given back after {goes:?}");
+    async fn a_store_is_open_for_as_long_as_somebody_uses_it_however_seldom() {
+        let ((stores, clock), store) = (stores(), Lent::default());
+        open(&door(&stores, ("n", "spec", "1")), &store).await;
+        let used = || HashSet::from([("n".to_owned(), "spec".to_owned())]);
+        stores.sweep(|| unreachable!("somebody has just come"));
+        for _ in 0..10 {
+            clock.advance(SignedDuration::from_hours(100));
+            stores.sweep(used);
+            assert_eq!((closed(&store).await, stores.lock().open.len()), (0, 1), "it is there");
         }
+        stores.sweep(|| unreachable!("it was just seen that somebody uses it"));
+        clock.advance(IDLE + SignedDuration::from_secs(1));
+        stores.sweep(|| HashSet::from([("other".to_owned(), "spec".to_owned()), ("n".to_owned(), "other".to_owned())]));
+        assert_eq!((closed(&store).await, stores.lock().open.len()), (1, 0), "it is given back");
     }
 
     #[tokio::test]
     async fn who_is_in_a_store_is_not_shut_out() {
         let ((stores, clock), store) = (stores(), Lent::default());
-        let inside = door(&stores, ("n", "spec", "1"), HOUR);
+        let inside = door(&stores, ("n", "spec", "1"));
         open(&inside, &store).await;
-        clock.advance(2 * HOUR);
-        stores.sweep();
+        clock.advance(SignedDuration::from_hours(2));
+        stores.sweep(HashSet::new);
         assert_eq!(closed(&store).await, 0);
         drop(inside);
-        stores.sweep();
+        stores.sweep(HashSet::new);
         assert_eq!(closed(&store).await, 1);
     }
 
@@ -295,9 +293,9 @@ mod tests {
         let failing = Lent::default();
         failing.fails.store(true, Ordering::SeqCst);
         stores.keep().await;
-        open(&door(&stores, ("n", "spec", "1"), HOUR), &store).await;
-        open(&door(&stores, ("n", "failing", "1"), HOUR), &failing).await;
-        door(&stores, ("n", "not opened", "1"), HOUR);
+        open(&door(&stores, ("n", "spec", "1")), &store).await;
+        open(&door(&stores, ("n", "failing", "1")), &failing).await;
+        door(&stores, ("n", "not opened", "1"));
         for _ in 0..3 {
             stores.keep().await;
         }

@@ -84,12 +84,12 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
     let (now, uid, spec) = (facts.now, rotation.uid().unwrap_or_default(), &rotation.spec);
     // A first Secret out of a store goes with its owner, and is made anew when a newer spec is seen: it may be of a moment ago.
     let again = spec.refresh_policy == RefreshPolicy::Periodic && spec.target.creation_policy == TargetPolicy::Owner;
-    let first = held.meta.is_none() && spec.rotation.is_none() && again;
+    let was_there = rotation.status.as_ref().is_some_and(|status| status.revision.is_some());
+    let first = held.meta.is_none() && spec.rotation.is_none() && again && !was_there;
     if !first {
         is_current(context, rotation).await?;
     }
-    let altered = matches!(facts.target, Target::Edited(_))
-        || (facts.target == Target::Missing && rotation.status.as_ref().is_some_and(|status| status.revision.is_some()));
+    let altered = matches!(facts.target, Target::Edited(_)) || (facts.target == Target::Missing && was_there);
     if altered {
         may_put_right(context, rotation, held, now)?;
     }

@@ -1,6 +1,6 @@
 //! Which store a resource means, and whether it may use it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use kube::{
     ResourceExt,
@@ -12,12 +12,11 @@ use super::{
     controller::Context,
     fetch::Door,
     index::{places, scope},
-    open_stores::Identity,
+    open_stores::{Identity, Place},
     reason::Reason,
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
     stores::StoreSpec,
-    sync::is_periodic,
     target::Which,
 };
 use crate::{
@@ -135,16 +134,36 @@ pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), s
         let version = secrets.get(namespace, &name).map(|fact| fact.resource_version);
         credentials = format!("{credentials} {name}@{}", version.as_deref().unwrap_or("-"));
     }
-    let spec = serde_json::to_string(spec).unwrap_or_default();
-    Identity { owner: owner.into(), spec: ids::hash(spec.as_bytes()), credentials }
+    Identity { owner: owner.into(), spec: hash(spec), credentials }
 }
 
-/// The door of a store for a resource.
-pub fn door(context: &Context, resolved: &Resolved, user: &SecretRotation) -> Arc<Door> {
+/// Where the stores are that resources name which are there and not suspended.
+pub fn in_use(rotations: &Cache<Guarded<SecretRotation>>, shared: Option<&Cache<Guarded<SecretStore>>>) -> HashSet<Place> {
+    let rotations = rotations.state();
+    let users = rotations.iter().filter_map(|rotation| rotation.0.as_ref().ok()).filter(|rotation| !rotation.spec.suspend);
+    let place = |rotation: &SecretRotation| {
+        let (owner, spec) = match (&rotation.spec.store, &rotation.spec.store_ref) {
+            (Some(store), _) => (rotation.namespace()?, hash(store)),
+            (None, Some(reference)) => {
+                let store = shared?.get(&ObjectRef::new(&reference.name))?;
+                (scope(rotation), hash(&store.0.as_ref().ok()?.spec.store))
+            }
+            (None, None) => return None,
+        };
+        Some((owner, spec))
+    };
+    users.filter_map(place).collect()
+}
+
+fn hash(spec: &StoreSpec) -> String {
+    ids::hash(serde_json::to_string(spec).unwrap_or_default().as_bytes())
+}
+
+/// The door of a store.
+pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
     let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
     let identity = identity(&context.roller.inventory.secrets, (owner, &resolved.namespace), &resolved.spec);
-    let again = is_periodic(&user.spec).then(|| user.spec.refresh_interval.signed());
-    context.stores.door(&identity, again.unwrap_or_default())
+    context.stores.door(&identity)
 }
 
 /// Opens a store, once for all who use it.

@@ -56,7 +56,7 @@ pub struct Source {
 
 /// Opens the store, unless it is to be left alone.
 pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Resolved) -> Result<Source, Problem> {
-    let door = super::resolve::door(context, &resolved, rotation);
+    let door = super::resolve::door(context, &resolved);
     if let Err(error) = door.may() {
         return Err(away(context, rotation, &door, error));
     }
