@@ -114,6 +114,37 @@ async fn versions_stages_tags_and_what_is_not_told_apart() {
     assert!(matches!(open(&other, spec).await.check().await, Err(StoreError::Denied(why)) if why.contains("NotAuthenticated")));
 }
 
+/// A value is pending first: what is interrupted there is gone on with, and not written twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_value_is_pending_before_it_is_the_current_one() {
+    let oci = Oci::start().await;
+    let store = open(&oci, oci.store()).await;
+    let text = async |version| store.read(&place("app", version)).await.map(|stored| property::get(&stored.content, None).unwrap());
+    let content = |text: &str| Content::Bytes(text.as_bytes().to_vec().into());
+    oci.put("app", "one");
+    let (two, three) = (content("two"), content("three"));
+    let write = async |content, expected| store.write(Write { key: "app", content, expected: Some(expected), token: "t" }).await;
+
+    oci.lose();
+    assert!(matches!(write(&two, "1").await, Err(StoreError::Unavailable(_))));
+    assert_eq!((oci.get("app").as_str(), oci.versions("app")), ("one", 2), "it is written, and nobody's yet");
+    assert_eq!(*text(Some("PENDING")).await.unwrap(), *b"two");
+    assert_eq!(write(&two, "1").await.unwrap().as_deref(), Some("2"));
+    assert_eq!((oci.get("app").as_str(), oci.versions("app")), ("two", 2), "it is not written twice");
+    assert!(text(Some("PENDING")).await.is_err(), "nothing is on its way any more");
+
+    // What was pending for somebody else is not taken for ours, and a stale one is never made the current one.
+    oci.lose();
+    assert!(write(&two, "2").await.is_err());
+    assert_eq!(write(&three, "2").await.unwrap().as_deref(), Some("4"));
+    assert_eq!(oci.get("app"), "three");
+    oci.lose();
+    assert!(write(&two, "4").await.is_err());
+    oci.put("app", "somebody else's");
+    assert!(matches!(write(&two, "4").await, Err(StoreError::Conflict(_))));
+    assert_eq!(oci.get("app"), "somebody else's");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_is_rotated_pushed_and_the_version_before_retired() {
     let (cluster, oci) = (Cluster::shared().await, Oci::start().await);

@@ -1,6 +1,7 @@
 //! Oracle Cloud: signed requests, as whoever we are there, and what their errors mean.
 
 pub mod principal;
+pub mod secrets;
 pub mod sign;
 
 use std::time::{Duration, Instant};

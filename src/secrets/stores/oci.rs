@@ -4,22 +4,21 @@
 //! Oracle answers the same to what is not there and to what one may not see. What is missing is told by a list of the compartment, which is denied
 //! where nothing can be told.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
-use reqwest::{Method, Url};
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
     clients::{
         error::ClientError,
         oci::{
-            Oci, Request,
+            Oci,
             principal::{Identity, Principal},
+            secrets::{Bundle, Secrets},
         },
     },
     cluster::token::ServiceAccountRef,
@@ -123,15 +122,9 @@ const PROXY_PORT: u16 = 12250;
 const CLUSTER_CA: (&str, &str) = ("OCI_KUBERNETES_SERVICE_ACCOUNT_CERT_PATH", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt");
 /// What a SecretStore that names no compartment asks for: whoever is let in is told that it is not there.
 const NOBODYS: &str = "seaworthy-check";
-/// So many are listed.
-const FOUND: usize = 10_000;
-/// A page of a list.
-const PAGE: &str = "100";
 
 struct Open {
-    oci: Oci,
-    secrets: Url,
-    vaults: Url,
+    secrets: Secrets,
     spec: Spec,
 }
 
@@ -163,7 +156,8 @@ impl Store for Spec {
             egress.check_literal(&vaults).map_err(StoreError::Invalid)?;
             let http = egress.client(&secrets, |builder| builder).map_err(StoreError::Invalid)?;
             let principal = self.principal(&opening).await?;
-            Ok(Box::new(Open { oci: Oci::new(http, principal), secrets, vaults, spec: self.clone() }) as Box<dyn OpenStore>)
+            let secrets = Secrets { oci: Oci::new(http, principal), retrieval: secrets, management: vaults, vault: self.vault.clone() };
+            Ok(Box::new(Open { secrets, spec: self.clone() }) as Box<dyn OpenStore>)
         }
         .boxed()
     }
@@ -218,40 +212,6 @@ impl Spec {
     }
 }
 
-/// What is read.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bundle {
-    secret_id: String,
-    version_number: u64,
-    secret_bundle_content: BundleContent,
-    #[serde(default)]
-    stages: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct BundleContent {
-    content: Zeroizing<String>,
-}
-
-/// One of a list, and what a write gives.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    #[serde(default)]
-    secret_name: String,
-    #[serde(default)]
-    lifecycle_state: String,
-    #[serde(default)]
-    freeform_tags: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    current_version_number: Option<u64>,
-}
-
-fn unreadable(key: &str) -> StoreError {
-    StoreError::Invalid(format!("what Oracle Cloud says of {key} cannot be read"))
-}
-
 /// What a secret can be called.
 fn check_name(key: &str) -> Result<(), StoreError> {
     let fits = !key.is_empty() && key.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign));
@@ -260,22 +220,8 @@ fn check_name(key: &str) -> Result<(), StoreError> {
 }
 
 impl Open {
-    fn url(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Result<Url, StoreError> {
-        let mut url = base.clone();
-        url.path_segments_mut()
-            .map_err(|()| StoreError::Invalid("an endpoint is no address of a server".into()))?
-            .pop_if_empty()
-            .extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        Ok(url)
-    }
-
     async fn bundle(&self, place: &Place) -> Result<Bundle, ClientError> {
-        let key = &place.key;
-        let invalid = |error: StoreError| ClientError::Invalid(error.to_string());
-        check_name(key).map_err(invalid)?;
+        check_name(&place.key).map_err(|error| ClientError::Invalid(error.to_string()))?;
         let selector = place.version.as_deref().map(|version| {
             let name = match version {
                 number if number.bytes().all(|byte| byte.is_ascii_digit()) => "versionNumber",
@@ -284,46 +230,12 @@ impl Open {
             };
             (name, version)
         });
-        let query: Vec<(&str, &str)> =
-            [("secretName", key.as_str()), ("vaultId", self.spec.vault.as_str())].into_iter().chain(selector).collect();
-        let url = Self::url(&self.secrets, &["20190301", "secretbundles", "actions", "getByName"], &query).map_err(invalid)?;
-        let answer = self.oci.request(Method::POST, url, Request { body: Some(Vec::new()), headers: &[] }).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| invalid(unreadable(key)))
+        self.secrets.bundle(&place.key, selector).await
     }
 
     fn compartment(&self, what: &str) -> Result<&str, StoreError> {
         let lacking = || StoreError::Invalid(format!("{what} needs oci.compartment: the OCID of the compartment of the secrets"));
         self.spec.compartment.as_deref().ok_or_else(lacking)
-    }
-
-    async fn list(&self, compartment: &str, name: Option<&str>) -> Result<Vec<Summary>, StoreError> {
-        let (mut all, mut page) = (Vec::new(), None::<String>);
-        loop {
-            let query = [
-                ("compartmentId", Some(compartment)),
-                ("vaultId", Some(&self.spec.vault)),
-                ("limit", Some(PAGE)),
-                ("name", name),
-                ("page", page.as_deref()),
-            ];
-            let query: Vec<(&str, &str)> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-            let url = Self::url(&self.vaults, &["20180608", "secrets"], &query)?;
-            let answer = self.oci.request(Method::GET, url, Request::default()).await?;
-            // An entry that says what it is has more bytes than this.
-            if answer.body.split(|byte| *byte == b'{').count() > 1 + answer.body.len() / 16 {
-                return Err(unreadable("the list of secrets"));
-            }
-            let listed = serde_json::from_slice::<Vec<Summary>>(&answer.body).map_err(|_| unreadable("the list of secrets"))?;
-            if listed.is_empty() {
-                return Ok(all);
-            }
-            all.extend(listed);
-            if all.len() > FOUND {
-                return Err(StoreError::Invalid(format!("the vault holds more than {FOUND} secrets, more than are looked through")));
-            }
-            let Some(next) = answer.next else { return Ok(all) };
-            page = Some(next);
-        }
     }
 
     /// Whether a secret is missing, or only not for us.
@@ -333,12 +245,12 @@ impl Open {
                 "{key}: it is not there, or may not be read ({said}); with oci.compartment and the right to inspect secrets that can be told"
             ));
         };
-        match self.list(compartment, Some(key)).await {
+        match self.secrets.list(compartment, Some(key)).await {
             Ok(listed) if listed.iter().any(|one| one.secret_name == key && one.lifecycle_state == "ACTIVE") => {
                 StoreError::Denied(format!("{key}: it is there and may not be read ({said}), or has no such version"))
             }
             Ok(_) => StoreError::NotFound(format!("{key} is not in the vault")),
-            Err(error @ (StoreError::Throttled { .. } | StoreError::Unavailable(_))) => error,
+            Err(error @ (ClientError::Throttled(..) | ClientError::Unavailable(_))) => error.into(),
             Err(error) => StoreError::Denied(format!("{key}: it is not there, or may not be read ({said}; nor listed: {error})")),
         }
     }
@@ -351,8 +263,7 @@ impl OpenStore for Open {
                 Err(ClientError::NotFoundOrDenied(said)) => return Err(self.explain(&place.key, said).await),
                 bundle => bundle?,
             };
-            let content = STANDARD.decode(bundle.secret_bundle_content.content.as_bytes()).map_err(|_| unreadable(&place.key))?;
-            Ok(Stored { content: Content::Bytes(Zeroizing::new(content)), version: Some(bundle.version_number.to_string()) })
+            Ok(Stored { content: Content::Bytes(bundle.value()?), version: Some(bundle.version_number.to_string()) })
         }
         .boxed()
     }
@@ -360,7 +271,7 @@ impl OpenStore for Open {
     fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         async move {
             let (matcher, mut found) = (Matcher::of(find)?, Vec::new());
-            for one in self.list(self.compartment("find")?, None).await? {
+            for one in self.secrets.list(self.compartment("find")?, None).await? {
                 let tags = one.freeform_tags.unwrap_or_default();
                 let tagged = find.tags.iter().all(|(name, value)| tags.get(name) == Some(value));
                 if one.lifecycle_state == "ACTIVE" && tagged && matcher.matches(&one.secret_name) {
@@ -379,19 +290,15 @@ impl OpenStore for Open {
             let Content::Bytes(bytes) = write.content else {
                 return Err(StoreError::Invalid(format!("{key}: only one value can be written")));
             };
-            let content = Zeroizing::new(STANDARD.encode(bytes));
-            let content = json!({"contentType": "BASE64", "content": *content});
-            let answer = match write.expected {
-                None => self.create(key, content, write.token).await,
-                Some(expected) => self.update(key, json!({"secretContent": content}), expected).await,
+            let written = match write.expected {
+                None => self.create(key, bytes, write.token).await,
+                Some(expected) => self.replace(key, number(key, expected)?, bytes).await.map(Some),
             };
-            let answer = answer.map_err(|error| match error {
+            match written {
                 // Of this one secret, which is being changed or deleted.
-                StoreError::Unavailable(why) if why.contains(" 409 ") => StoreError::Conflict(why),
-                error => error,
-            });
-            let written: Summary = serde_json::from_slice(&answer?).map_err(|_| unreadable(key))?;
-            Ok(written.current_version_number.map(|number| number.to_string()))
+                Err(StoreError::Unavailable(why)) if why.contains(" 409 ") => Err(StoreError::Conflict(why)),
+                written => Ok(written?.map(|number| number.to_string())),
+            }
         }
         .boxed()
     }
@@ -402,12 +309,11 @@ impl OpenStore for Open {
 
     fn promote<'a>(&'a self, key: &'a str, version: &'a str, expected: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            let no_number = |_| StoreError::Invalid(format!("{key}: {version:?} is no number of a version"));
-            let change = json!({"currentVersionNumber": version.parse::<u64>().map_err(no_number)?});
-            match self.update(key, change, expected).await {
+            let (version, expected) = (number(key, version)?, number(key, expected)?);
+            match self.secrets.promote(&self.id(key).await?, version, expected).await {
                 // Its deletion is scheduled; it says nothing about the service.
-                Err(StoreError::Unavailable(why)) if why.contains("IncorrectState") => Err(StoreError::Invalid(why)),
-                done => done.map(|_| ()),
+                Err(ClientError::Unavailable(why)) if why.contains("IncorrectState") => Err(StoreError::Invalid(why)),
+                done => Ok(done?),
             }
         }
         .boxed()
@@ -423,10 +329,8 @@ impl OpenStore for Open {
             if !bundle.stages.iter().any(|stage| stage == "DEPRECATED") {
                 return Ok(false);
             }
-            let path = ["20180608", "secrets", &bundle.secret_id, "version", version, "actions", "scheduleDeletion"];
-            let url = Self::url(&self.vaults, &path, &[])?;
-            match self.oci.request(Method::POST, url, Request { body: Some(b"{}".to_vec()), headers: &[] }).await {
-                Ok(_) | Err(ClientError::NotFoundOrDenied(_) | ClientError::Conflict(_)) => Ok(true),
+            match self.secrets.schedule_deletion(&bundle.secret_id, version).await {
+                Ok(()) | Err(ClientError::NotFoundOrDenied(_) | ClientError::Conflict(_)) => Ok(true),
                 // That is scheduled already; it says nothing about the service.
                 Err(ClientError::Unavailable(why)) if why.contains("IncorrectState") => Ok(true),
                 Err(error) => Err(error.into()),
@@ -443,9 +347,7 @@ impl OpenStore for Open {
                     Err(error) => Err(error.into()),
                 };
             };
-            let query = [("compartmentId", compartment.as_str()), ("vaultId", self.spec.vault.as_str()), ("limit", "1")];
-            let url = Self::url(&self.vaults, &["20180608", "secrets"], &query)?;
-            match self.oci.request(Method::GET, url, Request::default()).await {
+            match self.secrets.page(compartment, &[("limit", "1")]).await {
                 // Who may only read certain values is let in, too.
                 Ok(_) | Err(ClientError::NotFoundOrDenied(_)) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -456,34 +358,34 @@ impl OpenStore for Open {
 }
 
 impl Open {
-    async fn create(&self, key: &str, content: Value, token: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    async fn create(&self, key: &str, value: &[u8], token: &str) -> Result<Option<u64>, StoreError> {
         let compartment = self.compartment("pushing a secret that is not there")?;
         let Some(encryption) = &self.spec.encryption_key else {
             return Err(StoreError::Invalid("pushing a secret that is not there needs oci.encryptionKey: the OCID of a key".into()));
         };
-        let body = json!({"compartmentId": compartment, "keyId": encryption, "secretName": key, "vaultId": self.spec.vault, "secretContent": content});
-        let body = serde_json::to_vec(&body).map_err(|_| unreadable(key))?;
-        let token = ids::hash([token, key].join(" ").as_bytes());
-        let url = Self::url(&self.vaults, &["20180608", "secrets"], &[])?;
-        let headers = [("opc-retry-token", token.as_str())];
-        Ok(self.oci.request(Method::POST, url, Request { body: Some(body), headers: &headers }).await?.body)
+        let content = Zeroizing::new(STANDARD.encode(value));
+        let content = json!({"contentType": "BASE64", "content": *content});
+        let secret = json!({"compartmentId": compartment, "keyId": encryption, "secretName": key, "vaultId": self.spec.vault, "secretContent": content});
+        Ok(self.secrets.create(&secret, &ids::hash([token, key].join(" ").as_bytes())).await?.current_version_number)
     }
 
-    /// The version that was read is compared, and what was compared is fenced by its etag.
-    async fn update(&self, key: &str, change: Value, expected: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let conflict = || StoreError::Conflict(format!("{key} was written by somebody else since it was read"));
-        let id = match self.bundle(&Place { key: key.into(), version: None }).await {
-            Err(ClientError::NotFoundOrDenied(_)) => return Err(conflict()),
-            bundle => bundle?.secret_id,
-        };
-        let url = Self::url(&self.vaults, &["20180608", "secrets", &id], &[])?;
-        let there = self.oci.request(Method::GET, url.clone(), Request::default()).await?;
-        let now: Summary = serde_json::from_slice(&there.body).map_err(|_| unreadable(key))?;
-        let etag = there.etag.filter(|_| now.current_version_number.map(|number| number.to_string()).as_deref() == Some(expected));
-        let etag = etag.ok_or_else(conflict)?;
-        let body = serde_json::to_vec(&change).map_err(|_| unreadable(key))?;
-        Ok(self.oci.request(Method::PUT, url, Request { body: Some(body), headers: &[("if-match", &etag)] }).await?.body)
+    async fn replace(&self, key: &str, expected: u64, value: &[u8]) -> Result<u64, StoreError> {
+        Ok(self.secrets.replace((key, &self.id(key).await?), expected, value).await?)
     }
+
+    /// The OCID of a secret that was there a moment ago.
+    async fn id(&self, key: &str) -> Result<String, StoreError> {
+        match self.bundle(&Place { key: key.into(), version: None }).await {
+            Err(ClientError::NotFoundOrDenied(_)) => {
+                Err(StoreError::Conflict(format!("{key} was deleted by somebody else since it was read")))
+            }
+            bundle => Ok(bundle?.secret_id),
+        }
+    }
+}
+
+fn number(key: &str, version: &str) -> Result<u64, StoreError> {
+    version.parse().map_err(|_| StoreError::Invalid(format!("{key}: {version:?} is no number of a version")))
 }
 
 #[cfg(test)]
@@ -491,12 +393,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_answer_makes_it_panic() {
-        let bundle = br#"{"secretId": "s", "versionNumber": 3, "secretBundleContent": {"contentType": "BASE64", "content": "eA=="}}"#;
-        assert!(serde_json::from_slice::<Bundle>(bundle).is_ok_and(|bundle| bundle.version_number == 3));
+    fn no_name_makes_it_panic() {
+        assert!(check_name("tmi.production-1").is_ok() && check_name("tmi/production").is_err() && check_name("").is_err());
         bolero::check!().with_iterations(10_000).for_each(|input: &[u8]| {
-            let _ = serde_json::from_slice::<Bundle>(input).map(|bundle| STANDARD.decode(bundle.secret_bundle_content.content.as_bytes()));
-            let _ = serde_json::from_slice::<Vec<Summary>>(input);
             let _ = check_name(&String::from_utf8_lossy(input));
         });
     }

@@ -33,6 +33,9 @@ struct Kept {
     versions: Vec<String>,
     current: usize,
     previous: usize,
+    pending: usize,
+    /// A change is under way, which whoever looks next sees, and nobody after.
+    updating: bool,
     tags: Value,
     etag: u64,
     retired: HashSet<usize>,
@@ -44,13 +47,23 @@ impl Kept {
         self.promote(self.versions.len());
     }
 
+    /// There is one pending version at most.
+    fn stage(&mut self, content: String) {
+        self.versions.push(content);
+        (self.pending, self.updating) = (self.versions.len(), true);
+        self.etag += 1;
+    }
+
     fn promote(&mut self, number: usize) {
         (self.previous, self.current) = (self.current, number);
+        if self.pending == number {
+            self.pending = 0;
+        }
         self.etag += 1;
     }
 
     fn stages(&self, number: usize) -> Vec<&'static str> {
-        let all = [("CURRENT", self.current), ("PREVIOUS", self.previous), ("LATEST", self.versions.len())];
+        let all = [("CURRENT", self.current), ("PENDING", self.pending), ("PREVIOUS", self.previous), ("LATEST", self.versions.len())];
         let stages: Vec<_> = all.into_iter().filter(|(_, at)| *at == number).map(|(stage, _)| stage).collect();
         if stages.is_empty() { vec!["DEPRECATED"] } else { stages }
     }
@@ -69,6 +82,8 @@ struct World {
     busy: HashSet<String>,
     /// Every answer is this.
     broken: Option<u16>,
+    /// The next change is made, and nobody hears of it.
+    lost: bool,
     /// Whose ServiceAccount tokens are changed into one of ours: `system:serviceaccount:NAMESPACE:NAME`.
     accounts: HashSet<String>,
     /// How often a token was given.
@@ -145,6 +160,11 @@ impl Oci {
 
     pub fn blind(&self, blind: bool) {
         self.world.lock().unwrap().blind = blind;
+    }
+
+    /// The next change of a secret is made, and its answer lost.
+    pub fn lose(&self) {
+        self.world.lock().unwrap().lost = true;
     }
 
     pub fn broken(&self, status: Option<u16>) {
@@ -264,19 +284,25 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
         ("POST", ["20190301", "secretbundles", "actions", "getByName"]) => bundle(&world, &query),
         ("GET", ["20180608", "secrets"]) => list(&world, &query),
         ("POST", ["20180608", "secrets"]) => create(&mut world, &sent),
-        ("GET", ["20180608", "secrets", id]) => match world.secrets.get(name_of(id)) {
-            Some(kept) => described(id, kept),
+        ("GET", ["20180608", "secrets", id]) => match world.secrets.get_mut(name_of(id)) {
+            Some(kept) => {
+                let answer = described(id, kept);
+                kept.etag += u64::from(std::mem::take(&mut kept.updating));
+                answer
+            }
             None => failed(404, "NotAuthorizedOrNotFound"),
         },
-        ("PUT", ["20180608", "secrets", id]) if world.busy.contains(name_of(id)) => failed(409, "IncorrectState"),
+        ("PUT", ["20180608", "secrets", id]) if is_busy(&world, name_of(id)) => failed(409, "IncorrectState"),
         ("PUT", ["20180608", "secrets", id]) => match world.secrets.get_mut(name_of(id)) {
             Some(kept) if matching.as_ref().is_none_or(|etag| *etag == kept.etag.to_string()) => {
-                match (sent["secretContent"]["content"].as_str(), sent["currentVersionNumber"].as_u64()) {
-                    (Some(content), None) => kept.add(content.into()),
-                    (None, Some(number)) => kept.promote(number.try_into().unwrap()),
-                    other => panic!("{other:?}"),
+                let (content, stage) = (sent["secretContent"]["content"].as_str(), sent["secretContent"]["stage"].as_str());
+                match (content, stage, sent["currentVersionNumber"].as_u64()) {
+                    (Some(content), Some("PENDING"), None) => kept.stage(content.into()),
+                    (None, None, Some(number)) => kept.promote(number.try_into().unwrap()),
+                    _ => panic!("what else is changed? {:?}", sent.as_object().map(|sent| sent.keys().collect::<Vec<_>>())),
                 }
-                described(id, kept)
+                let answer = described(id, kept);
+                if std::mem::take(&mut world.lost) { failed(500, "InternalServerError") } else { answer }
             }
             Some(_) => failed(412, "NoEtagMatch"),
             None => failed(404, "NotAuthorizedOrNotFound"),
@@ -294,13 +320,17 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, method: Method, uri: Uri
     }
 }
 
+fn is_busy(world: &World, name: &str) -> bool {
+    world.busy.contains(name) || world.secrets.get(name).is_some_and(|kept| kept.updating)
+}
+
 fn name_of(id: &str) -> &str {
     id.strip_prefix("ocid1.vaultsecret.").unwrap_or_default()
 }
 
 fn described(id: &str, kept: &Kept) -> Response {
-    let body = json!({"id": id, "secretName": name_of(id), "lifecycleState": "ACTIVE", "compartmentId": COMPARTMENT, "vaultId": VAULT,
-        "currentVersionNumber": kept.current, "timeCreated": "2026-01-01T00:00:00Z"});
+    let body = json!({"id": id, "secretName": name_of(id), "lifecycleState": if kept.updating { "UPDATING" } else { "ACTIVE" }, "compartmentId": COMPARTMENT,
+        "vaultId": VAULT, "currentVersionNumber": kept.current, "timeCreated": "2026-01-01T00:00:00Z"});
     ([("etag", kept.etag.to_string())], body.to_string()).into_response()
 }
 
