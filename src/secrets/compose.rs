@@ -1,6 +1,6 @@
 //! What the Secret holds, out of what the store gave and what was generated. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use regex::Regex;
 
@@ -13,6 +13,7 @@ use super::{
     reason::Reason,
     status::Problem,
     store::{Content, Find, Place, SecretData, StoreError},
+    template,
 };
 use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec};
 
@@ -110,6 +111,23 @@ pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl I
     let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
     let then = generated.filter_map(|generate| Some(format!("{}{}", generate.secret_key, memory.previous_suffix.as_deref()?)));
     previous_keys(spec).chain(then)
+}
+
+/// The texts that name a value that was replaced, and whether each can be made anew of what stands beside it in the Secret.
+pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<(String, bool)> {
+    let Some(template) = &spec.template else { return Vec::new() };
+    let before: Vec<String> = kept_keys(spec, memory).map(|key| template::variable(&key)).collect();
+    if before.is_empty() {
+        return Vec::new();
+    }
+    let covered: Vec<String> = template.data.keys().map(|key| template::variable(key)).collect();
+    let names = |all: &[String], named: &HashSet<String>| all.iter().any(|name| named.contains(name));
+    let texts = template.data.iter().filter_map(|(name, text)| {
+        let named = template::names(&text.0)?;
+        let can = template.merge_policy == MergePolicy::Merge && !names(&covered, &named);
+        names(&before, &named).then(|| (name.clone(), can))
+    });
+    texts.collect()
 }
 
 /// What is gone from the store, in the words of `deletionPolicy`.
@@ -434,6 +452,20 @@ mod tests {
         ] {
             assert_eq!(judged(policy, &values), wanted, "{policy} {values}");
         }
+    }
+
+    #[test]
+    fn texts_that_name_a_value_before() {
+        let of = |policy: &str| {
+            let data = serde_json::json!({"url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old"});
+            let spec = serde_json::from_value(serde_json::json!({
+                "target": {"name": "s"}, "template": {"mergePolicy": policy, "data": data},
+                "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}], "previous": {"suffix": "-old"}},
+            }));
+            texts_with_before(&spec.unwrap(), &Memory::default())
+        };
+        assert_eq!(of("Merge"), [("url".to_owned(), true), ("user-list".to_owned(), false)]);
+        assert_eq!(of("Replace"), [("url".to_owned(), false), ("user-list".to_owned(), false)]);
     }
 
     #[test]

@@ -326,7 +326,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
 
 /// Times that cannot be read are no reason to keep the values before for ever. What is being delivered waits: nobody knows when it may go on.
 async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<(), Halt> {
-    if rotation.spec.suspend || held.memory.previous_since.is_none() || held.memory.stage != Stage::Complete {
+    if rotation.spec.suspend || held.memory.previous_since.is_none() {
         return Ok(());
     }
     let facts = match facts(context, rotation, (held, Times::unreadable()), view).await {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    compose::{kept_keys, public_keys},
+    compose::{kept_keys, public_keys, texts_with_before},
     controller::{Context, is_current},
     decide::{Target, Times},
     memory::{Memory, Superseded, hash, hashes},
@@ -189,7 +189,7 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        rejected: Some(fingerprint(&key, &consumed(rotation, memory, &delivered.data))),
+        rejected: Some(fingerprint(&key, rotation, memory, &delivered.data)),
         previous_since: previous.memory.previous_since,
         previous_suffix: previous.memory.previous_suffix.clone(),
         versions,
@@ -204,8 +204,12 @@ async fn roll_back(
     Ok(Ok(back))
 }
 
-/// A keyed hash of all values together.
-pub fn fingerprint(key: &[u8], data: &SecretData) -> String {
-    let all = serde_json::to_vec(&hashes(key, data)).unwrap_or_default();
+/// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, and are made of what stands beside them.
+pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
+    let mut data = consumed(rotation, memory, data);
+    for (text, _) in texts_with_before(&rotation.spec, memory).iter().filter(|(_, can)| *can) {
+        data.remove(text);
+    }
+    let all = serde_json::to_vec(&hashes(key, &data)).unwrap_or_default();
     hash(key, "", &all)
 }

@@ -1,5 +1,7 @@
 //! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the values before.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,7 +24,10 @@ use super::{
     target::{self, Held, described},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
+    api::{
+        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
+        secret_rotation::{SecretRotationSpec, Template},
+    },
     cluster::{apply::WriteError, error::message, noticed},
     rollout::stage::Stage,
 };
@@ -40,17 +45,18 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
         data.retain(|name, _| memory.values.contains_key(name));
         // Of a value that is not what its generator makes, what is public stays as it is until the next one.
         let _ = compose::publish(&rotation.spec, &mut data);
-        // What is being delivered, or was taken back, stays as it is; another spec is followed as a whole.
-        let rests = held.memory.stage == Stage::Complete && held.memory.request.as_ref() == Some(&facts.request);
-        if rests && has_texts(&rotation.spec) {
-            match with_new_texts(look, &data, key.clone()).await {
-                Some(renewed) => data = renewed,
-                None => memory.request = None, // they are made anew as soon as the values can be read
-            }
+        match without_before(look, &data, key.clone()).await {
+            Some(renewed) => data = renewed,
+            // They are made anew as soon as the values can be read; what was taken back comes with the next ones.
+            None if memory.stage.is_rolled_back() => {}
+            None => memory.request = None,
         }
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();
-        note_change(look, &data, (&mut memory, Reason::PreviousOver));
+        // What was taken back is no other revision for that.
+        if !memory.stage.is_rolled_back() {
+            note_change(look, &data, (&mut memory, Reason::PreviousOver));
+        }
     }
     let is_new = |name: &String| data.get(name) != held.data.get(name);
     memory.values.extend(hashes(&key, &data).into_iter().filter(|(name, _)| is_new(name)));
@@ -61,18 +67,30 @@ pub(super) fn has_texts(spec: &SecretRotationSpec) -> bool {
     spec.template.as_ref().is_some_and(|template| !template.data.is_empty())
 }
 
-/// A text may hold a value before: it is made anew of what stands beside it. None: what it is made of does not all stand there as it was read.
-async fn with_new_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
-    let spec = &look.rotation.spec;
-    let is_text = |name: &String| spec.template.iter().any(|template| template.data.contains_key(name));
-    let covered = !spec.data_from.is_empty() || spec.data.iter().any(|data| is_text(&data.secret_key));
-    if covered || look.facts.target != Target::AsWritten {
-        return None;
+/// The same, where a text that names a value before is made anew of what stands beside it. None: not all that it is made of does.
+async fn without_before(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let Some(template) = &rotation.spec.template else { return Some(data.clone()) };
+    let edited = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name));
+    let mut texts = BTreeMap::new();
+    for (name, can) in compose::texts_with_before(&rotation.spec, &held.memory) {
+        if data.contains_key(&name) && !edited(&name) {
+            texts.insert(name.clone(), template.data.get(&name).filter(|_| can)?.clone());
+        }
     }
-    let values: SecretData = data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    if texts.is_empty() {
+        return Some(data.clone());
+    }
+    let values: SecretData =
+        data.iter().filter(|(name, _)| !template.data.contains_key(*name)).map(|(name, value)| (name.clone(), value.clone())).collect();
     let bytes = values.values().map(|value| value.len()).sum();
-    let work = move |spec: &SecretRotationSpec| compose::render(spec, values, &|value| salted(&key, value));
-    apart(look.context, spec, bytes, work).await.ok()
+    let template = Template { data: texts, ..template.clone() };
+    let work = move |spec: &SecretRotationSpec| {
+        let spec = SecretRotationSpec { template: Some(template), ..spec.clone() };
+        compose::render(&spec, values, &|value| salted(&key, value))
+    };
+    let renewed = apart(context, &rotation.spec, bytes, work).await.ok()?;
+    Some(data.clone().into_iter().chain(renewed).collect())
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.

@@ -31,7 +31,10 @@ use crate::{
 pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let (data, mut memory) = made;
-    let is_other = held.meta.is_none() || consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours());
+    // What was taken back and only loses a value before has the name that it had.
+    let is_named = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
+    let is_other =
+        held.meta.is_none() || (!is_named && consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours()));
     if is_other && is_rejected(look, &data, &memory).await? {
         if facts.plan.retire {
             view.made = None;
@@ -75,7 +78,7 @@ async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Resu
     let same_generation =
         matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
     let key = context.roller.restarter.key().await?;
-    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, &consumed(rotation, memory, data))))
+    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
 }
 
 /// Writes it; when it `is_other` for who uses it, with a new revision, and what was there before is kept.

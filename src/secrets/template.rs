@@ -5,7 +5,7 @@
 //! bounds the steps of all templates together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     sync::{
         Arc,
@@ -76,6 +76,13 @@ pub fn render(
         rendered.insert(key, output.0);
     }
     Ok(rendered)
+}
+
+/// The variables that a template names. None: it cannot be read.
+pub fn names(text: &str) -> Option<HashSet<String>> {
+    allowed(text).ok()?;
+    let environment = environment(&Hashes::new(), &Meter::default(), FUEL);
+    environment.template_from_str(text).ok().map(|template| template.undeclared_variables(false))
 }
 
 /// The name of a key as a variable.
@@ -486,6 +493,14 @@ mod tests {
         ] {
             assert_eq!(one(template, values).as_deref(), Ok(wanted), "{template}");
         }
+    }
+
+    #[test]
+    fn what_a_template_names() {
+        let text = "postgres://{% if a_previous is defined %}{{ b | urlencode }}{% endif %}@{% for c in d %}{{ c }}{% endfor %}/none";
+        let wanted = ["a_previous", "b", "d"].map(ToOwned::to_owned).into();
+        assert_eq!(names(text), Some(wanted));
+        assert_eq!((names("{{ a"), names("{% set a = 1 %}")), (None, None));
     }
 
     #[test]

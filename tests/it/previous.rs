@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rotation::spec,
-    support::{Cluster, ControlPlane, Far, Rotations, Vault, Workload, eventually, next_second, said},
+    support::{Cluster, ControlPlane, Far, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -95,6 +95,99 @@ async fn the_value_before_goes_though_nobody_can_read_the_times() {
     assert_eq!(workload.template().await, template, "it is not restarted");
     rotations.change("jwt", json!({"rotation": {"window": null}})).await;
     workload.restarted(2).await;
+}
+
+/// A text names the value before, and `b` crashes with what the store has now. Returns the value before.
+async fn crashing_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
+    let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b@4").await;
+    let rotations = Rotations(&world.namespace);
+    let delivered = async |revision: i64| {
+        let complete = |object: &SecretRotation| {
+            let status = object.status.clone().unwrap_or_default();
+            status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
+        };
+        rotations.until("web", "it is delivered", complete).await;
+        world.a_second_later().await;
+    };
+    let spec = json!({
+        "rotation": {"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "2h", "maxKeep": "4h"}},
+        "template": {"mergePolicy": "Merge", "data": {"text": "{{ value }} {{ key }} {{ key_previous | default('') }}", "other": "{{ value }}"}},
+    });
+    world.a_second_later().await;
+    rotations.change("web", spec).await;
+    delivered(2).await;
+    let first = rotations.data("web-tls").await["key"].clone();
+    rotations.ask("web", "rotate", "1").await;
+    delivered(3).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!(data["text"], format!("1 {} {first}", data["key"]));
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    (world, operator, first)
+}
+
+async fn synced_revision(rotations: &Rotations<'_>) -> Option<i64> {
+    rotations.api().get("web").await.unwrap().status.unwrap().revision
+}
+
+async fn is_gone(rotations: &Rotations<'_>, before: &str) {
+    eventually("the value before is gone", || async {
+        let data = rotations.data("web-tls").await;
+        if data.values().any(|value| value.contains(before)) { Err(format!("{data:?}")) } else { Ok(()) }
+    })
+    .await;
+}
+
+/// What the store has was taken back. That is not made anew, and stays so, but for the value before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_others_were_taken_back() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator, first) = crashing_beside_a_value_before(&cluster, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
+    rotations.until("web", "everybody has what was there before", back).await;
+    let there = rotations.data("web-tls").await;
+    assert!(there["value"] == "1" && there["key-previous"] == first);
+    operator.clock.advance(HOUR * 4);
+    rotations.ask("web", "look", "1").await;
+    is_gone(&rotations, &first).await;
+    let synced = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.last_sync_time.clone());
+    let before = synced(&rotations.api().get("web").await.unwrap());
+    operator.clock.advance(HOUR);
+    rotations.ask("web", "refresh", "1").await;
+    rotations.until("web", "it has looked again", |object| synced(object) != before).await;
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    let data = rotations.data("web-tls").await;
+    let wanted = [("key", there["key"].clone()), ("other", "1".into()), ("text", format!("1 {} ", there["key"])), ("value", "1".into())];
+    assert_eq!(data, wanted.map(|(key, value)| (key.to_owned(), value)).into());
+    assert_eq!(synced_revision(&rotations).await, Some(5), "that is no other revision");
+    rotations.edit("source", json!({"value": "3"})).await;
+    let tried = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(6));
+    rotations.until("web", "another value is tried", tried).await;
+    assert_eq!(rotations.data("web-tls").await["text"], format!("3 {} ", there["key"]));
+}
+
+/// Nor does it stay for as long as others are being delivered, nor come back with what is gone back to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_others_are_being_delivered() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let (world, operator, first) = crashing_beside_a_value_before(&cluster, "24h").await;
+    let rotations = Rotations(&world.namespace);
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("web", "look", "1").await;
+    let kept = |object: &SecretRotation| {
+        let status = object.status.as_ref().unwrap();
+        status.previous_kept_until.is_some() && status.consumers.as_ref().is_some_and(|all| all.summary != "4/4")
+    };
+    rotations.until("web", "somebody runs it", kept).await;
+    assert_eq!(rotations.data("web-tls").await["key-previous"], first);
+    operator.clock.advance(HOUR * 2);
+    rotations.ask("web", "look", "2").await;
+    is_gone(&rotations, &first).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!(data["text"], format!("2 {} ", data["key"]), "what is being delivered goes on");
 }
 
 /// Values that are on their way and do not get there keep no others.
@@ -267,15 +360,19 @@ async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
     // With a store that has other keys it is the same.
     let of_store = json!({"store": {"memory": {"data": {"d": "1"}}}, "data": [{"secretKey": "d", "remoteRef": {"key": "d"}}]});
     for (edit, more) in [(json!("dGhlaXJz"), json!({})), (Value::Null, json!({})), (json!("dGhlaXJz"), of_store)] {
-        let edit = json!({"key": edit});
+        let edit = json!({"key": edit, "mine": "dGhlaXJz"});
         let namespace = cluster.namespace("edited").await;
         let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
         let generate = json!([{"secretKey": "key", "hex": {}}, {"secretKey": "other", "hex": {}}]);
         let rotation = json!({"generate": generate, "previous": {"keepFor": "24h"}});
-        let mut spec = json!({"target": {"name": "jwt"}, "rotation": rotation});
+        let texts =
+            json!({"text": "{{ other }} {{ other_previous | default('') }}", "mine": "{{ other }} {{ other_previous | default('') }}"});
+        let template = json!({"mergePolicy": "Merge", "data": texts});
+        let mut spec = json!({"target": {"name": "jwt"}, "rotation": rotation, "template": template});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         rotations.create("jwt", spec).await;
         rotations.ready("jwt", 1).await;
+        let first = rotations.data("jwt").await["other"].clone();
         rotations.ask("jwt", "rotate", "1").await;
         rotations.ready("jwt", 2).await;
         let edit = Patch::Merge(json!({"data": edit}));
@@ -288,10 +385,13 @@ async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
         rotations.until("jwt", "those before are gone", |object| !kept(object)).await;
         let keys: Vec<_> = rotations.data("jwt").await.into_keys().collect();
         assert!(keys.iter().all(|key| !key.ends_with("-previous")) && keys.contains(&"other".into()), "{keys:?}");
+        let data = rotations.data("jwt").await;
+        assert!(data.values().all(|value| !value.contains(&first)), "nor does a text hold one");
+        assert_eq!((&data["text"], data["mine"].as_str()), (&format!("{} ", data["other"]), "theirs"));
         rotations.ask("jwt", "look", "2").await;
         rotations.says("jwt", "Ready", "False", "Modified").await;
         rotations.ask("jwt", "rotate", "2").await;
-        rotations.ready("jwt", 3).await;
+        rotations.ready("jwt", 4).await;
         assert_eq!(rotations.data("jwt").await["key"].len(), 64);
     }
     // Nor does a value that the generator of the next one would not make.

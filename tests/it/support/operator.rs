@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use jiff::SignedDuration;
 use kube::Client;
 use seaworthy::{
     app::{self, Area, Settings},
@@ -44,11 +45,26 @@ impl Operator {
         Self::run(client, namespaces, operator_namespace, (clock, Networks::default(), Some(identity)))
     }
 
+    /// The same, which restarts a workload again as soon as it has to.
+    pub fn start_restless(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> Self {
+        let limits = Limits { interval: SignedDuration::ZERO, ..Limits::default() };
+        Self::limited(client, namespaces, operator_namespace, (Clock::default(), Networks::default(), None, limits))
+    }
+
     fn run(
         client: Client,
         namespaces: Vec<String>,
         operator_namespace: &str,
         (clock, networks, identity): (Clock, Networks, Option<&str>),
+    ) -> Self {
+        Self::limited(client, namespaces, operator_namespace, (clock, networks, identity, Limits::default()))
+    }
+
+    fn limited(
+        client: Client,
+        namespaces: Vec<String>,
+        operator_namespace: &str,
+        (clock, networks, identity, restarts): (Clock, Networks, Option<&str>, Limits),
     ) -> Self {
         let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
         let settings = Settings {
@@ -60,7 +76,7 @@ impl Operator {
             lease_name: "seaworthy".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             concurrency: 8,
-            restarts: Limits::default(),
+            restarts,
             verify_networks: networks,
             stores: Allowed {
                 egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are

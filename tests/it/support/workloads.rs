@@ -13,13 +13,14 @@ use tokio::task::JoinHandle;
 
 use super::{Cluster, Namespace, Operator, Rotations, condition, eventually};
 
-/// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing` that get the second certificate.
+/// Plays the kubelet where there is no node: every Pod is Ready at once, but for those of `crashing` that get the second revision; `NAME@NUMBER`: that one.
 pub struct Kubelet {
     task: JoinHandle<()>,
 }
 
 impl Kubelet {
     pub fn start(namespace: &Namespace, crashing: &'static str) -> Self {
+        let (crashing, number) = crashing.split_once('@').unwrap_or((crashing, "2"));
         let (pods, secrets): (Api<Pod>, _) = (Api::namespaced(namespace.client.clone(), &namespace.name), namespace.secrets());
         let task = tokio::spawn(async move {
             let mut events = watcher(pods.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
@@ -29,8 +30,8 @@ impl Kubelet {
                     continue;
                 }
                 let secret = secrets.get_metadata_opt("web-tls").await.ok().flatten();
-                let bad =
-                    secret.is_some_and(|secret| secret.annotations().get("seaworthy.dev/revision").is_some_and(|revision| revision == "2"));
+                let bad = secret
+                    .is_some_and(|secret| secret.annotations().get("seaworthy.dev/revision").is_some_and(|revision| revision == number));
                 let crashes = bad && pod.labels().get("app").is_some_and(|app| app == crashing);
                 let _ = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status(crashes))).await;
             }
@@ -146,7 +147,7 @@ impl World {
         rotations
             .create("web", json!({"target": {"name": "web-tls"}, "store": {"kubernetes": {}}, "data": data, "restart": restart}))
             .await;
-        let operator = cluster.operator(&namespace);
+        let operator = Operator::start_restless(cluster.operator.clone(), vec![namespace.name.clone()], &namespace.name);
         rotations.ready("web", 1).await;
         let kubelet = Kubelet::start(&namespace, crashing);
         for name in names {
