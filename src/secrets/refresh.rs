@@ -313,6 +313,15 @@ mod tests {
                 assert!(last <= now && now < last + longer, "{key}: {last} at {now}");
                 assert_eq!(next_of(longer, key, now).unwrap(), last + longer);
             }
+            // Nor does who comes with several take what was read before the round that all of them are in began.
+            let words: BTreeSet<String> = keys.iter().take(3).cloned().collect();
+            let spec =
+                serde_json::from_value(serde_json::json!({"target": {"name": "s"}, "refreshInterval": format!("{}s", longer.as_secs())}))
+                    .unwrap();
+            let (first, now) = (words.iter().map(|word| last_of(longer, word, start).unwrap()).min().unwrap(), start);
+            assert_eq!(round(&spec, &words, now), Some(first));
+            let all = words.iter().map(|word| next_of(longer, word, start).unwrap()).max().unwrap();
+            assert!(round(&spec, &words, all).is_some_and(|round| start < round && round <= all), "all of them are of this round");
             // They are spread, but in not too many places.
             let wanted = usize::try_from(shorter.as_secs() / 5).unwrap().min(32);
             assert_eq!(times.len(), wanted, "{shorter:?}: {times:?}");

@@ -268,6 +268,9 @@ async fn nothing_prints_a_value() {
     rotations.ask("rotated", "rotate", "1").await;
     rotations.until("rotated", "it was rotated", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(2))).await;
     values.push(rotations.data("rotated").await["k"].clone());
+    rotations.change("rotated", json!({"rotation": {"previous": null}})).await;
+    let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
+    rotations.until("rotated", "the value before is gone", |object| !kept(object)).await;
     rotations.edit("fine", json!({"t": value("edited")})).await;
     eventually("the edit is undone", || async {
         if rotations.data("fine").await["t"].contains(CANARY) { Err(String::new()) } else { Ok(()) }
@@ -332,7 +335,10 @@ async fn nothing_prints_a_value() {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();
     search("an argument", &String::from_utf8_lossy(&arguments), &values);
     let (audit, log) = process.said();
-    assert!(audit.contains("\"action\":\"push\"") && log.contains("TRACE"));
+    for action in ["generate", "push", "rotate", "roll-back", "delete-previous"] {
+        assert!(audit.contains(&format!("\"action\":\"{action}\"")), "{action}");
+    }
+    assert!(log.contains("TRACE"));
     search("the audit log", &audit, &values);
     search("the log, at its most talkative", &log, &values);
     // And what the command line says.

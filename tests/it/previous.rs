@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     rotation::spec,
     support::{Cluster, ControlPlane, Far, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
+    vault::{POLICY, by_role},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -220,6 +221,80 @@ async fn the_value_before_goes_though_another_is_on_its_way() {
     let data = rotations.data("jwt").await;
     assert_eq!((data["more"].as_bytes(), &data["text"]), (&*more.0, &data["more"]));
     eventually("it has arrived", || async { if pending().await.is_none() { Ok(()) } else { Err(String::new()) } }).await;
+}
+
+/// Nor are they lost that were made in the very look in which those before went, and could not be brought to the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_take_the_place_of_those_before_are_made_once() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("made-once").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = by_role(&vault, &namespace).await;
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "app/jwt", "property": "key"}}]);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}, "push": push});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    rotations.ask("jwt", "rotate", "2").await;
+    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"));
+    rotations.until("jwt", "it waits", waits).await;
+    let allow = async |policy: &str| vault.call("POST", "sys/policies/acl/app", json!({"policy": policy})).await;
+    allow(&POLICY.replace(r#", "create", "update""#, "")).await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.says("jwt", "Ready", "False", "StoreDenied").await;
+    eventually("the one before is gone", || async {
+        let keys: Vec<String> = rotations.data("jwt").await.into_keys().collect();
+        if keys == ["key"] { Ok(()) } else { Err(keys.join(" ")) }
+    })
+    .await;
+    let pending = async || namespace.secrets().get("jwt-pending").await.ok().and_then(|secret| secret.data?.remove("key"));
+    let new = pending().await.expect("it is on its way");
+    allow(POLICY).await;
+    rotations.ask("jwt", "look", "2").await;
+    rotations.ready("jwt", 3).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!(data["key"].as_bytes(), &*new.0);
+    assert_eq!(vault.get("app/jwt").await, (json!({"key": data["key"]}), 3));
+    eventually("it has arrived", || async { if pending().await.is_none() { Ok(()) } else { Err(String::new()) } }).await;
+}
+
+/// Values that have arrived, whose process died just then, are not on their way, though the store is away and the text changes beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_have_arrived_do_not_arrive_again() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("arrived").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "jwt", "property": "key"}}]);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}, "push": push});
+    let template = json!({"mergePolicy": "Merge", "data": {"keys": "{{ key }} {{ key_previous | default('') }}"}});
+    let spec = json!({"target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "rotation": rotation, "template": template});
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    operator.failpoint.arm("drop-pending", false, None);
+    rotations.ask("jwt", "rotate", "1").await;
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    let second = rotations.data("jwt").await["key"].clone();
+    let pending = async || namespace.secrets().get_metadata_opt("jwt-pending").await.unwrap();
+    assert!(second != first && pending().await.is_some());
+    vault.seal().await;
+    let clock = seaworthy::clock::Clock::default();
+    clock.advance(HOUR * 3);
+    let _operator = cluster.operator_with(&namespace, clock);
+    let wanted = [("key".to_owned(), second.clone()), ("keys".to_owned(), format!("{second} "))].into();
+    eventually("the one before is gone, and nothing is on its way", || async {
+        let (data, pending) = (rotations.data("jwt").await, pending().await);
+        if data == wanted && pending.is_none() { Ok(()) } else { Err(format!("{:?} {:?}", data.keys(), pending.is_some())) }
+    })
+    .await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    vault.unseal().await;
+    rotations.ask("jwt", "look", "1").await;
+    rotations.ready("jwt", 3).await;
+    assert_eq!((rotations.data("jwt").await, vault.get("jwt").await), (wanted, (json!({"key": second}), 2)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

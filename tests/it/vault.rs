@@ -32,11 +32,12 @@ async fn tags_and_what_was_deleted() {
     store_contract::run(store.as_ref(), "deleted").await;
 }
 
-const POLICY: &str = r#"path "secret/data/app/*" { capabilities = ["read", "create", "update"] }
+/// What [`by_role`] may.
+pub const POLICY: &str = r#"path "secret/data/app/*" { capabilities = ["read", "create", "update"] }
 path "secret/metadata/app/*" { capabilities = ["read", "list"] }"#;
 
 /// A SecretRotation's store: this Vault, by AppRole.
-async fn by_role(vault: &Vault, namespace: &Namespace) -> Value {
+pub async fn by_role(vault: &Vault, namespace: &Namespace) -> Value {
     let (id, secret) = vault.role("app", POLICY).await;
     namespace.secret("approle", "Opaque", &[("id", &secret)]).await;
     json!({"vault": {"server": vault.address, "auth": {"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": "id"}}}}})
