@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::seaworthy_in,
-    support::{self, Between, ControlPlane, Moto, Rotations, Workload, said},
+    support::{self, Between, Cluster, Moto, Rotations, Workload, said},
 };
 
 fn spec(moto: &Moto) -> Value {
@@ -106,7 +106,7 @@ async fn versions_stages_bytes_and_conflicts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_standard_application() {
-    let ((_own, cluster), moto) = (ControlPlane::start().await, Moto::start().await);
+    let (cluster, moto) = (Cluster::without_node().await, Moto::start().await);
     let namespace = cluster.namespace("aws").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);

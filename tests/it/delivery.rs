@@ -14,13 +14,13 @@ use kube::{
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
+use crate::support::{Cluster, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_uses_a_value_is_restarted_when_it_changes_and_not_otherwise() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a", "b"], "none").await;
     let rotations = Rotations(&world.namespace);
     world.a_second_later().await;
@@ -43,7 +43,7 @@ async fn who_uses_a_value_is_restarted_when_it_changes_and_not_otherwise() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b", "c"], "b").await;
     let rotations = Rotations(&world.namespace);
     world.a_second_later().await;
@@ -130,7 +130,7 @@ async fn is_back(world: &World, vault: &Vault) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_pushed_is_taken_back_in_the_store_too() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     operator.clock.advance(HOUR);
     is_back(&world, &vault).await;
@@ -159,7 +159,7 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
 /// What cannot be read beside it is no reason to leave workloads with what they cannot live with.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_pushed_is_taken_back_although_another_value_is_not_there() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     let rotations = Rotations(&world.namespace);
     let of = |name: &str, key: &str| json!({"secretKey": name, "remoteRef": {"key": key, "property": "value"}});
@@ -179,7 +179,7 @@ async fn what_was_pushed_is_taken_back_although_another_value_is_not_there() {
 /// What somebody wrote into the Secret is not what is gone back to when the value that it was put right with fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_is_nothing_to_go_back_to() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
     let rotations = Rotations(&world.namespace);
     world.a_second_later().await;
@@ -194,7 +194,7 @@ async fn an_edit_is_nothing_to_go_back_to() {
 /// Where the store can, the version before is the current one again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_before_is_promoted() {
-    let ((_own, cluster), moto, oci) = (ControlPlane::start().await, Moto::start().await, Oci::start().await);
+    let (cluster, moto, oci) = (Cluster::without_node().await, Moto::start().await, Oci::start().await);
     let before = json!({"value": "1", "other": "o"});
     moto.call("CreateSecret", json!({"Name": "app", "SecretString": before.to_string()})).await;
     let in_aws = async |namespace: &Namespace| namespace.store_in_aws(&moto.address).await;
@@ -231,7 +231,7 @@ async fn the_version_before_is_promoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_being_delivered_is_not_changed_under_way_unless_somebody_asks() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "10h").await;
     let rotations = Rotations(&world.namespace);
     let delivered = rotations.data("web-tls").await["value"].clone();

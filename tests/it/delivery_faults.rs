@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     delivery::{pushing, rotated_and_crashing},
     interruptions::loses_its_lease,
-    support::{
-        Between, Cluster, ControlPlane, Far, Fault, Faults, Moto, Namespace, Operator, PATIENCE, Rotations, Vault, eventually, oci::Oci,
-        said,
-    },
+    support::{Between, Cluster, Far, Fault, Faults, Moto, Namespace, Operator, PATIENCE, Rotations, Vault, eventually, oci::Oci, said},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -34,7 +31,7 @@ async fn is_back(namespace: &Namespace) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: make test-all"]
 async fn each_request_of_a_roll_back_may_fail() {
-    let ((_own, cluster), vault) = (&ControlPlane::start().await, &Vault::start().await);
+    let (cluster, vault) = (&Cluster::without_node().await, &Vault::start().await);
     let (moto, oci) = (&Moto::start().await, &Oci::start().await);
     // It is read before it is written, and written; with AWS and OCI the version before is read as well, and promoted. A look that begins later reads it,
     // too.
@@ -87,7 +84,7 @@ async fn noted(namespace: &Namespace, annotation: &str) -> String {
 /// Killed when the store has the value of before, and the Secret has not: who goes on with it gives up the version that was taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_the_store_and_the_secret() {
-    let ((_own, cluster), vault) = (&ControlPlane::start().await, &Vault::start().await);
+    let (cluster, vault) = (&Cluster::without_node().await, &Vault::start().await);
     let (moto, oci) = (&Moto::start().await, &Oci::start().await);
     let stores = [Far::Vault(vault), Far::Aws(moto), Far::Oci(oci)];
     stream::iter(&stores)
@@ -216,14 +213,14 @@ fn all() -> impl Iterator<Item = (&'static str, bool, Interruption)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_at_every_step_of_a_delivery() {
-    let ((_own, cluster), vault) = (&ControlPlane::start().await, &Vault::start().await);
+    let (cluster, vault) = (&Cluster::without_node().await, &Vault::start().await);
     stream::iter(all()).for_each_concurrent(6, |case| async move { interrupted(cluster, &Far::Vault(vault), case).await }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: make test-all"]
 async fn interrupted_at_every_step_of_a_delivery_with_other_stores() {
-    let ((_own, cluster), vault) = (&ControlPlane::start().await, &Vault::start().await);
+    let (cluster, vault) = (&Cluster::without_node().await, &Vault::start().await);
     let (moto, oci) = (&Moto::start().await, &Oci::start().await);
     let stores = [Far::VaultV1(vault), Far::Aws(moto), Far::Oci(oci)];
     let cases = stores.iter().flat_map(|far| all().map(move |case| (far, case)));

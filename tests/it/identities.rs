@@ -8,7 +8,7 @@ use crate::{
     canary::search,
     oci::metadata,
     support::{
-        Between, ControlPlane, Moto, Namespace, Process, Rotations, eventually,
+        Between, ControlPlane, Moto, Process, Rotations, eventually,
         oci::Oci,
         tls::{WORKLOAD_PROXIES, terminate},
     },
@@ -30,7 +30,7 @@ async fn who_the_operator_is_lets_it_in() {
     let (metadata, machine_key) = metadata(&oci).await;
     let (proxy, certificate) = terminate(WORKLOAD_PROXIES[1], &oci.address).await;
     std::fs::write(&ca, certificate).unwrap();
-    let home = Namespace { client: cluster.client.clone(), name: "seaworthy".into() };
+    let home = cluster.home();
     service_account(&home).await;
     may_be_it(&home).await;
     oci.believe("system:serviceaccount:seaworthy:app");

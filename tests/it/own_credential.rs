@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     interruptions::lease_is_taken,
-    support::{Between, Cluster, ControlPlane, Fault, Faults, Namespace, Operator, Rotations, Vault, eventually},
+    support::{Between, Cluster, ControlPlane, Fault, Faults, Operator, Rotations, Vault, eventually},
 };
 
 /// What the page of the kind says, and no more.
@@ -160,7 +160,7 @@ impl<'a> Own<'a> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_or_without_its_lease_around_every_step_of_its_replacement() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
-    let home = Namespace { client: cluster.client.clone(), name: "seaworthy".into() };
+    let home = cluster.home();
     let start = |name: &str, clock| Operator::elected(cluster.client.clone(), Vec::new(), &home.name, (name, clock));
     let cases = STEPS.iter().flat_map(|step| [(*step, false), (*step, true)]).flat_map(|case| [(case, false), (case, true)]);
     for (number, ((step, done), lease_lost)) in cases.enumerate() {

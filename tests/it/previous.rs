@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rotation::spec,
-    support::{Cluster, ControlPlane, Far, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
+    support::{Cluster, Far, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
     vault::{POLICY, by_role},
 };
 
@@ -61,7 +61,7 @@ async fn the_value_before_goes_though_the_store_is_away() {
 /// Nobody can tell either when workloads may be restarted for what changes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_nobody_can_read_the_times() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let namespace = cluster.namespace("unreadable-times").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
     let spec = json!({
@@ -142,7 +142,7 @@ async fn is_gone(rotations: &Rotations<'_>, before: &str) {
 /// What the store has was taken back. That is not made anew, and stays so, but for the value before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_others_were_taken_back() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator, first) = crashing_beside_a_value_before(&cluster, "1h").await;
     let rotations = Rotations(&world.namespace);
     operator.clock.advance(HOUR);
@@ -173,7 +173,7 @@ async fn the_value_before_goes_though_others_were_taken_back() {
 /// Nor does it stay for as long as others are being delivered, nor come back with what is gone back to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_others_are_being_delivered() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator, first) = crashing_beside_a_value_before(&cluster, "24h").await;
     let rotations = Rotations(&world.namespace);
     operator.clock.advance(HOUR * 3);
@@ -299,7 +299,7 @@ async fn values_that_have_arrived_do_not_arrive_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_stays_while_somebody_runs_it_but_not_for_ever() {
-    let (_own, cluster) = ControlPlane::start().await; // without a node, where the test says what runs
+    let cluster = Cluster::without_node().await; // without a node, where the test says what runs
     let namespace = cluster.namespace("stale").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);

@@ -9,7 +9,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, ControlPlane, Fault, Moto, Operator, Rotations, Vault, eventually, next_second, said};
+use crate::support::{Between, Cluster, Fault, Moto, Operator, Rotations, Vault, eventually, next_second, said};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 /// Each pair of them is wanted by somebody.
@@ -69,7 +69,7 @@ impl Round<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("rounds").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -112,7 +112,7 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_several_push_to_and_others_read_are_read_once_in_a_round() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("pushed-by-many").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -191,7 +191,7 @@ async fn what_comes_back_is_seen_within_the_interval() {
 /// Who reads a key every hour takes what was read for who reads it every quarter of an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_read_once_for_different_intervals() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("intervals").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -232,7 +232,7 @@ async fn a_key_is_read_once_for_different_intervals() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_found_by_several_is_read_once_in_a_round() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("found").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -268,7 +268,7 @@ async fn what_is_found_by_several_is_read_once_in_a_round() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_and_a_secret_that_go_back_are_noticed() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let namespace = cluster.namespace("back").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
     vault.put("b", json!({"p": "b1"})).await;
@@ -312,7 +312,7 @@ async fn a_store_and_a_secret_that_go_back_are_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_sealed_is_asked_once_and_when_it_is_back_all_are_told() {
-    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
     let namespace = cluster.namespace("sealed").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));

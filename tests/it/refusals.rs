@@ -233,11 +233,7 @@ async fn what_only_the_operator_can_judge_names_the_field() {
 #[tokio::test]
 async fn a_cluster_wide_issuer_serves_whom_it_allows() {
     let (_own, cluster) = ControlPlane::start().await;
-    let (allowed, denied, home) = (
-        cluster.namespace("allowed").await,
-        cluster.namespace("denied").await,
-        Namespace { client: cluster.client.clone(), name: "seaworthy".into() },
-    );
+    let (allowed, denied, home) = (cluster.namespace("allowed").await, cluster.namespace("denied").await, cluster.home());
     let _operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
     let issuers: kube::Api<seaworthy::api::CertificateIssuer> = kube::Api::all(cluster.client.clone());
     let issuer = async |name: &str, spec: Value| {

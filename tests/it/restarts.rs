@@ -8,11 +8,11 @@ use kube::{
 use seaworthy::{api::CertificateRotation, certificates::deliver::STEPS};
 use serde_json::json;
 
-use crate::support::{ControlPlane, World, condition, deployment, eventually, next_second};
+use crate::support::{Cluster, World, condition, deployment, eventually, next_second};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_order_of_the_list_and_each_once() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let restart = json!({"discover": true, "workloads": [{"kind": "Deployment", "name": "c"}]});
     let (world, operator) = World::new(&cluster, restart, &["a", "b", "c"], "").await;
     world.settled("6/6").await;
@@ -47,7 +47,7 @@ async fn in_the_order_of_the_list_and_each_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_does_not_become_healthy_ends_it_and_says_why() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) =
         World::new(&cluster, json!({"discover": true, "timeout": "1h", "onFailure": "Pause"}), &["a", "b", "c"], "b").await;
     world.settled("6/6").await;
@@ -64,7 +64,7 @@ async fn one_that_does_not_become_healthy_ends_it_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_pauses_undoes_or_makes_by_hand_is_left_alone() {
-    let (own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let restart = json!({"discover": true, "workloads": [{"kind": "StatefulSet", "name": "gone"}], "strategy": "AllAtOnce"});
     let (world, operator) = World::new(&cluster, restart, &["paused", "undone"], "").await;
     let pods: Api<Pod> = Api::namespaced(world.namespace.client.clone(), &world.namespace.name);
@@ -77,7 +77,7 @@ async fn what_somebody_pauses_undoes_or_makes_by_hand_is_left_alone() {
     eventually("undone is restarted", || async { if world.restarts("undone").await.0 == 1 { Ok(()) } else { Err("not yet".into()) } })
         .await;
     // Some of its Pods are still of before when a person goes back, with kubectl, which takes the Deployment's annotations back too.
-    let undo = ["--kubeconfig", &own.kubeconfig, "-n", &world.namespace.name, "rollout", "undo", "deployment/undone"];
+    let undo = ["--kubeconfig", &cluster.kubeconfig, "-n", &world.namespace.name, "rollout", "undo", "deployment/undone"];
     crate::support::command("kubectl", &undo, b"");
     let object = world.says("Pod bare").await;
     let said = condition(&object, "Ready").unwrap().2;
@@ -97,7 +97,7 @@ async fn what_somebody_pauses_undoes_or_makes_by_hand_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_pauses_in_the_middle_and_goes_on_later_is_not_late() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) = World::new(&cluster, json!({"discover": true}), &["a"], "a").await;
     world.settled("2/2").await;
     world.rotate("1").await;
@@ -120,7 +120,7 @@ async fn who_pauses_in_the_middle_and_goes_on_later_is_not_late() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_scaled_to_zero_or_deleted_in_the_middle_holds_up_nobody() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let cluster = &cluster;
     futures::future::join_all(["scaled", "deleted"].map(|how| async move {
         let (world, _operator) = World::new(cluster, json!({"discover": true}), &["a", "b"], "a").await;
@@ -142,7 +142,7 @@ async fn what_is_scaled_to_zero_or_deleted_in_the_middle_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     for done in [false, true] {
         let (world, mut operator) = World::new(&cluster, json!({"discover": true}), &["a", "b"], "").await;
         world.settled("4/4").await;
@@ -167,7 +167,7 @@ async fn a_leader_that_dies_repeats_no_restart_and_loses_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_around_every_step_of_a_delivery() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let cluster = &cluster;
     let steps = STEPS.iter().filter(|step| **step != "roll-back"); // which is gone through in `rollbacks`
     let cases = steps.flat_map(|step| [(*step, false), (*step, true)]);
@@ -200,7 +200,7 @@ async fn killed_around_every_step_of_a_delivery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_together_is_brought_by_one_restart() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;
     world.namespace.create("other", json!({"restart": {"discover": true}})).await;
     world.namespace.ready("other", 1).await;
@@ -233,7 +233,7 @@ async fn what_changes_together_is_brought_by_one_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_wait_for_the_window_too() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator) = World::new(&cluster, json!({"discover": true}), &["a"], "").await;
     world.settled("2/2").await;
     // Open when it was issued, closed an hour later, and open again a day later.
@@ -270,7 +270,7 @@ async fn restarts_wait_for_the_window_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_gitops_tool_applies_again_undoes_nothing() {
-    let (own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, _operator) = World::new(&cluster, json!({"discover": true}), &[], "").await;
     let manifest = |name: &str| {
         let mut manifest = serde_json::to_value(deployment(name, "none.example/c:1")).unwrap();
@@ -285,7 +285,7 @@ async fn what_a_gitops_tool_applies_again_undoes_nothing() {
         ("client", &[]),
     ];
     let kubectl = |verb: &str, name: &str, more: &[&str]| {
-        let common = [verb, "--kubeconfig", &own.kubeconfig, "-n", &world.namespace.name, "-f", "-"];
+        let common = [verb, "--kubeconfig", &cluster.kubeconfig, "-n", &world.namespace.name, "-f", "-"];
         crate::support::try_command("kubectl", &[&common, more].concat(), manifest(name).as_bytes())
     };
     for (name, how) in ways {
@@ -311,7 +311,7 @@ async fn what_a_gitops_tool_applies_again_undoes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_workloads_keep_to_the_budget() {
     const COUNT: usize = 50;
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let names: Vec<String> = (0..COUNT).map(|number| format!("w{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (world, _operator) = World::new(&cluster, json!({"discover": true, "strategy": "AllAtOnce"}), &names, "").await;

@@ -3,7 +3,7 @@
 use seaworthy::{api::certificate_rotation::RotationStepName, certificates::deliver::STEPS};
 use serde_json::json;
 
-use crate::support::{ControlPlane, World, condition, eventually};
+use crate::support::{Cluster, World, condition, eventually};
 
 /// The certificate of before is back, everybody has it, and nothing goes on.
 async fn rolled_back(world: &World, before: &str) {
@@ -25,7 +25,7 @@ async fn rolled_back(world: &World, before: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_cannot_live_with_is_taken_back_from_all() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator, before) = World::failing(&cluster).await;
     let object = world.namespace.rotations().get("web").await.unwrap();
     assert_eq!(object.status.unwrap().last_rotation.unwrap().completed_at, None, "not before all have it");
@@ -54,7 +54,7 @@ async fn what_one_cannot_live_with_is_taken_back_from_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn going_back_needs_no_issuer() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let (world, operator, before) = World::failing(&cluster).await;
     world.namespace.change("web", json!({"issuer": {"selfSigned": null, "ca": {"secretName": "none"}}})).await;
     world.namespace.says("web", "Reconciling", "True", "IssuerChanged").await;
@@ -73,7 +73,7 @@ async fn going_back_needs_no_issuer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let cluster = &cluster;
     // Of the restarts, those after the roll-back are meant. What follows on success is gone through in `restarts`.
     let steps = STEPS.iter().filter(|step| !["verify", "complete"].contains(step));

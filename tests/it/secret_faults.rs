@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rotation,
-    support::{Cluster, ControlPlane, Far, Fault, Faults, Moto, Operator, PATIENCE, Rotations, Vault, World, eventually},
+    support::{Cluster, Far, Fault, Faults, Moto, Operator, PATIENCE, Rotations, Vault, World, eventually},
 };
 
 /// A generated key, pushed to the Secret `remote`, the one before kept.
@@ -137,7 +137,7 @@ fn is_complete(object: &SecretRotation, revision: i64) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_around_every_step_of_a_delivery() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let cluster = &cluster;
     let steps = STEPS.iter().filter(|step| **step != "roll-back"); // which is gone through below
     let cases = steps.flat_map(|step| [(*step, false), (*step, true)]);
@@ -167,7 +167,7 @@ async fn killed_around_every_step_of_a_delivery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
-    let (_own, cluster) = ControlPlane::start().await;
+    let cluster = Cluster::without_node().await;
     let cluster = &cluster;
     let cases = [("roll-back", false), ("roll-back", true), ("restart", false), ("restart", true)];
     join_all(cases.map(|(step, done)| async move {

@@ -1,4 +1,4 @@
-//! The one cluster that all tests share, and a namespace for each test.
+//! The clusters that tests share, and a namespace for each test.
 
 use k8s_openapi::{
     api::{
@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 
 use super::{Between, Operator, Vault, eventually};
 
-/// The cluster that `tests/with-cluster.sh` started.
+/// One that `tests/with-cluster.sh` started.
 pub struct Cluster {
+    /// The path of its administrator's kubeconfig.
+    pub kubeconfig: String,
     /// As its administrator.
     pub client: Client,
     /// As the chart's ServiceAccount: with exactly the rights that users give the operator.
@@ -33,9 +35,16 @@ pub struct Cluster {
 impl Cluster {
     /// The shared one.
     pub async fn shared() -> Self {
-        seaworthy::install_crypto_provider();
-        super::log::keep();
-        let path = std::env::var("SEAWORTHY_TEST_KUBECONFIG")
+        Self::of("SEAWORTHY_TEST_KUBECONFIG").await
+    }
+
+    /// The shared one without a node, where the test says what runs.
+    pub async fn without_node() -> Self {
+        Self::of("SEAWORTHY_TEST_CONTROL_PLANE").await
+    }
+
+    async fn of(variable: &str) -> Self {
+        let path = std::env::var(variable)
             .expect("there is no cluster to test against; run `make test`, or `tests/with-cluster.sh cargo test --test it NAME`");
         Self::at(&path).await
     }
@@ -44,8 +53,8 @@ impl Cluster {
     pub async fn at(kubeconfig: &str) -> Self {
         seaworthy::install_crypto_provider();
         super::log::keep();
-        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let config =
+            Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config.clone()).unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "seaworthy");
         let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
@@ -54,7 +63,8 @@ impl Cluster {
             accounts.create_token_request("seaworthy", &PostParams::default(), &request).await.unwrap().status.unwrap().token.unwrap();
         let mut as_operator = config;
         as_operator.auth_info = kube::config::AuthInfo { token: Some(token.clone().into()), ..kube::config::AuthInfo::default() };
-        Self { client, operator: Client::try_from(as_operator.clone()).unwrap(), operator_config: as_operator, token }
+        let operator = Client::try_from(as_operator.clone()).unwrap();
+        Self { kubeconfig: kubeconfig.into(), client, operator, operator_config: as_operator, token }
     }
 
     /// Creates a SecretStore.
@@ -87,6 +97,11 @@ impl Cluster {
         .to_string()
     }
 
+    /// The operator's own namespace.
+    pub fn home(&self) -> Namespace {
+        Namespace { kubeconfig: self.kubeconfig.clone(), client: self.client.clone(), name: "seaworthy".into() }
+    }
+
     /// A new namespace for one test.
     pub async fn namespace(&self, test: &str) -> Namespace {
         let object = NamespaceObject {
@@ -98,7 +113,7 @@ impl Cluster {
             ..NamespaceObject::default()
         };
         let created = Api::<NamespaceObject>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        Namespace { client: self.client.clone(), name: created.name_any() }
+        Namespace { kubeconfig: self.kubeconfig.clone(), client: self.client.clone(), name: created.name_any() }
     }
 
     /// An operator that looks after `namespace` alone, in this process.
@@ -114,6 +129,7 @@ impl Cluster {
 
 /// A namespace. When a test fails, what is in it is printed.
 pub struct Namespace {
+    kubeconfig: String,
     pub client: Client,
     pub name: String,
 }
@@ -242,9 +258,8 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A thread of its own, because this one is inside a runtime.
-            let kubeconfig = std::env::var("SEAWORTHY_TEST_KUBECONFIG").unwrap_or_default();
             let arguments =
-                ["--kubeconfig", &kubeconfig, "-n", &self.name, "get", "certificaterotations,secretrotations,events", "-o", "yaml"];
+                ["--kubeconfig", &self.kubeconfig, "-n", &self.name, "get", "certificaterotations,secretrotations,events", "-o", "yaml"];
             let output = std::process::Command::new("kubectl").args(arguments).output();
             let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
             eprintln!(
