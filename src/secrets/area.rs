@@ -46,8 +46,7 @@ const KEEP: Duration = Duration::from_secs(5);
 /// How often values that nobody has come for are forgotten, and keys of resources that are gone withdrawn.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// The caches of one scope.
-#[derive(Clone)]
+/// The caches of one scope, for who counts and shows.
 pub struct Caches {
     rotations: Store<Guarded<SecretRotation>>,
     shared: Option<Store<Guarded<SecretStore>>>,
@@ -109,12 +108,11 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
         }
     };
     let noticed = noticed::of_own_kind(index, waker, shared_waker, entry);
-    loops.push(rotations.run(settings(first.boxed()), context, noticed, controller::reconcile).boxed());
-    let known = caches.clone();
+    loops.push(rotations.run(settings(first.boxed()), context.clone(), noticed, controller::reconcile).boxed());
     let work = async move {
         tokio::select! {
             () = area::until_all_ended(loops, stop, "secrets") => {}
-            () = keep_house(&known, withdrawal, filled) => {}
+            () = keep_house(&context, withdrawal, filled) => {}
         }
         // What stores have lent to us is given back.
         stores.close().await;
@@ -123,12 +121,12 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
 }
 
 /// Forgets what nobody has come for, keeps what stores have lent, and withdraws what resources that are gone have left, once it is known which are there.
-async fn keep_house(Caches { rotations, shared, stores }: &Caches, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
+async fn keep_house(context: &controller::Context, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
     let sweep = async {
         let mut round = tokio::time::interval(SWEEP);
         loop {
             round.tick().await;
-            stores.sweep(|| resolve::in_use(rotations, shared.as_ref()));
+            context.stores.sweep(|| resolve::in_use(context, &withdrawal.rotations));
         }
     };
     let keep = async {
@@ -136,7 +134,7 @@ async fn keep_house(Caches { rotations, shared, stores }: &Caches, withdrawal: W
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             round.tick().await;
-            stores.keep().await;
+            context.stores.keep().await;
         }
     };
     let withdraw = async {

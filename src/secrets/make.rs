@@ -45,11 +45,14 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
         data.retain(|name, _| memory.values.contains_key(name));
         // Of a value that is not what its generator makes, what is public stays as it is until the next one.
         let _ = compose::publish(&rotation.spec, &mut data);
-        match without_before(look, &data, key.clone()).await {
-            Some(renewed) => data = renewed,
-            // They are made anew as soon as the values can be read; what was taken back comes with the next ones.
-            None if memory.stage.is_rolled_back() => {}
-            None => memory.request = None,
+        // Another spec is followed as a whole.
+        if held.memory.request.as_ref() == Some(&facts.request) {
+            match without_before(look, &data, key.clone()).await {
+                Some(renewed) => data = renewed,
+                // They are made anew as soon as the values can be read; what was taken back comes with the next ones.
+                None if memory.stage.is_rolled_back() => {}
+                None => memory.request = None,
+            }
         }
         (memory.previous_since, memory.previous_suffix) = (None, None);
         memory.versions.give_up();

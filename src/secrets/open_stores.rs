@@ -36,7 +36,7 @@ pub struct Stores {
 }
 
 /// By whose it is, and a hash of what it is.
-pub type Place = (String, String);
+type Place = (String, String);
 
 #[derive(Default)]
 struct Doors {
@@ -110,8 +110,8 @@ impl Stores {
         doors.open.get(&identity.place()).map(|open| open.door.clone()).filter(|door| door.identity() == identity.to_string())
     }
 
-    /// Forgets values that nobody has come for, and stores that are not among those `in_use`, which is only asked if nobody came for one.
-    pub fn sweep(&self, in_use: impl FnOnce() -> HashSet<Place>) {
+    /// Forgets values that nobody has come for, and stores that are not among those `in_use` (as [`Identity`] is written), which is only asked if nobody came for one.
+    pub fn sweep(&self, in_use: impl FnOnce() -> HashSet<String>) {
         let now = self.clock.now();
         let is_idle = |open: &Open| now.duration_since(open.known) > IDLE;
         let some = self.lock().open.values().any(is_idle);
@@ -121,7 +121,7 @@ impl Stores {
         let idle: Vec<_> = doors.open.iter().filter(|(_, open)| is_idle(open)).map(|(place, _)| place.clone()).collect();
         for place in idle {
             match doors.open.get_mut(&place) {
-                Some(open) if in_use.contains(&place) => open.known = now,
+                Some(open) if in_use.contains(open.door.identity()) => open.known = now,
                 _ => doors.leave(&place),
             }
         }
@@ -261,7 +261,7 @@ mod tests {
     async fn a_store_is_open_for_as_long_as_somebody_uses_it_however_seldom() {
         let ((stores, clock), store) = (stores(), Lent::default());
         open(&door(&stores, ("n", "spec", "1")), &store).await;
-        let used = || HashSet::from([("n".to_owned(), "spec".to_owned())]);
+        let used = || HashSet::from(["n spec 1".to_owned()]);
         stores.sweep(|| unreachable!("somebody has just come"));
         for _ in 0..10 {
             clock.advance(SignedDuration::from_hours(100));
@@ -270,7 +270,7 @@ mod tests {
         }
         stores.sweep(|| unreachable!("it was just seen that somebody uses it"));
         clock.advance(IDLE + SignedDuration::from_secs(1));
-        stores.sweep(|| HashSet::from([("other".to_owned(), "spec".to_owned()), ("n".to_owned(), "other".to_owned())]));
+        stores.sweep(|| HashSet::from(["other spec 1".to_owned(), "n spec 2".to_owned()]));
         assert_eq!((closed(&store).await, stores.lock().open.len()), (1, 0), "it is given back");
     }
 

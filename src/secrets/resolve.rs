@@ -12,7 +12,7 @@ use super::{
     controller::Context,
     fetch::Door,
     index::{places, scope},
-    open_stores::{Identity, Place},
+    open_stores::Identity,
     reason::Reason,
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
@@ -137,33 +137,26 @@ pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), s
     Identity { owner: owner.into(), spec: hash(spec), credentials }
 }
 
-/// Where the stores are that resources name which are there and not suspended.
-pub fn in_use(rotations: &Cache<Guarded<SecretRotation>>, shared: Option<&Cache<Guarded<SecretStore>>>) -> HashSet<Place> {
+/// The stores that resources use which are there and not suspended, as [`Identity`] is written.
+pub fn in_use(context: &Context, rotations: &Cache<Guarded<SecretRotation>>) -> HashSet<String> {
     let rotations = rotations.state();
     let users = rotations.iter().filter_map(|rotation| rotation.0.as_ref().ok()).filter(|rotation| !rotation.spec.suspend);
-    let place = |rotation: &SecretRotation| {
-        let (owner, spec) = match (&rotation.spec.store, &rotation.spec.store_ref) {
-            (Some(store), _) => (rotation.namespace()?, hash(store)),
-            (None, Some(reference)) => {
-                let store = shared?.get(&ObjectRef::new(&reference.name))?;
-                (scope(rotation), hash(&store.0.as_ref().ok()?.spec.store))
-            }
-            (None, None) => return None,
-        };
-        Some((owner, spec))
-    };
-    users.filter_map(place).collect()
+    let used = users.filter_map(|rotation| resolve(context.cluster_stores.as_ref(), rotation).ok().flatten());
+    used.map(|resolved| identity_of(context, &resolved).to_string()).collect()
 }
 
 fn hash(spec: &StoreSpec) -> String {
     ids::hash(serde_json::to_string(spec).unwrap_or_default().as_bytes())
 }
 
+fn identity_of(context: &Context, resolved: &Resolved) -> Identity {
+    let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
+    identity(&context.roller.inventory.secrets, (owner, &resolved.namespace), &resolved.spec)
+}
+
 /// The door of a store.
 pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
-    let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
-    let identity = identity(&context.roller.inventory.secrets, (owner, &resolved.namespace), &resolved.spec);
-    context.stores.door(&identity)
+    context.stores.door(&identity_of(context, resolved))
 }
 
 /// Opens a store, once for all who use it.
