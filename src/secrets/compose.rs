@@ -124,8 +124,7 @@ pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<(Str
     let names = |all: &[String], named: &HashSet<String>| all.iter().any(|name| named.contains(name));
     let texts = template.data.iter().filter_map(|(name, text)| {
         let named = template::names(&text.0)?;
-        let can = template.merge_policy == MergePolicy::Merge && !names(&covered, &named);
-        names(&before, &named).then(|| (name.clone(), can))
+        names(&before, &named).then(|| (name.clone(), !names(&covered, &named)))
     });
     texts.collect()
 }
@@ -456,16 +455,13 @@ mod tests {
 
     #[test]
     fn texts_that_name_a_value_before() {
-        let of = |policy: &str| {
-            let data = serde_json::json!({"url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old"});
-            let spec = serde_json::from_value(serde_json::json!({
-                "target": {"name": "s"}, "template": {"mergePolicy": policy, "data": data},
-                "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}], "previous": {"suffix": "-old"}},
-            }));
-            texts_with_before(&spec.unwrap(), &Memory::default())
-        };
-        assert_eq!(of("Merge"), [("url".to_owned(), true), ("user-list".to_owned(), false)]);
-        assert_eq!(of("Replace"), [("url".to_owned(), false), ("user-list".to_owned(), false)]);
+        let data = serde_json::json!({"url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old"});
+        let spec = serde_json::from_value(serde_json::json!({
+            "target": {"name": "s"}, "template": {"mergePolicy": "Merge", "data": data},
+            "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}], "previous": {"suffix": "-old"}},
+        }));
+        let texts = texts_with_before(&spec.unwrap(), &Memory::default());
+        assert_eq!(texts, [("url".to_owned(), true), ("user-list".to_owned(), false)]);
     }
 
     #[test]
