@@ -15,7 +15,7 @@ use super::{
     store::{Content, Find, Place, SecretData, StoreError},
     template,
 };
-use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec};
+use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec, TemplateText};
 
 /// More keys than anybody writes by hand; their hashes still fit into the annotations of a Secret.
 const MAX_KEYS: usize = 1000;
@@ -113,20 +113,33 @@ pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl I
     previous_keys(spec).chain(then)
 }
 
-/// The texts that name a value that was replaced, and whether each can be made anew of what stands beside it in the Secret.
-pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<(String, bool)> {
+/// A text that names a value that was replaced, or what is public, which may hold one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TextWithBefore {
+    /// Its key.
+    pub key: String,
+    /// All the variables that it names but for those values.
+    pub named: HashSet<String>,
+    /// All that it is made of stands beside it in the Secret, if it is there: no text has taken the place of any of it.
+    pub renewable: bool,
+}
+
+/// All of them.
+pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<TextWithBefore> {
     let Some(template) = &spec.template else { return Vec::new() };
-    let before: Vec<String> = kept_keys(spec, memory).map(|key| template::variable(&key)).collect();
+    let variables = |keys: &mut dyn Iterator<Item = String>| keys.map(|key| template::variable(&key)).collect::<HashSet<String>>();
+    let before = variables(&mut kept_keys(spec, memory));
     if before.is_empty() {
         return Vec::new();
     }
-    let covered: Vec<String> = template.data.keys().map(|key| template::variable(key)).collect();
-    let names = |all: &[String], named: &HashSet<String>| all.iter().any(|name| named.contains(name));
-    let texts = template.data.iter().filter_map(|(name, text)| {
-        let named = template::names(&text.0)?;
-        names(&before, &named).then(|| (name.clone(), !names(&covered, &named)))
-    });
-    texts.collect()
+    let (public, texts) = (variables(&mut public_keys(spec)), variables(&mut template.data.keys().cloned()));
+    let text = |(key, text): (&String, &TemplateText)| {
+        let mut named = template::names(&text.0)?;
+        let names = !named.is_disjoint(&before) || !named.is_disjoint(&public);
+        named.retain(|name| !before.contains(name));
+        names.then(|| TextWithBefore { key: key.clone(), renewable: named.is_disjoint(&texts), named })
+    };
+    template.data.iter().filter_map(text).collect()
 }
 
 /// What is gone from the store, in the words of `deletionPolicy`.
@@ -455,13 +468,16 @@ mod tests {
 
     #[test]
     fn texts_that_name_a_value_before() {
-        let data = serde_json::json!({"url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old"});
+        let data = serde_json::json!({
+            "url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old", "all": "{{ set_pub }}",
+        });
         let spec = serde_json::from_value(serde_json::json!({
             "target": {"name": "s"}, "template": {"mergePolicy": "Merge", "data": data},
-            "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}], "previous": {"suffix": "-old"}},
+            "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}, {"secretKey": "set", "jwks": {}}], "previous": {"suffix": "-old"}},
         }));
-        let texts = texts_with_before(&spec.unwrap(), &Memory::default());
-        assert_eq!(texts, [("url".to_owned(), true), ("user-list".to_owned(), false)]);
+        let text = |key: &str, named: &str, renewable| TextWithBefore { key: key.into(), named: [named.to_owned()].into(), renewable };
+        let wanted = [text("all", "set_pub", true), text("url", "user", true), text("user-list", "user_list", false)];
+        assert_eq!(texts_with_before(&spec.unwrap(), &Memory::default()), wanted);
     }
 
     #[test]

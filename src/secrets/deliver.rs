@@ -185,30 +185,36 @@ async fn roll_back(
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
     };
+    // A value before that went meanwhile does not come back; a text that holds it is made anew by the next look.
+    let mut data = previous.data.clone();
+    let is_over = previous.memory.previous_since.is_some() && previous.memory.previous_since != memory.previous_since;
+    if is_over {
+        kept_keys(&rotation.spec, &previous.memory).for_each(|key| drop(data.remove(&key)));
+    }
     let mut back = Memory {
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         rejected: Some(fingerprint(&key, rotation, memory, &delivered.data)),
-        previous_since: previous.memory.previous_since,
+        previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
         previous_suffix: previous.memory.previous_suffix.clone(),
         versions,
         ..memory.clone()
     };
-    back.hash(&key, &previous.data);
+    back.hash(&key, &data);
     if !back.change.is_noted() {
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
     }
     back.change.comes_back(replaced);
-    target::write(context, rotation, &delivered.meta, (&previous.data, &mut back)).await?;
+    target::write(context, rotation, &delivered.meta, (&data, &mut back)).await?;
     Ok(Ok(back))
 }
 
 /// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, and are made of what stands beside them.
 pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
     let mut data = consumed(rotation, memory, data);
-    for (text, _) in texts_with_before(&rotation.spec, memory).iter().filter(|(_, can)| *can) {
-        data.remove(text);
+    for text in texts_with_before(&rotation.spec, memory).iter().filter(|text| text.renewable) {
+        data.remove(&text.key);
     }
     let all = serde_json::to_vec(&hashes(key, &data)).unwrap_or_default();
     hash(key, "", &all)

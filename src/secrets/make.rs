@@ -1,6 +1,6 @@
 //! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the values before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use super::{
     store::{SecretData, Store},
     sync::{self, Reading, Source},
     target::{self, Held, described},
+    template,
 };
 use crate::{
     api::{
@@ -66,19 +67,24 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
     Ok((data, memory))
 }
 
-pub(super) fn has_texts(spec: &SecretRotationSpec) -> bool {
-    spec.template.as_ref().is_some_and(|template| !template.data.is_empty())
+/// Whether texts are to be made anew when the values before go, and take what does not stand beside them: the store is asked for it. What was taken back is
+/// not made anew for that.
+pub(super) fn takes_the_store(plan: Plan, spec: &SecretRotationSpec, Held { memory, .. }: &Held) -> bool {
+    let texts = || compose::texts_with_before(spec, memory);
+    plan.retire && !memory.stage.is_rolled_back() && texts().iter().any(|text| !text.renewable)
 }
 
-/// The same, where a text that names a value before is made anew of what stands beside it. None: not all that it is made of does.
+/// The same, where a text that names a value before is made anew of what stands beside it. None: not all that it is made of does, as it was written.
 async fn without_before(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
     let Look { context, rotation, held, facts, .. } = look;
     let Some(template) = &rotation.spec.template else { return Some(data.clone()) };
     let edited = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name));
+    let there: HashSet<String> = data.keys().filter(|name| !edited(name)).map(|name| template::variable(name)).collect();
     let mut texts = BTreeMap::new();
-    for (name, can) in compose::texts_with_before(&rotation.spec, &held.memory) {
-        if data.contains_key(&name) && !edited(&name) {
-            texts.insert(name.clone(), template.data.get(&name).filter(|_| can)?.clone());
+    for text in compose::texts_with_before(&rotation.spec, &held.memory) {
+        if data.contains_key(&text.key) && !edited(&text.key) {
+            let renewable = text.renewable && text.named.is_subset(&there);
+            texts.insert(text.key.clone(), template.data.get(&text.key).filter(|_| renewable)?.clone());
         }
     }
     if texts.is_empty() {
@@ -373,7 +379,9 @@ fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, 
     let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
     let stored = pending.is_some_and(|pending| pending.memory.rotation == held.memory.rotation);
     let replaced = pending.into_iter().filter(|_| !stored).flat_map(|pending| pending.data.keys());
-    let replaced: Vec<_> = replaced.filter_map(|name| Some((name, held.data.get(name)?))).collect();
+    // What has arrived replaces nothing, whatever was written since then.
+    let has_arrived = |name: &String| pending.and_then(|pending| pending.data.get(name)) == held.data.get(name);
+    let replaced: Vec<_> = replaced.filter(|name| !has_arrived(name)).filter_map(|name| Some((name, held.data.get(name)?))).collect();
     let under = |name: &String| format!("{name}{}", spec.suffix);
     if !replaced.is_empty() {
         values.extend(replaced.into_iter().map(|(name, value)| (under(name), value.clone())));

@@ -117,7 +117,7 @@ impl Stores {
         let some = self.lock().open.values().any(is_idle);
         let in_use = if some { in_use() } else { HashSet::new() };
         let mut doors = self.lock();
-        doors.open.values().for_each(|open| open.door.sweep());
+        doors.open.values().map(|open| &open.door).chain(&doors.left).for_each(|door| door.sweep());
         let idle: Vec<_> = doors.open.iter().filter(|(_, open)| is_idle(open)).map(|(place, _)| place.clone()).collect();
         for place in idle {
             match doors.open.get_mut(&place) {

@@ -35,15 +35,22 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     let is_named = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
     let is_other =
         held.meta.is_none() || (!is_named && consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours()));
-    if is_other && is_rejected(look, &data, &memory).await? {
-        if facts.plan.retire {
-            view.made = None;
-            let made = make::retired(look).await?; // what was taken back is not made anew, so that it is as before for who uses it
-            return Box::pin(put(look, made, source, view)).await;
-        }
+    let is_rejected = is_other && is_rejected(look, &data, &memory).await?;
+    // What was taken back is not made anew, so that it is as before for who uses it.
+    if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory).await?) {
+        view.made = None;
+        let made = make::retired(look).await?;
+        return Box::pin(put(look, made, source, view)).await;
+    }
+    if is_rejected {
         // Consumers could not live with it; it is not tried again before somebody changes something.
         view.synced = view.read_at.or(view.synced);
-        let Some(meta) = held.meta.clone() else { return Ok(()) };
+        let Some(mut meta) = held.meta.clone() else { return Ok(()) };
+        if memory.handled_refresh != held.memory.handled_refresh {
+            // Who asked is answered, and the store is not read for him with each look.
+            view.memory.handled_refresh = memory.handled_refresh;
+            meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
+        }
         view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
         return deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await;
     }
@@ -79,6 +86,16 @@ async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Resu
         matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
     let key = context.roller.restarter.key().await?;
     Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
+}
+
+/// Whether it is what was gone back to, but for what changes when a value before goes.
+async fn is_back(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
+    let Look { context, rotation, held, .. } = look;
+    if !held.memory.stage.is_rolled_back() {
+        return Ok(false);
+    }
+    let key = context.roller.restarter.key().await?;
+    Ok(fingerprint(&key, rotation, memory, data) == fingerprint(&key, rotation, &held.memory, &held.ours()))
 }
 
 /// Writes it; when it `is_other` for who uses it, with a new revision, and what was there before is kept.

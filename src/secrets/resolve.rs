@@ -141,8 +141,17 @@ pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), s
 pub fn in_use(context: &Context, rotations: &Cache<Guarded<SecretRotation>>) -> HashSet<String> {
     let rotations = rotations.state();
     let users = rotations.iter().filter_map(|rotation| rotation.0.as_ref().ok()).filter(|rotation| !rotation.spec.suspend);
-    let used = users.filter_map(|rotation| resolve(context.cluster_stores.as_ref(), rotation).ok().flatten());
-    used.map(|resolved| identity_of(context, &resolved).to_string()).collect()
+    let (mut known, mut used) = (HashSet::new(), HashSet::new());
+    for rotation in users {
+        let place = (rotation.namespace(), scope(rotation));
+        if !known.contains(&place)
+            && let Ok(Some(resolved)) = resolve(context.cluster_stores.as_ref(), rotation)
+        {
+            used.insert(identity_of(context, &resolved).to_string());
+            known.insert(place);
+        }
+    }
+    used
 }
 
 fn hash(spec: &StoreSpec) -> String {

@@ -26,11 +26,11 @@ async fn the_value_before_goes_though_the_store_is_away() {
             json!({
                 "target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "refreshInterval": "10s",
                 "rotation": {
-                    "generate": [{"secretKey": "key", "hex": {}}],
+                    "generate": [{"secretKey": "key", "hex": {}}, {"secretKey": "set", "jwks": {}}],
                     "previous": {"keepFor": "1h", "maxKeep": "2h"},
                     "push": [{"secretKey": "key", "remoteRef": remote}],
                 },
-                "template": {"mergePolicy": "Merge", "data": {"keys": "{{ key }} {{ key_previous | default('') }}"}},
+                "template": {"mergePolicy": "Merge", "data": {"keys": "{{ key }} {{ key_previous | default('') }}", "published": "{{ set_pub }}"}},
             }),
         )
         .await;
@@ -40,6 +40,8 @@ async fn the_value_before_goes_though_the_store_is_away() {
     rotations.ready("jwt", 2).await;
     let data = rotations.data("jwt").await;
     assert_eq!((&data["key-previous"], &data["keys"]), (&first, &format!("{} {first}", data["key"])));
+    let public = |text: &str| serde_json::from_str::<Value>(text).unwrap()["keys"].as_array().unwrap().len();
+    assert_eq!((public(&data["set.pub"]), public(&data["published"])), (2, 2));
     vault.seal().await;
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
     operator.clock.advance(HOUR * 3);
@@ -50,7 +52,8 @@ async fn the_value_before_goes_though_the_store_is_away() {
     })
     .await;
     let data = rotations.data("jwt").await;
-    assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
+    assert_eq!((data.len(), &data["keys"]), (5, &format!("{} ", data["key"])));
+    assert_eq!((public(&data["set.pub"]), public(&data["published"])), (1, 1));
     rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
     let told = |object: &SecretRotation| {
         object.status.as_ref().and_then(|status| status.last_rotation.as_ref()).is_some_and(|last| last.reason == "PreviousOver")
@@ -98,8 +101,8 @@ async fn the_value_before_goes_though_nobody_can_read_the_times() {
     workload.restarted(2).await;
 }
 
-/// A text names the value before, and `b` crashes with what the store has now. Returns the value before.
-async fn crashing_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
+/// A text names the value before, and `b` will crash with what is delivered next. Returns the value before.
+async fn delivered_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
     let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b@4").await;
     let rotations = Rotations(&world.namespace);
     let delivered = async |revision: i64| {
@@ -122,8 +125,6 @@ async fn crashing_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (Wo
     delivered(3).await;
     let data = rotations.data("web-tls").await;
     assert_eq!(data["text"], format!("1 {} {first}", data["key"]));
-    rotations.edit("source", json!({"value": "2"})).await;
-    world.crashes("b").await;
     (world, operator, first)
 }
 
@@ -143,8 +144,10 @@ async fn is_gone(rotations: &Rotations<'_>, before: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_others_were_taken_back() {
     let cluster = Cluster::without_node().await;
-    let (world, operator, first) = crashing_beside_a_value_before(&cluster, "1h").await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
     let rotations = Rotations(&world.namespace);
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
     operator.clock.advance(HOUR);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
@@ -170,12 +173,36 @@ async fn the_value_before_goes_though_others_were_taken_back() {
     assert_eq!(rotations.data("web-tls").await["text"], format!("3 {} ", there["key"]));
 }
 
-/// Nor does it stay for as long as others are being delivered, nor come back with what is gone back to.
+/// One that went when others were made does not come back with what is gone back to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_does_not_come_back() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    let second = rotations.data("web-tls").await["key"].clone();
+    rotations.ask("web", "rotate", "2").await;
+    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"));
+    rotations.until("web", "it waits", waits).await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("web", "look", "1").await;
+    world.crashes("b").await;
+    assert_ne!(rotations.data("web-tls").await["key"], second);
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    is_gone(&rotations, &first).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!((&data["key"], &data["text"]), (&second, &format!("1 {second} ")));
+    assert_eq!(synced_revision(&rotations).await, Some(5));
+}
+
+/// Nor does it stay for as long as others are being delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_before_goes_though_others_are_being_delivered() {
     let cluster = Cluster::without_node().await;
-    let (world, operator, first) = crashing_beside_a_value_before(&cluster, "24h").await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "24h").await;
     let rotations = Rotations(&world.namespace);
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
     operator.clock.advance(HOUR * 3);
     rotations.ask("web", "look", "1").await;
     let kept = |object: &SecretRotation| {

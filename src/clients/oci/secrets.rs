@@ -164,7 +164,8 @@ impl Secrets {
                 staged = true;
             }
         }
-        Err(ClientError::Unavailable(format!("{name}: the new version is written, and cannot be read yet")))
+        // It says nothing about the other secrets.
+        Err(ClientError::Denied(format!("{name}: the new version is written, and cannot be read in its stage PENDING; may it be read?")))
     }
 
     /// Makes an older version the current one again, if that is `expected` now.
