@@ -95,6 +95,7 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
         );
         return Err(Problem::new(Reason::ValueInvalid, message));
     }
+    may_be_renewed(spec, &gathered.values)?;
     Ok(gathered)
 }
 
@@ -106,11 +107,9 @@ pub fn previous_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> 
     generated.filter_map(move |generate| Some(format!("{}{}", generate.secret_key, suffix?)))
 }
 
-/// Where generated values are that were replaced: in the spec's words, and where they were put with a suffix that the spec had then.
+/// Where generated values are that were replaced: in the spec's words, and where they were put when it had others.
 pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl Iterator<Item = String> + 'a {
-    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
-    let then = generated.filter_map(|generate| Some(format!("{}{}", generate.secret_key, memory.previous_suffix.as_deref()?)));
-    previous_keys(spec).chain(then)
+    previous_keys(spec).chain(memory.previous_keys.values().cloned())
 }
 
 /// A text that names a value that was replaced, or what is public, which may hold one.
@@ -120,8 +119,6 @@ pub struct TextWithBefore {
     pub key: String,
     /// All the variables that it names but for those values.
     pub named: HashSet<String>,
-    /// All that it is made of stands beside it in the Secret, if it is there: no text has taken the place of any of it.
-    pub renewable: bool,
 }
 
 /// All of them.
@@ -132,14 +129,28 @@ pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<Text
     if before.is_empty() {
         return Vec::new();
     }
-    let (public, texts) = (variables(&mut public_keys(spec)), variables(&mut template.data.keys().cloned()));
+    let public = variables(&mut public_keys(spec));
     let text = |(key, text): (&String, &TemplateText)| {
         let mut named = template::names(&text.0)?;
         let names = !named.is_disjoint(&before) || !named.is_disjoint(&public);
         named.retain(|name| !before.contains(name));
-        names.then(|| TextWithBefore { key: key.clone(), renewable: named.is_disjoint(&texts), named })
+        names.then(|| TextWithBefore { key: key.clone(), named })
     };
     template.data.iter().filter_map(text).collect()
+}
+
+/// Refuses a text that could not be made anew when the value before goes: all else that it names has to stand beside it.
+fn may_be_renewed(spec: &SecretRotationSpec, values: &SecretData) -> Result<(), Problem> {
+    let Some(template) = &spec.template else { return Ok(()) };
+    for TextWithBefore { key, named } in texts_with_before(spec, &Memory::default()) {
+        if let Some(taken) = values.keys().find(|value| template.data.contains_key(*value) && named.contains(&template::variable(value))) {
+            let message = format!(
+                "template.data {key:?} names a value before, and {taken:?}, whose place a text takes: it could not be made anew when the value before goes; give the text {taken:?} another key; the Secret stays as it is"
+            );
+            return Err(Problem::new(Reason::TemplateInvalid, message));
+        }
+    }
+    Ok(())
 }
 
 /// What is gone from the store, in the words of `deletionPolicy`.
@@ -441,6 +452,14 @@ mod tests {
             json!({"dataFrom": [{"extract": {"key": "j"}}], "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "previous": {}}});
         let (reason, message) = composed(&kept, &json!({"j": {"k-previous": "1"}})).unwrap_err();
         assert!(reason == Reason::ValueInvalid && message.contains("rotation.previous.suffix"), "{message}");
+        let mut taken = kept;
+        taken["template"] =
+            json!({"mergePolicy": "Merge", "data": {"a-b": "{{ a_b }}", "url": "{{ a_b }} {{ k_previous }}", "z": "{{ k_previous }}"}});
+        let (reason, message) = composed(&taken, &json!({"j": {"a-b": "1"}})).unwrap_err();
+        assert!(reason == Reason::TemplateInvalid && message.contains("template.data \"url\"") && message.contains("\"a-b\""), "{message}");
+        // Of another key that is the same as a variable no text has taken the place.
+        let (_, message) = composed(&taken, &json!({"j": {"a.b": "1"}})).unwrap_err();
+        assert!(message.contains("is not defined"), "{message}");
     }
 
     #[test]
@@ -475,8 +494,8 @@ mod tests {
             "target": {"name": "s"}, "template": {"mergePolicy": "Merge", "data": data},
             "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}, {"secretKey": "set", "jwks": {}}], "previous": {"suffix": "-old"}},
         }));
-        let text = |key: &str, named: &str, renewable| TextWithBefore { key: key.into(), named: [named.to_owned()].into(), renewable };
-        let wanted = [text("all", "set_pub", true), text("url", "user", true), text("user-list", "user_list", false)];
+        let text = |key: &str, named: &str| TextWithBefore { key: key.into(), named: [named.to_owned()].into() };
+        let wanted = [text("all", "set_pub"), text("url", "user"), text("user-list", "user_list")];
         assert_eq!(texts_with_before(&spec.unwrap(), &Memory::default()), wanted);
     }
 

@@ -293,8 +293,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         return facts.resolved.map(|_| ()).map_err(Into::into);
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
-    // A text may hold a value before, and take more than stands beside it when that goes.
-    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some() || make::takes_the_store(plan, spec, &held);
+    let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some();
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
     let look = Look { context, rotation, held: &held, facts: &facts, dressed: target::is_dressed(rotation, &held) };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.

@@ -591,7 +591,7 @@ mod tests {
                 "they stand under a suffix that the spec does not have any more",
                 |w| {
                     w.rotate = "1";
-                    w.memory.previous_suffix = Some("-previous".into());
+                    w.memory.previous_keys = [("a".to_owned(), "a-previous".to_owned())].into();
                     w.spec["rotation"]["previous"]["suffix"] = "-old".into();
                 },
                 wait,

@@ -197,7 +197,7 @@ async fn roll_back(
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         rejected: Some(fingerprint(&key, rotation, memory, &delivered.data)),
         previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
-        previous_suffix: previous.memory.previous_suffix.clone(),
+        previous_keys: previous.memory.previous_keys.clone(),
         versions,
         ..memory.clone()
     };
@@ -210,10 +210,10 @@ async fn roll_back(
     Ok(Ok(back))
 }
 
-/// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, and are made of what stands beside them.
+/// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, which are made of what stands beside them.
 pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
     let mut data = consumed(rotation, memory, data);
-    for text in texts_with_before(&rotation.spec, memory).iter().filter(|text| text.renewable) {
+    for text in texts_with_before(&rotation.spec, memory) {
         data.remove(&text.key);
     }
     let all = serde_json::to_vec(&hashes(key, &data)).unwrap_or_default();

@@ -55,7 +55,7 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
                 None => memory.request = None,
             }
         }
-        (memory.previous_since, memory.previous_suffix) = (None, None);
+        (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
         memory.versions.give_up();
         // What was taken back is no other revision for that.
         if !memory.stage.is_rolled_back() {
@@ -67,14 +67,7 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
     Ok((data, memory))
 }
 
-/// Whether texts are to be made anew when the values before go, and take what does not stand beside them: the store is asked for it. What was taken back is
-/// not made anew for that.
-pub(super) fn takes_the_store(plan: Plan, spec: &SecretRotationSpec, Held { memory, .. }: &Held) -> bool {
-    let texts = || compose::texts_with_before(spec, memory);
-    plan.retire && !memory.stage.is_rolled_back() && texts().iter().any(|text| !text.renewable)
-}
-
-/// The same, where a text that names a value before is made anew of what stands beside it. None: not all that it is made of does, as it was written.
+/// The same, where a text that names a value before is made anew of what stands beside it. None: somebody has changed or removed some of that.
 async fn without_before(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
     let Look { context, rotation, held, facts, .. } = look;
     let Some(template) = &rotation.spec.template else { return Some(data.clone()) };
@@ -83,8 +76,7 @@ async fn without_before(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8
     let mut texts = BTreeMap::new();
     for text in compose::texts_with_before(&rotation.spec, &held.memory) {
         if data.contains_key(&text.key) && !edited(&text.key) {
-            let renewable = text.renewable && text.named.is_subset(&there);
-            texts.insert(text.key.clone(), template.data.get(&text.key).filter(|_| renewable)?.clone());
+            texts.insert(text.key.clone(), template.data.get(&text.key).filter(|_| text.named.is_subset(&there))?.clone());
         }
     }
     if texts.is_empty() {
@@ -374,24 +366,25 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
 /// The values before stay beside the new ones, or go.
 fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, memory: &mut Memory) {
     let Look { rotation, held, facts, .. } = look;
-    let since = (held.memory.previous_since, held.memory.previous_suffix.as_ref());
-    (memory.previous_since, memory.previous_suffix) = (None, None);
+    (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
     let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
     let stored = pending.is_some_and(|pending| pending.memory.rotation == held.memory.rotation);
     let replaced = pending.into_iter().filter(|_| !stored).flat_map(|pending| pending.data.keys());
     // What has arrived replaces nothing, whatever was written since then.
     let has_arrived = |name: &String| pending.and_then(|pending| pending.data.get(name)) == held.data.get(name);
-    let replaced: Vec<_> = replaced.filter(|name| !has_arrived(name)).filter_map(|name| Some((name, held.data.get(name)?))).collect();
+    let mut kept: Vec<_> = replaced.filter(|name| !has_arrived(name)).filter_map(|name| Some((name, held.data.get(name)?))).collect();
     let under = |name: &String| format!("{name}{}", spec.suffix);
-    if !replaced.is_empty() {
-        values.extend(replaced.into_iter().map(|(name, value)| (under(name), value.clone())));
+    if !kept.is_empty() {
         memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
-    } else if !facts.plan.retire && since.0.is_some() {
+    } else if !facts.plan.retire && held.memory.previous_since.is_some() {
         // Another suffix is another place for them.
-        let before = since.1.unwrap_or(&spec.suffix);
+        let place = |name: &String| held.memory.previous_keys.get(name).cloned().unwrap_or_else(|| under(name));
         let names = rotation.generate.iter().map(|generate| &generate.secret_key);
-        values.extend(names.filter_map(|name| Some((under(name), held.data.get(&format!("{name}{before}"))?.clone()))));
-        memory.previous_since = since.0;
+        kept = names.filter_map(|name| Some((name, held.data.get(&place(name))?))).collect();
+        memory.previous_since = held.memory.previous_since;
     }
-    memory.previous_suffix = memory.previous_since.map(|_| spec.suffix.clone());
+    for (name, value) in kept {
+        values.insert(under(name), value.clone());
+        memory.previous_keys.insert(name.clone(), under(name));
+    }
 }

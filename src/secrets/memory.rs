@@ -22,7 +22,7 @@ const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
-const PREVIOUS_SUFFIX: &str = "seaworthy.dev/previous-suffix";
+const PREVIOUS_KEYS: &str = "seaworthy.dev/previous-keys";
 const KEY: &str = "seaworthy.dev/hash-key";
 const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
@@ -84,8 +84,8 @@ pub struct Memory {
     pub key: Option<String>,
     /// Since when the values before are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
-    /// What stands behind their keys.
-    pub previous_suffix: Option<String>,
+    /// Where each stands, by the key of the value that replaced it.
+    pub previous_keys: BTreeMap<String, String>,
     /// What is where in the store.
     pub versions: Versions,
     /// The hash of what was taken back because consumers could not live with it.
@@ -110,7 +110,7 @@ impl Memory {
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
-            previous_suffix: get(PREVIOUS_SUFFIX),
+            previous_keys: get(PREVIOUS_KEYS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             versions: Versions {
                 current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -123,7 +123,7 @@ impl Memory {
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let (values, Versions { current, superseded, over }) = (&self.values, &self.versions);
+        let Self { values, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -137,7 +137,7 @@ impl Memory {
             (VALUES, (!values.is_empty()).then(|| serde_json::to_string(values).unwrap_or_default())),
             (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
-            (PREVIOUS_SUFFIX, self.previous_suffix.clone()),
+            (PREVIOUS_KEYS, (!previous_keys.is_empty()).then(|| serde_json::to_string(previous_keys).unwrap_or_default())),
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
@@ -205,7 +205,7 @@ mod tests {
             values: [("a.b".to_owned(), "h".to_owned())].into(),
             key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
-            previous_suffix: Some("-old".into()),
+            previous_keys: [("a".to_owned(), "a-old".to_owned())].into(),
             versions: Versions {
                 current: [("k".to_owned(), "2".to_owned())].into(),
                 superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),

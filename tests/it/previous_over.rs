@@ -1,0 +1,439 @@
+//! When the value before goes, whatever else happens to be the case.
+
+use jiff::SignedDuration;
+use k8s_openapi::ByteString;
+use kube::api::{Patch, PatchParams};
+use seaworthy::api::SecretRotation;
+use serde_json::{Value, json};
+
+use crate::{
+    support::{Cluster, Namespace, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
+    vault::{POLICY, by_role},
+};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+const TEXT: &str = "{{ key }} {{ key_previous | default('') }}";
+
+/// A value; the one before is kept for an hour or two.
+fn rotation() -> Value {
+    json!({"generate": [hex("key")], "previous": {"keepFor": "1h", "maxKeep": "2h"}})
+}
+
+fn hex(name: &str) -> Value {
+    json!({"secretKey": name, "hex": {}})
+}
+
+/// The same, which stands in the store as well.
+fn pushed(key: &str) -> Value {
+    let mut rotation = rotation();
+    rotation["push"] = json!([{"secretKey": "key", "remoteRef": {"key": key, "property": "key"}}]);
+    rotation
+}
+
+fn texts(texts: Value) -> Value {
+    json!({"mergePolicy": "Merge", "data": texts})
+}
+
+/// The second value is there. Returns the first one.
+async fn rotated(rotations: &Rotations<'_>) -> String {
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    first
+}
+
+fn waits(object: &SecretRotation) -> bool {
+    said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"))
+}
+
+fn keeps(object: &SecretRotation) -> bool {
+    object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())
+}
+
+/// No key has it, and no text.
+async fn is_gone(rotations: &Rotations<'_>, name: &str, before: &str) {
+    eventually("the value before is gone", || async {
+        let data = rotations.data(name).await;
+        if data.values().any(|value| value.contains(before)) { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+}
+
+async fn pending(namespace: &Namespace, key: &str) -> Option<ByteString> {
+    namespace.secrets().get("jwt-pending").await.ok().and_then(|secret| secret.data?.remove(key))
+}
+
+async fn has_arrived(namespace: &Namespace) {
+    eventually("it has arrived", || async {
+        let there = namespace.secrets().get_metadata_opt("jwt-pending").await.map_err(|error| error.to_string())?;
+        there.map_or(Ok(()), |_| Err("it is on its way".into()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_the_store_is_away() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("away").await;
+    let rotations = Rotations(&namespace);
+    let operator = cluster.operator(&namespace);
+    let mut rotation = pushed("app");
+    rotation["generate"] = json!([hex("key"), {"secretKey": "set", "jwks": {}}]);
+    let (store, template) = (namespace.store_in(&vault).await, texts(json!({"keys": TEXT, "published": "{{ set_pub }}"})));
+    let spec = json!({"target": {"name": "jwt"}, "store": store, "refreshInterval": "10s", "rotation": rotation, "template": template});
+    rotations.create("jwt", spec).await;
+    let first = rotated(&rotations).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((&data["key-previous"], &data["keys"]), (&first, &format!("{} {first}", data["key"])));
+    let public = |text: &str| serde_json::from_str::<Value>(text).unwrap()["keys"].as_array().unwrap().len();
+    assert_eq!((public(&data["set.pub"]), public(&data["published"])), (2, 2));
+    vault.seal().await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    is_gone(&rotations, "jwt", &first).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data.len(), &data["keys"]), (5, &format!("{} ", data["key"])));
+    assert_eq!((public(&data["set.pub"]), public(&data["published"])), (1, 1));
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    let told = |object: &SecretRotation| {
+        object.status.as_ref().and_then(|status| status.last_rotation.as_ref()).is_some_and(|last| last.reason == "PreviousOver")
+    };
+    rotations.until("jwt", "nobody has rotated it", told).await;
+}
+
+/// Nobody can tell either when workloads may be restarted for what changes with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_nobody_can_read_the_times() {
+    let cluster = Cluster::without_node().await;
+    let namespace = cluster.namespace("unreadable-times").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let (restart, template) = (json!({"discover": true}), texts(json!({"keys": TEXT})));
+    let spec = json!({"target": {"name": "jwt"}, "restart": restart, "rotation": rotation(), "template": template});
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    let workload = Workload::start(&namespace, "jwt", "jwt").await;
+    next_second().await;
+    rotations.ask("jwt", "rotate", "1").await;
+    workload.restarted(1).await;
+    let delivered = |object: &SecretRotation| {
+        let last = object.status.as_ref().and_then(|status| status.last_rotation.as_ref());
+        last.is_some_and(|last| last.reason == "Requested" && last.completed_at.is_some())
+    };
+    rotations.until("jwt", "it is delivered", delivered).await;
+    let template = workload.template().await;
+    let window = |zone: &str| json!({"rotation": {"window": {"schedule": "0 0 1 1 *", "duration": "1h", "timeZone": zone}}});
+    rotations.change("jwt", window("Mars/Olympus")).await;
+    rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
+    assert!(rotations.data("jwt").await.contains_key("key-previous"));
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    let written = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(3));
+    rotations.until("jwt", "it was written", written).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
+    let message = rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
+    assert!(message.contains("spec.rotation.window"), "{message}");
+    assert_eq!(workload.template().await, template, "it is not restarted");
+    rotations.change("jwt", json!({"rotation": {"window": null}})).await;
+    workload.restarted(2).await;
+}
+
+/// A text names the value before, and `b` will crash with what is delivered next. Returns the value before.
+async fn delivered_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
+    let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b@4").await;
+    let rotations = Rotations(&world.namespace);
+    let delivered = async |revision: i64| {
+        let complete = |object: &SecretRotation| {
+            let status = object.status.clone().unwrap_or_default();
+            status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
+        };
+        rotations.until("web", "it is delivered", complete).await;
+        world.a_second_later().await;
+    };
+    let mut spec =
+        json!({"rotation": rotation(), "template": texts(json!({"text": format!("{{{{ value }}}} {TEXT}"), "other": "{{ value }}"}))});
+    spec["rotation"]["previous"] = json!({"keepFor": "2h", "maxKeep": "4h"});
+    world.a_second_later().await;
+    rotations.change("web", spec).await;
+    delivered(2).await;
+    let first = rotations.data("web-tls").await["key"].clone();
+    rotations.ask("web", "rotate", "1").await;
+    delivered(3).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!(data["text"], format!("1 {} {first}", data["key"]));
+    (world, operator, first)
+}
+
+async fn synced_revision(rotations: &Rotations<'_>) -> Option<i64> {
+    rotations.api().get("web").await.unwrap().status.unwrap().revision
+}
+
+/// What the store has was taken back. That is not made anew, and stays so, but for the value before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_others_were_taken_back() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
+    rotations.until("web", "everybody has what was there before", back).await;
+    let there = rotations.data("web-tls").await;
+    assert!(there["value"] == "1" && there["key-previous"] == first);
+    operator.clock.advance(HOUR * 4);
+    rotations.ask("web", "look", "1").await;
+    is_gone(&rotations, "web-tls", &first).await;
+    let synced = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.last_sync_time.clone());
+    let before = synced(&rotations.api().get("web").await.unwrap());
+    operator.clock.advance(HOUR);
+    rotations.ask("web", "refresh", "1").await;
+    rotations.until("web", "it has looked again", |object| synced(object) != before).await;
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    let data = rotations.data("web-tls").await;
+    let wanted = [("key", there["key"].clone()), ("other", "1".into()), ("text", format!("1 {} ", there["key"])), ("value", "1".into())];
+    assert_eq!(data, wanted.map(|(key, value)| (key.to_owned(), value)).into());
+    assert_eq!(synced_revision(&rotations).await, Some(5), "that is no other revision");
+    rotations.edit("source", json!({"value": "3"})).await;
+    let tried = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(6));
+    rotations.until("web", "another value is tried", tried).await;
+    assert_eq!(rotations.data("web-tls").await["text"], format!("3 {} ", there["key"]));
+}
+
+/// One that went when others were made does not come back with what is gone back to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_does_not_come_back() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    let second = rotations.data("web-tls").await["key"].clone();
+    rotations.ask("web", "rotate", "2").await;
+    rotations.until("web", "it waits", waits).await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("web", "look", "1").await;
+    world.crashes("b").await;
+    assert_ne!(rotations.data("web-tls").await["key"], second);
+    operator.clock.advance(HOUR);
+    let back = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(5));
+    rotations.until("web", "the one that was delivered is back", back).await;
+    is_gone(&rotations, "web-tls", &first).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!((&data["key"], &data["text"]), (&second, &format!("1 {second} ")));
+    assert_eq!(synced_revision(&rotations).await, Some(5));
+}
+
+/// Nor does it stay for as long as others are being delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_others_are_being_delivered() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "24h").await;
+    let rotations = Rotations(&world.namespace);
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("web", "look", "1").await;
+    let kept = |object: &SecretRotation| {
+        let status = object.status.as_ref().unwrap();
+        status.previous_kept_until.is_some() && status.consumers.as_ref().is_some_and(|all| all.summary != "4/4")
+    };
+    rotations.until("web", "somebody runs it", kept).await;
+    assert_eq!(rotations.data("web-tls").await["key-previous"], first);
+    operator.clock.advance(HOUR * 2);
+    rotations.ask("web", "look", "2").await;
+    is_gone(&rotations, "web-tls", &first).await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!(data["text"], format!("2 {} ", data["key"]), "what is being delivered goes on");
+}
+
+/// Values that are on their way and do not get there keep no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_another_is_on_its_way() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("on-its-way").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation()})).await;
+    let first = rotated(&rotations).await;
+    let template = texts(json!({"text": "{{ nothing }}"}));
+    rotations.change("jwt", json!({"rotation": {"generate": [hex("key"), hex("more")]}, "template": template})).await;
+    rotations.says("jwt", "Ready", "False", "TemplateInvalid").await;
+    let more = pending(&namespace, "more").await.expect("it is on its way");
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    is_gone(&rotations, "jwt", &first).await;
+    assert_eq!(pending(&namespace, "more").await.as_ref(), Some(&more), "it still is");
+    rotations.change("jwt", json!({"template": texts(json!({"text": "{{ more }}"}))})).await;
+    rotations.ready("jwt", 3).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!((data["more"].as_bytes(), &data["text"]), (&*more.0, &data["more"]));
+    has_arrived(&namespace).await;
+}
+
+/// Nor are they lost that were made in the very look in which those before went, and could not be brought to the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_take_the_place_of_those_before_are_made_once() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("made-once").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = by_role(&vault, &namespace).await;
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "rotation": pushed("app/jwt")})).await;
+    let first = rotated(&rotations).await;
+    rotations.ask("jwt", "rotate", "2").await;
+    rotations.until("jwt", "it waits", waits).await;
+    let allow = async |policy: &str| vault.call("POST", "sys/policies/acl/app", json!({"policy": policy})).await;
+    allow(&POLICY.replace(r#", "create", "update""#, "")).await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.says("jwt", "Ready", "False", "StoreDenied").await;
+    is_gone(&rotations, "jwt", &first).await;
+    let new = pending(&namespace, "key").await.expect("it is on its way");
+    allow(POLICY).await;
+    rotations.ask("jwt", "look", "2").await;
+    rotations.ready("jwt", 3).await;
+    let data = rotations.data("jwt").await;
+    assert_eq!(data["key"].as_bytes(), &*new.0);
+    assert_eq!(vault.get("app/jwt").await, (json!({"key": data["key"]}), 3));
+    has_arrived(&namespace).await;
+}
+
+/// Values that have arrived, whose process died just then, are not on their way, though the store is away and the text changes beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_have_arrived_do_not_arrive_again() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("arrived").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let (store, template) = (namespace.store_in(&vault).await, texts(json!({"keys": TEXT})));
+    let spec = json!({"target": {"name": "jwt"}, "store": store, "rotation": pushed("jwt"), "template": template});
+    rotations.create("jwt", spec).await;
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    operator.failpoint.arm("drop-pending", false, None);
+    rotations.ask("jwt", "rotate", "1").await;
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    let second = rotations.data("jwt").await["key"].clone();
+    assert!(second != first && pending(&namespace, "key").await.is_some());
+    vault.seal().await;
+    let clock = seaworthy::clock::Clock::default();
+    clock.advance(HOUR * 3);
+    let _operator = cluster.operator_with(&namespace, clock);
+    let wanted = [("key".to_owned(), second.clone()), ("keys".to_owned(), format!("{second} "))].into();
+    is_gone(&rotations, "jwt", &first).await;
+    has_arrived(&namespace).await;
+    assert_eq!(rotations.data("jwt").await, wanted);
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    vault.unseal().await;
+    rotations.ask("jwt", "look", "1").await;
+    rotations.ready("jwt", 3).await;
+    assert_eq!((rotations.data("jwt").await, vault.get("jwt").await), (wanted, (json!({"key": second}), 2)));
+}
+
+/// Nor do they replace what they are themselves, when another value came in between and the process died once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_have_arrived_replace_nothing() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("replace-nothing").await;
+    let rotations = Rotations(&namespace);
+    namespace.secret("source", "Opaque", &[("d", "1")]).await;
+    let data = json!([{"secretKey": "d", "remoteRef": {"key": "source", "property": "d"}}]);
+    let spec = json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "data": data, "rotation": rotation()});
+    rotations.create("jwt", spec).await;
+    let operator = cluster.operator(&namespace);
+    rotations.ready("jwt", 1).await;
+    let first = rotations.data("jwt").await["key"].clone();
+    operator.failpoint.arm("drop-pending", false, None);
+    rotations.ask("jwt", "rotate", "1").await;
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    let second = rotations.data("jwt").await["key"].clone();
+    rotations.edit("source", json!({"d": "2"})).await;
+    let operator = cluster.operator(&namespace);
+    operator.failpoint.arm("drop-pending", false, None);
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    let there = [("d", "2".to_owned()), ("key", second), ("key-previous", first)].map(|(key, value)| (key.to_owned(), value)).into();
+    assert_eq!(rotations.data("jwt").await, there);
+    assert!(pending(&namespace, "key").await.is_some(), "that, too, was not noted");
+    let _operator = cluster.operator(&namespace);
+    rotations.ready("jwt", 3).await;
+    has_arrived(&namespace).await;
+    assert_eq!(rotations.data("jwt").await, there);
+}
+
+/// Of what is not generated any more nothing stays, though the store is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_though_nothing_is_generated_there_any_more() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("no-more").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut rotation = pushed("app");
+    rotation["generate"] = json!([hex("key"), hex("more")]);
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": namespace.store_in(&vault).await, "rotation": rotation})).await;
+    rotated(&rotations).await;
+    vault.seal().await;
+    rotations.change("jwt", json!({"rotation": {"generate": [hex("key")]}})).await;
+    rotations.says("jwt", "Ready", "False", "StoreUnavailable").await;
+    let keys = async || rotations.data("jwt").await.into_keys().collect::<Vec<_>>();
+    assert_eq!(keys().await, ["key", "key-previous", "more", "more-previous"], "the Secret stays as it is");
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.until("jwt", "those before are gone", |object| !keeps(object)).await;
+    assert_eq!(keys().await, ["key", "more"]);
+    vault.unseal().await;
+    rotations.ask("jwt", "look", "2").await;
+    rotations.until("jwt", "Ready", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
+    assert_eq!(keys().await, ["key"]);
+}
+
+/// What somebody else wrote into the Secret is not taken for ours when the value before goes, nor does it keep that from going.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
+    let cluster = Cluster::shared().await;
+    // With a store that has other keys it is the same.
+    let of_store = json!({"store": {"memory": {"data": {"d": "1"}}}, "data": [{"secretKey": "d", "remoteRef": {"key": "d"}}]});
+    for (edit, more) in [(json!("dGhlaXJz"), json!({})), (Value::Null, json!({})), (json!("dGhlaXJz"), of_store)] {
+        let edit = json!({"key": edit, "mine": "dGhlaXJz"});
+        let namespace = cluster.namespace("edited").await;
+        let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+        let rotation = json!({"generate": [hex("key"), hex("other")], "previous": {"keepFor": "24h"}});
+        let text = "{{ other }} {{ other_previous | default('') }}";
+        let template = texts(json!({"text": text, "mine": text}));
+        let mut spec = json!({"target": {"name": "jwt"}, "rotation": rotation, "template": template});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rotations.create("jwt", spec).await;
+        rotations.ready("jwt", 1).await;
+        let first = rotations.data("jwt").await["other"].clone();
+        rotations.ask("jwt", "rotate", "1").await;
+        rotations.ready("jwt", 2).await;
+        let edit = Patch::Merge(json!({"data": edit}));
+        namespace.secrets().patch("jwt", &PatchParams::default(), &edit).await.unwrap();
+        let message = rotations.says("jwt", "Ready", "False", "Modified").await;
+        assert!(message.contains(r#"key "key""#), "{message}");
+        operator.clock.advance(HOUR * 25);
+        rotations.ask("jwt", "look", "1").await;
+        rotations.until("jwt", "those before are gone", |object| !keeps(object)).await;
+        let keys: Vec<_> = rotations.data("jwt").await.into_keys().collect();
+        assert!(keys.iter().all(|key| !key.ends_with("-previous")) && keys.contains(&"other".into()), "{keys:?}");
+        let data = rotations.data("jwt").await;
+        assert!(data.values().all(|value| !value.contains(&first)), "nor does a text hold one");
+        assert_eq!((&data["text"], data["mine"].as_str()), (&format!("{} ", data["other"]), "theirs"));
+        rotations.ask("jwt", "look", "2").await;
+        rotations.says("jwt", "Ready", "False", "Modified").await;
+        rotations.ask("jwt", "rotate", "2").await;
+        rotations.ready("jwt", 4).await;
+        assert_eq!(rotations.data("jwt").await["key"].len(), 64);
+    }
+    // Nor does a value that the generator of the next one would not make.
+    let namespace = cluster.namespace("another").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation()})).await;
+    rotated(&rotations).await;
+    rotations.change("jwt", json!({"rotation": {"generate": [{"secretKey": "key", "ed25519Key": {}}]}})).await;
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.until("jwt", "the one before is gone", |object| !keeps(object)).await;
+    assert_eq!(rotations.data("jwt").await.into_keys().collect::<Vec<_>>(), ["key"]);
+}
