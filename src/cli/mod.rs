@@ -7,6 +7,7 @@ mod completion;
 mod consumers;
 mod controller;
 mod crds;
+mod manifests;
 mod rotate;
 mod status;
 mod store;

@@ -1,29 +1,29 @@
 //! `seaworthy store`: what the operator would see in a store, and why it cannot.
 
-use std::{
-    io::{Read, Write},
-    path::PathBuf,
-};
+use std::{io::Write, path::PathBuf};
 
 use comfy_table::{Table, presets};
 use futures::{FutureExt, future::BoxFuture};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Failure, Output, client, print, say};
+use super::{Failure, Output, client, manifests, print, say};
 use crate::{
-    api::{SecretStore, secret_rotation::Find, secret_store::SecretStoreSpec},
+    api::{SecretRotation, SecretStore, secret_rotation::Find},
     cluster::references::{NamespaceSecrets, ReadSecrets, ReferenceError, SecretData},
     ids,
     secrets::{
         property,
         store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError},
+        stores::StoreSpec,
     },
 };
 
 /// Look into a store: is it reachable, what is in it, what is under a key.
 ///
 /// Asks with your own rights and with the credentials that the store names; nothing is written. Values are shown as a hash and a length.
+/// Where a store says that the operator's own identity is meant (auth.ambient, auth.instancePrincipal), it is that of this machine here.
 /// Examples:
 ///
 ///   seaworthy store check vault
@@ -77,7 +77,7 @@ enum Command {
 struct Which {
     /// The name of a SecretStore.
     name: Option<String>,
-    /// A file with one SecretStore (- for standard input), whether it is in the cluster or not.
+    /// A file with one SecretStore, or one SecretRotation that says its store (- for standard input), whether it is in the cluster or not.
     #[arg(short, long)]
     file: Option<PathBuf>,
     /// Where the Secrets with its credentials lie: the operator's namespace.
@@ -99,9 +99,6 @@ struct Shown {
     /// The first half of the SHA-256.
     hash: String,
 }
-
-/// No file with a SecretStore is longer.
-const MOST: u64 = 1024 * 1024;
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
@@ -145,48 +142,71 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 impl Which {
     async fn open(&self) -> Result<(String, Box<dyn OpenStore>), Failure> {
         // Not every store of a file needs a cluster.
-        let cluster = match client().await {
-            Ok((client, _)) => Ok(client),
-            Err(Failure::Unreachable(why)) if self.file.is_some() => Err(why),
+        let (cluster, here) = match client().await {
+            Ok((client, here)) => (Ok(client), Some(here)),
+            Err(Failure::Unreachable(why)) if self.file.is_some() => (Err(why), None),
             Err(failure) => return Err(failure),
         };
-        let spec = self.spec(cluster.as_ref().ok()).await?;
-        let named = self.name.clone().map_or_else(|| "the store of the file".to_owned(), |name| format!("SecretStore {name}"));
-        spec.store.validate(true).map_err(|error| failed(&named, &error))?;
+        let Asked { named, store, tenant } = self.asked(cluster.as_ref().ok(), here).await?;
+        store.validate(tenant.is_none()).map_err(|error| failed(&named, &error))?;
+        let namespace = tenant.as_ref().unwrap_or(&self.operator_namespace);
         let secrets: Box<dyn ReadSecrets> = match &cluster {
-            Ok(client) => Box::new(NamespaceSecrets::new(client.clone(), &self.operator_namespace)),
+            Ok(client) => Box::new(NamespaceSecrets::new(client.clone(), namespace)),
             Err(_) => Box::new(NoCluster),
         };
-        let allowed =
-            Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() }.of_administrators();
-        let (namespace, client) = (&self.operator_namespace, cluster.as_ref().ok());
-        let opening = Opening { secrets: &*secrets, namespace, cluster: client, writer: None, allowed: &allowed };
-        let store = spec.store.open(opening).await.map_err(|error| match &cluster {
+        let allowed = Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() };
+        let allowed = if tenant.is_none() { allowed.of_administrators() } else { allowed };
+        let opening = Opening { secrets: &*secrets, namespace, cluster: cluster.as_ref().ok(), writer: None, allowed: &allowed };
+        let store = store.open(opening).await.map_err(|error| match &cluster {
             Err(why) if error.is_of_the_store() => Failure::Unreachable(format!("{named}: {error}: {why}")),
             _ => failed(&named, &error),
         })?;
         Ok((named, store))
     }
 
-    async fn spec(&self, client: Option<&Client>) -> Result<SecretStoreSpec, Failure> {
+    /// `here`: the kubeconfig's namespace.
+    async fn asked(&self, client: Option<&Client>, here: Option<String>) -> Result<Asked, Failure> {
         match (&self.file, &self.name, client) {
             (Some(file), ..) => {
-                let text = read(file).map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))?;
                 let bad = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
-                let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).map_err(|error| bad(error.to_string()))?;
-                let mut stores: Vec<_> = objects.into_iter().filter(|object| object["kind"] == "SecretStore").collect();
-                let (Some(store), true) = (stores.pop(), stores.is_empty()) else {
-                    return Err(bad("it has to hold one SecretStore".into()));
+                let is_one = |object: &Value| {
+                    object["kind"] == "SecretStore" || (object["kind"] == "SecretRotation" && !object["spec"]["store"].is_null())
                 };
-                let store: SecretStore = serde_json::from_value(store).map_err(|error| bad(format!("the SecretStore: {error}")))?;
-                Ok(store.spec)
+                let mut stores: Vec<_> = manifests::read(file)?.into_iter().filter(is_one).collect();
+                let (Some(object), true) = (stores.pop(), stores.is_empty()) else {
+                    return Err(bad("it has to hold one SecretStore, or one SecretRotation with a spec.store".into()));
+                };
+                Asked::of(object, here).map_err(bad)
             }
             (None, Some(name), Some(client)) => {
                 let store = Api::<SecretStore>::all(client.clone()).get_opt(name).await?;
-                store.map(|store| store.spec).ok_or_else(|| Failure::Usage(format!("SecretStore {name} is not there")))
+                let store = store.ok_or_else(|| Failure::Usage(format!("SecretStore {name} is not there")))?;
+                Ok(Asked { named: format!("SecretStore {name}"), store: store.spec.store, tenant: None })
             }
             (None, ..) => Err(Failure::Usage("name a SecretStore, or give a file with -f".into())),
         }
+    }
+}
+
+/// The store that is meant.
+struct Asked {
+    named: String,
+    store: StoreSpec,
+    /// The namespace of the SecretRotation that says it; None: it is a SecretStore.
+    tenant: Option<String>,
+}
+
+impl Asked {
+    fn of(object: Value, here: Option<String>) -> Result<Self, String> {
+        if object["kind"] == "SecretStore" {
+            let store: SecretStore = serde_json::from_value(object).map_err(|error| format!("the SecretStore: {error}"))?;
+            return Ok(Self { named: format!("SecretStore {}", store.name_any()), store: store.spec.store, tenant: None });
+        }
+        let rotation: SecretRotation = serde_json::from_value(object).map_err(|error| format!("the SecretRotation: {error}"))?;
+        let named = format!("the store of SecretRotation {}", rotation.name_any());
+        let tenant = rotation.namespace().or(here).or_else(|| Some("default".into()));
+        let store = rotation.spec.store.ok_or_else(|| format!("{named} is not there"))?;
+        Ok(Self { named, store, tenant })
     }
 }
 
@@ -197,13 +217,6 @@ impl ReadSecrets for NoCluster {
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
         std::future::ready(Err(ReferenceError::Unavailable(name.into(), "there is no cluster".into()))).boxed()
     }
-}
-
-fn read(file: &PathBuf) -> std::io::Result<String> {
-    let mut text = String::new();
-    let source: Box<dyn Read> = if file.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file)?) };
-    source.take(MOST).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// What is wrong with what was looked at, or could not be reached.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use kube::{Api, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use super::{Failure, client, print, say};
+use super::{Failure, client, manifests, print, say};
 use crate::{
     api::{SecretRotation, SecretStore},
     secrets::{
@@ -16,37 +16,35 @@ use crate::{
 
 /// Print the Vault policy that SecretRotations need: no path and no capability more.
 ///
-/// Of files (SecretStores that they name may be among them), or of a namespace of the cluster.
+/// Of files (SecretStores that they name may be among them), or of a namespace of the cluster. It allows what they ask for: read it before you
+/// write it into Vault.
 /// Examples:
 ///
-///   seaworthy vault-policy -f rotation.yaml -f store.yaml
-///   seaworthy vault-policy -n shop | vault policy write shop -
+///   seaworthy vault-policy -f rotation.yaml store.yaml
+///   seaworthy vault-policy -n shop > shop.hcl && vault policy write shop shop.hcl
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
-    /// Files with SecretRotations and SecretStores.
-    #[arg(short, long)]
+    /// Files with SecretRotations and SecretStores (- for standard input).
+    #[arg(short, long, num_args = 1..)]
     file: Vec<PathBuf>,
     /// The SecretRotations of this namespace. Default, without files: the kubeconfig's.
     #[arg(short, long, conflicts_with = "file")]
     namespace: Option<String>,
 }
 
-/// No file is longer.
-const MOST: u64 = 4 * 1024 * 1024;
-
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (rotations, stores) = if arguments.file.is_empty() { of_cluster(arguments.namespace).await? } else { of_files(&arguments.file)? };
     // One policy for each Vault and namespace of it.
     let mut policies = BTreeMap::<(String, Option<String>), Policy>::new();
-    let mut unknown = false;
+    let mut lacking = false;
     for rotation in &rotations {
         let store = match (&rotation.spec.store, &rotation.spec.store_ref) {
             (Some(store), _) => Some(store),
             (None, Some(reference)) => {
                 let found = stores.iter().find(|store| store.name_any() == reference.name).map(|store| &store.spec.store);
                 if found.is_none() {
-                    unknown = true;
+                    lacking = true;
                     say(&format!("seaworthy: SecretRotation {}: SecretStore {} is not there", rotation.name_any(), reference.name));
                 }
                 found
@@ -55,11 +53,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         if let Some(StoreSpec::Vault(store)) = store {
             let store: &vault::Spec = store;
-            policies.entry((store.server.clone(), store.namespace.clone())).or_default().add(store, &rotation.spec);
+            let policy = policies.entry((store.server.clone(), store.namespace.clone())).or_default();
+            if let Err(error) = policy.add(store, &rotation.spec) {
+                lacking = true;
+                say(&format!("seaworthy: SecretRotation {}: {error}", rotation.name_any()));
+            }
         }
     }
     // Half a policy is no policy.
-    if unknown {
+    if lacking {
         return Err(Failure::Wrong);
     }
     // In a file, a SecretStore is meant whoever uses it.
@@ -73,7 +75,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         say("seaworthy: none of them uses Vault");
     }
     for ((server, namespace), policy) in &policies {
-        let namespace = namespace.as_ref().map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
+        // Nothing of them is a line of its own.
+        let (server, namespace) =
+            (server.escape_debug(), namespace.as_ref().map(|namespace| format!(", namespace {}", namespace.escape_debug())));
+        let namespace = namespace.unwrap_or_default();
         print(format!("# {server}{namespace}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
     }
     Ok(())
@@ -95,13 +100,7 @@ fn of_files(files: &[PathBuf]) -> Result<Found, Failure> {
     let (mut rotations, mut stores) = (Vec::new(), Vec::new());
     for file in files {
         let bad = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
-        let length = std::fs::metadata(file).map_err(|error| bad(error.to_string()))?.len();
-        if length > MOST {
-            return Err(bad(format!("it is longer than {MOST} bytes")));
-        }
-        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
-        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).map_err(|error| bad(error.to_string()))?;
-        for object in objects {
+        for object in manifests::read(file)? {
             match object["kind"].as_str() {
                 Some("SecretRotation") => rotations.push(read(object).map_err(bad)?),
                 Some("SecretStore") => stores.push(read(object).map_err(bad)?),

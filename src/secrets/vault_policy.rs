@@ -21,6 +21,22 @@ const OWN: &[(&str, &[&str])] = &[
     ("secret-id-accessor/destroy", &["update"]),
 ];
 
+/// What no policy is made for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PolicyError {
+    /// It cannot be named as it is.
+    #[error(
+        "in a policy the path {0:?} is a pattern (\"*\", a part \"+\", \"{{{{\"), which allows more than what lies there; choose another key"
+    )]
+    Pattern(String),
+    /// It belongs to Vault itself.
+    #[error("no key/value engine is mounted at {0:?}, which is Vault's own; mend store.vault.path")]
+    Reserved(String),
+}
+
+/// What Vault has of its own, where no engine can be mounted.
+const RESERVED: &[&str] = &["sys", "auth", "identity"];
+
 impl Policy {
     /// Adds what the store needs for itself: to replace its own secret id.
     pub fn add_store(&mut self, store: &Spec) {
@@ -37,40 +53,38 @@ impl Policy {
     }
 
     /// Adds what `rotation` needs from the Vault of `store`.
-    pub fn add(&mut self, store: &Spec, rotation: &SecretRotationSpec) {
+    pub fn add(&mut self, store: &Spec, rotation: &SecretRotationSpec) -> Result<(), PolicyError> {
         self.add_store(store);
         let single = rotation.data.iter().map(|data| &data.remote_ref.key);
         let extracted = rotation.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|remote| &remote.key);
         for key in single.chain(extracted) {
-            self.allow(store, "data", key, &["read"]);
+            self.allow(store, "data", key, &["read"])?;
         }
         for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push).chain(&rotation.push) {
-            self.allow(store, "data", &push.remote_ref.key, &["create", "read", "update"]);
+            self.allow(store, "data", &push.remote_ref.key, &["create", "read", "update"])?;
             if store.version == Version::V2 {
-                self.allow(store, "metadata", &push.remote_ref.key, &["read"]);
+                self.allow(store, "metadata", &push.remote_ref.key, &["read"])?;
             }
         }
         for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push) {
             if store.version == Version::V2 {
-                self.allow(store, "delete", &push.remote_ref.key, &["update"]); // of the version before
+                self.allow(store, "delete", &push.remote_ref.key, &["update"])?; // of the version before
             }
         }
         for find in rotation.data_from.iter().filter_map(|from| from.find.as_ref()) {
-            let folder = find.path.as_deref().unwrap_or_default().trim_matches('/');
-            let below = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
-            self.allow(store, "data", &below, &["read"]);
+            let folder = find.path.as_deref().unwrap_or_default();
             let listing: &[&str] = if find.tags.is_empty() { &["list"] } else { &["list", "read"] };
-            self.allow(store, "metadata", &below, listing); // a list of the folder itself is asked for with a slash at its end
+            for (part, capabilities) in [("data", ["read"].as_slice()), ("metadata", listing)] {
+                let below = format!("{}/*", path(store, part, folder)?); // a list of the folder itself is asked for with a slash at its end
+                self.paths.entry(below).or_default().extend(capabilities);
+            }
         }
+        Ok(())
     }
 
-    fn allow(&mut self, store: &Spec, part: &str, key: &str, capabilities: &[&'static str]) {
-        let key = key.trim_matches('/');
-        let path = match store.version {
-            Version::V2 => format!("{}/{part}/{key}", store.path),
-            Version::V1 => format!("{}/{key}", store.path),
-        };
-        self.paths.entry(path).or_default().extend(capabilities);
+    fn allow(&mut self, store: &Spec, part: &str, key: &str, capabilities: &[&'static str]) -> Result<(), PolicyError> {
+        self.paths.entry(path(store, part, key)?).or_default().extend(capabilities);
+        Ok(())
     }
 
     /// In Vault's language.
@@ -89,6 +103,20 @@ impl Policy {
         }
         text
     }
+}
+
+/// Where a key or a folder lies.
+fn path(store: &Spec, part: &str, key: &str) -> Result<String, PolicyError> {
+    let parts: &[&str] = match store.version {
+        Version::V2 => &[&store.path, part, key.trim_matches('/')],
+        Version::V1 => &[&store.path, key.trim_matches('/')],
+    };
+    let path = parts.join("/").trim_end_matches('/').to_owned();
+    let is_pattern = path.contains('*') || path.contains("{{") || path.split('/').any(|part| part == "+");
+    if path.split('/').next().is_some_and(|first| RESERVED.contains(&first)) {
+        return Err(PolicyError::Reserved(store.path.clone()));
+    }
+    if is_pattern { Err(PolicyError::Pattern(path)) } else { Ok(path) }
 }
 
 #[cfg(test)]
@@ -110,7 +138,7 @@ mod tests {
         };
         let of = |version: &str| {
             let mut policy = Policy::default();
-            policy.add(&store(version), &rotation);
+            policy.add(&store(version), &rotation).unwrap();
             policy.hcl()
         };
         let wanted = [
@@ -128,8 +156,36 @@ mod tests {
         let role = serde_json::json!({"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}});
         let store = serde_json::from_value(serde_json::json!({"server": "https://v", "auth": {"appRole": role}})).unwrap();
         let mut policy = Policy::default();
-        policy.add(&store, &rotation);
+        policy.add(&store, &rotation).unwrap();
         let own: Vec<String> = policy.hcl().lines().filter(|line| line.starts_with("# path")).map(ToOwned::to_owned).collect();
         assert_eq!((own.len(), own[0].as_str()), (4, r#"# path "auth/approle/role/ROLE/secret-id" { capabilities = ["list", "update"] }"#));
+    }
+
+    #[test]
+    fn nobody_gets_more_by_a_name() {
+        let policy = |mount: &str, rotation: serde_json::Value| {
+            let store =
+                serde_json::json!({"server": "https://v", "path": mount, "auth": {"token": {"secretRef": {"name": "a", "key": "b"}}}});
+            let mut spec = serde_json::json!({"target": {"name": "t"}});
+            spec.as_object_mut().unwrap().extend(rotation.as_object().unwrap().clone());
+            let mut policy = Policy::default();
+            policy.add(&serde_json::from_value(store).unwrap(), &serde_json::from_value(spec).unwrap()).map(|()| policy.hcl())
+        };
+        let data = |key: &str| serde_json::json!({"data": [{"secretKey": "a", "remoteRef": {"key": key}}]});
+        let push = |key: &str| serde_json::json!({"push": [{"secretKey": "a", "remoteRef": {"key": key}}]});
+        let find = |path: &str| serde_json::json!({"dataFrom": [{"find": {"path": path}}]});
+        for key in ["*", "app/*", "a*b", "+", "+/db", "app/+/db", "/+/", "{{identity.entity.id}}"] {
+            for rotation in [data(key), push(key), find(key)] {
+                assert!(policy("secret", rotation.clone()).is_err(), "{rotation}");
+            }
+            assert!(policy(key.trim_matches('/'), data("a")).is_err(), "{key}");
+        }
+        assert!(policy("sys", data("policies/acl/shop")).is_err() && policy("auth/approle", data("role/app")).is_err());
+        for (rotation, path) in
+            [(data("c++"), "secret/data/c++"), (find("/"), "secret/data/*"), (data("a\" {\n"), "secret/data/a\\\" {\\n")]
+        {
+            let hcl = policy("secret", rotation).unwrap();
+            assert!(hcl.lines().next().unwrap().starts_with(&format!("path \"{path}\" {{")), "{hcl}");
+        }
     }
 }

@@ -115,7 +115,7 @@ async fn what_is_in_a_store() {
     let file = std::env::temp_dir().join(format!("seaworthy-store-{}.yaml", std::process::id()));
     std::fs::write(&file, store.to_string()).unwrap();
     let file = file.to_str().unwrap().to_owned();
-    assert_eq!(run(&["store", "check", "-f", &file]), (0, "the store of the file lets us in\n".into()));
+    assert_eq!(run(&["store", "check", "-f", &file]), (0, "SecretStore own lets us in\n".into()));
     let (code, list) = run(&["store", "list", "-f", &file, "--path", "d"]);
     assert_eq!((code, list.as_str()), (0, "db\n"));
     let (code, table) = run(&["store", "get", "-f", &file, "db"]);
@@ -135,7 +135,7 @@ async fn what_is_in_a_store() {
         (vec!["store", "get", "-f", &file, "db", "--property", "x"], 1, "is not in it"),
         (vec!["store", "check", "none"], 2, "SecretStore none is not there"),
         (vec!["store", "check"], 2, "name a SecretStore"),
-        (vec!["store", "check", "-f", "/nowhere"], 2, "cannot be read"),
+        (vec!["store", "check", "-f", "/nowhere"], 2, "/nowhere: "),
     ] {
         let (found, said) = run(&arguments);
         assert!(found == code && said.contains(wanted), "{arguments:?}: {found} {said}");
@@ -167,6 +167,18 @@ async fn what_is_in_a_store() {
         let (code, said) = run(&["store", "list", "-f", &file]);
         assert!(code == 2 && said.contains("it has to hold one SecretStore"), "{code} {said}");
     }
+    // A tenant's own: with the Secrets of the namespace, and as a tenant.
+    let tenant = |store: Value| {
+        let spec = json!({"target": {"name": "t"}, "store": store, "data": [{"secretKey": "a", "remoteRef": {"key": "db"}}]});
+        let object = json!({"kind": "SecretRotation", "metadata": {"name": "app", "namespace": namespace.name}, "spec": spec});
+        std::fs::write(&file, object.to_string()).unwrap();
+    };
+    tenant(json!({"kubernetes": {}}));
+    assert_eq!(run(&["store", "check", "-f", &file]), (0, "the store of SecretRotation app lets us in\n".into()));
+    assert_eq!(run(&["store", "get", "-f", &file, "db", "--property", "user", "--reveal"]), (0, "u\n".into()));
+    tenant(json!({"env": {}}));
+    let (code, said) = run(&["store", "get", "-f", &file, "HOME", "--store-env", "HOM*"]);
+    assert!(code == 1 && said.contains("SecretStore"), "{code} {said}");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     with(json!({"file": {"path": folder}}));
     assert_eq!(run(&["store", "list", "-f", &file]).0, 1, "no folder is allowed");
@@ -217,7 +229,24 @@ fn the_policy_for_vault_of_files() {
     assert!(code == 1 && said.contains("SecretStore shared is not there") && !said.contains("path"), "{said}");
     let policy = "# https://vault:8200; beside Vault's own policy \"default\"\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, "-f", &store]), (0, policy.into()));
+    assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, &store]), (0, policy.into()));
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", nowhere]).0, 2);
+    // Nobody writes a rule of his own into it.
+    let server = "https://v\npath \"*\" { capabilities = [\"sudo\"] }";
+    let inline = json!({"vault": {"server": server, "namespace": "n\npath", "auth": auth}});
+    let forged = file("forged.yaml", "SecretRotation", json!({"target": {"name": "t"}, "store": inline, "data": data}));
+    let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &forged]);
+    assert!(
+        code == 0 && said.lines().filter(|line| line.starts_with("path")).eq([r#"path "secret/data/app/db" { capabilities = ["read"] }"#]),
+        "{said}"
+    );
+    let data = json!([{"secretKey": "a", "remoteRef": {"key": "*"}}]);
+    let greedy = file("greedy.yaml", "SecretRotation", json!({"target": {"name": "t"}, "storeRef": {"name": "shared"}, "data": data}));
+    let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &greedy, &store]);
+    assert!(
+        code == 1 && said.contains("SecretRotation shared") && said.contains("is a pattern") && !said.contains("capabilities"),
+        "{said}"
+    );
     // A SecretStore that replaces its own secret id, whoever uses it.
     let role = json!({"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "720h"}});
     let store = file("own.yaml", "SecretStore", json!({"vault": {"server": "https://vault:8200", "auth": {"appRole": role}}}));

@@ -97,7 +97,7 @@ async fn nothing_less_would_do() {
     }
     for mount in MOUNTS {
         let mut policy = Policy::default();
-        policy.add(&serde_json::from_value(store(&vault, mount, "r")["vault"].clone()).unwrap(), &rotation(mount.1));
+        policy.add(&serde_json::from_value(store(&vault, mount, "r")["vault"].clone()).unwrap(), &rotation(mount.1)).unwrap();
         let rules = rules(&policy.hcl());
         let allowed_to = async |rules: &[(String, Vec<String>)]| {
             let rule = |(path, capabilities): &(String, Vec<String>)| format!("path {path:?} {{ capabilities = {capabilities:?} }}\n");

@@ -55,7 +55,7 @@ pub struct Spec {
     pub region: String,
     /// Another address of the service: a VPC endpoint, or an emulator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 253), regex(pattern = "^https?://[^/?#@]+/?$"))]
+    #[schemars(length(min = 8, max = 253), regex(pattern = r#"^https?://[^/?#@\s"]+/?$"#))]
     pub endpoint: Option<String>,
     /// A role that is assumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

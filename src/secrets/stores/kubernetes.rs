@@ -46,7 +46,7 @@ pub struct Spec {
 #[x_kube(validation = Rule::new("!(has(self.caBundle) && has(self.caSecretRef))").message("set at most one of caBundle and caSecretRef"))]
 pub struct Server {
     /// The address of its API server: `https://HOST:PORT`.
-    #[schemars(length(min = 9, max = 253), regex(pattern = "^https://[^/?#@]+/?$"))]
+    #[schemars(length(min = 9, max = 253), regex(pattern = r#"^https://[^/?#@\s"]+/?$"#))]
     pub url: String,
     /// The certificates that sign the API server's, in PEM. Default: those of the operator's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,7 @@ use crate::{
 #[x_kube(validation = Rule::new("!(has(self.caBundle) && has(self.caSecretRef))").message("set at most one of caBundle and caSecretRef"))]
 pub struct Spec {
     /// Its address: `https://HOST:PORT`.
-    #[schemars(length(min = 8, max = 253), regex(pattern = "^https?://[^/?#@]+/?$"))]
+    #[schemars(length(min = 8, max = 253), regex(pattern = r#"^https?://[^/?#@\s"]+/?$"#))]
     pub server: String,
     /// Where the key/value engine is mounted. Default `secret`.
     #[serde(default = "secret")]
