@@ -20,10 +20,13 @@ pub enum ClientError {
     /// It is another by now, or exists already.
     #[error("{0}")]
     Conflict(String),
+    /// Its state does not allow that, now or for good.
+    #[error("{0}")]
+    WrongState(String),
     /// It asks to wait, and perhaps says how long.
     #[error("{0}")]
     Throttled(String, Option<Duration>),
-    /// It cannot be reached, is not in service, or something is still under way there.
+    /// It cannot be reached, or is not in service.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -95,7 +95,7 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
         );
         return Err(Problem::new(Reason::ValueInvalid, message));
     }
-    may_be_renewed(spec, &gathered.values)?;
+    check_renewable(spec, &gathered.values)?;
     Ok(gathered)
 }
 
@@ -112,40 +112,44 @@ pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl I
     previous_keys(spec).chain(memory.previous_keys.values().cloned())
 }
 
-/// A text that names a value that was replaced, or what is public, which may hold one.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TextWithBefore {
+/// A text that names a previous value, or what is public, which may hold one.
+pub struct TextWithPrevious<'a> {
     /// Its key.
-    pub key: String,
-    /// All the variables that it names but for those values.
-    pub named: HashSet<String>,
+    pub key: &'a String,
+    /// As it is written.
+    pub template: &'a TemplateText,
+    /// The other variables that it names.
+    pub others: HashSet<String>,
 }
 
 /// All of them.
-pub fn texts_with_before(spec: &SecretRotationSpec, memory: &Memory) -> Vec<TextWithBefore> {
+pub fn texts_with_previous<'a>(spec: &'a SecretRotationSpec, memory: &Memory) -> Vec<TextWithPrevious<'a>> {
     let Some(template) = &spec.template else { return Vec::new() };
-    let variables = |keys: &mut dyn Iterator<Item = String>| keys.map(|key| template::variable(&key)).collect::<HashSet<String>>();
-    let before = variables(&mut kept_keys(spec, memory));
-    if before.is_empty() {
+    let previous = variables(kept_keys(spec, memory));
+    if previous.is_empty() {
         return Vec::new();
     }
-    let public = variables(&mut public_keys(spec));
-    let text = |(key, text): (&String, &TemplateText)| {
-        let mut named = template::names(&text.0)?;
-        let names = !named.is_disjoint(&before) || !named.is_disjoint(&public);
-        named.retain(|name| !before.contains(name));
-        names.then(|| TextWithBefore { key: key.clone(), named })
+    let public = variables(public_keys(spec));
+    let text = |(key, template): (&'a String, &'a TemplateText)| {
+        let mut others = template::variables_used(&template.0)?;
+        let is_one = !others.is_disjoint(&previous) || !others.is_disjoint(&public);
+        others.retain(|name| !previous.contains(name));
+        is_one.then_some(TextWithPrevious { key, template, others })
     };
     template.data.iter().filter_map(text).collect()
 }
 
-/// Refuses a text that could not be made anew when the value before goes: all else that it names has to stand beside it.
-fn may_be_renewed(spec: &SecretRotationSpec, values: &SecretData) -> Result<(), Problem> {
+fn variables(keys: impl Iterator<Item = String>) -> HashSet<String> {
+    keys.map(|key| template::variable(&key)).collect()
+}
+
+/// Refuses a text that could not be made anew when the previous value goes: all else that it names has to stand beside it.
+fn check_renewable(spec: &SecretRotationSpec, values: &SecretData) -> Result<(), Problem> {
     let Some(template) = &spec.template else { return Ok(()) };
-    for TextWithBefore { key, named } in texts_with_before(spec, &Memory::default()) {
-        if let Some(taken) = values.keys().find(|value| template.data.contains_key(*value) && named.contains(&template::variable(value))) {
+    for TextWithPrevious { key, others, .. } in texts_with_previous(spec, &Memory::default()) {
+        if let Some(taken) = values.keys().find(|value| template.data.contains_key(*value) && others.contains(&template::variable(value))) {
             let message = format!(
-                "template.data {key:?} names a value before, and {taken:?}, whose place a text takes: it could not be made anew when the value before goes; give the text {taken:?} another key; the Secret stays as it is"
+                "template.data {key:?} names a previous value, and {taken:?}, whose place another text takes: it could not be made anew when the previous value goes; give the text {taken:?} another key; the Secret stays as it is"
             );
             return Err(Problem::new(Reason::TemplateInvalid, message));
         }
@@ -486,17 +490,18 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_name_a_value_before() {
-        let data = serde_json::json!({
+    fn texts_that_name_a_previous_value() {
+        let data = json!({
             "url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old", "all": "{{ set_pub }}",
         });
-        let spec = serde_json::from_value(serde_json::json!({
+        let spec: SecretRotationSpec = serde_json::from_value(json!({
             "target": {"name": "s"}, "template": {"mergePolicy": "Merge", "data": data},
             "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}, {"secretKey": "set", "jwks": {}}], "previous": {"suffix": "-old"}},
-        }));
-        let text = |key: &str, named: &str| TextWithBefore { key: key.into(), named: [named.to_owned()].into() };
-        let wanted = [text("all", "set_pub"), text("url", "user"), text("user-list", "user_list")];
-        assert_eq!(texts_with_before(&spec.unwrap(), &Memory::default()), wanted);
+        }))
+        .unwrap();
+        let found = texts_with_previous(&spec, &Memory::default());
+        let found: Vec<_> = found.iter().map(|text| (text.key.as_str(), text.others.iter().map(String::as_str).collect())).collect();
+        assert_eq!(found, [("all", vec!["set_pub"]), ("url", vec!["user"]), ("user-list", vec!["user_list"])]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    compose::{kept_keys, public_keys, texts_with_before},
+    compose::{kept_keys, public_keys, texts_with_previous},
     controller::{Context, is_current},
     decide::{Target, Times},
     memory::{Memory, Superseded, hash, hashes},
@@ -213,8 +213,8 @@ async fn roll_back(
 /// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, which are made of what stands beside them.
 pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
     let mut data = consumed(rotation, memory, data);
-    for text in texts_with_before(&rotation.spec, memory) {
-        data.remove(&text.key);
+    for text in texts_with_previous(&rotation.spec, memory) {
+        data.remove(text.key);
     }
     let all = serde_json::to_vec(&hashes(key, &data)).unwrap_or_default();
     hash(key, "", &all)

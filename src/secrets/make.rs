@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{
         REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{SecretRotationSpec, Template},
+        secret_rotation::{MergePolicy, SecretRotationSpec, Template},
     },
     cluster::{apply::WriteError, error::message, noticed},
     rollout::stage::Stage,
@@ -48,8 +48,8 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
         let _ = compose::publish(&rotation.spec, &mut data);
         // Another spec is followed as a whole.
         if held.memory.request.as_ref() == Some(&facts.request) {
-            match without_before(look, &data, key.clone()).await {
-                Some(renewed) => data = renewed,
+            match renewed_texts(look, &data, key.clone()).await {
+                Some(texts) => data.extend(texts),
                 // They are made anew as soon as the values can be read; what was taken back comes with the next ones.
                 None if memory.stage.is_rolled_back() => {}
                 None => memory.request = None,
@@ -67,31 +67,27 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
     Ok((data, memory))
 }
 
-/// The same, where a text that names a value before is made anew of what stands beside it. None: somebody has changed or removed some of that.
-async fn without_before(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
+/// The texts that name a previous value, made anew of what stands beside them. None: somebody has changed or removed some of that.
+async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
     let Look { context, rotation, held, facts, .. } = look;
-    let Some(template) = &rotation.spec.template else { return Some(data.clone()) };
     let edited = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name));
     let there: HashSet<String> = data.keys().filter(|name| !edited(name)).map(|name| template::variable(name)).collect();
-    let mut texts = BTreeMap::new();
-    for text in compose::texts_with_before(&rotation.spec, &held.memory) {
-        if data.contains_key(&text.key) && !edited(&text.key) {
-            texts.insert(text.key.clone(), template.data.get(&text.key).filter(|_| text.named.is_subset(&there))?.clone());
-        }
+    let mut texts = compose::texts_with_previous(&rotation.spec, &held.memory);
+    texts.retain(|text| data.contains_key(text.key) && !edited(text.key));
+    let Some(template) = rotation.spec.template.as_ref().filter(|_| !texts.is_empty()) else { return Some(SecretData::new()) };
+    if !texts.iter().all(|text| text.others.is_subset(&there)) {
+        return None;
     }
-    if texts.is_empty() {
-        return Some(data.clone());
-    }
-    let values: SecretData =
-        data.iter().filter(|(name, _)| !template.data.contains_key(*name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let is_text = |name: &String| template.data.contains_key(name);
+    let values: SecretData = data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
     let bytes = values.values().map(|value| value.len()).sum();
-    let template = Template { data: texts, ..template.clone() };
+    let texts = texts.into_iter().map(|text| (text.key.clone(), text.template.clone())).collect();
+    let template = Template { data: texts, merge_policy: MergePolicy::Replace, ..template.clone() };
     let work = move |spec: &SecretRotationSpec| {
         let spec = SecretRotationSpec { template: Some(template), ..spec.clone() };
         compose::render(&spec, values, &|value| salted(&key, value))
     };
-    let renewed = apart(context, &rotation.spec, bytes, work).await.ok()?;
-    Some(data.clone().into_iter().chain(renewed).collect())
+    apart(context, &rotation.spec, bytes, work).await.ok()
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
@@ -368,11 +364,10 @@ fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, 
     let Look { rotation, held, facts, .. } = look;
     (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
     let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
-    let stored = pending.is_some_and(|pending| pending.memory.rotation == held.memory.rotation);
-    let replaced = pending.into_iter().filter(|_| !stored).flat_map(|pending| pending.data.keys());
+    let arriving = pending.filter(|pending| pending.memory.rotation != held.memory.rotation);
     // What has arrived replaces nothing, whatever was written since then.
-    let has_arrived = |name: &String| pending.and_then(|pending| pending.data.get(name)) == held.data.get(name);
-    let mut kept: Vec<_> = replaced.filter(|name| !has_arrived(name)).filter_map(|name| Some((name, held.data.get(name)?))).collect();
+    let replaced = |(name, new)| Some((name, held.data.get(name).filter(|old| *old != new)?));
+    let mut kept: Vec<_> = arriving.iter().flat_map(|pending| &pending.data).filter_map(replaced).collect();
     let under = |name: &String| format!("{name}{}", spec.suffix);
     if !kept.is_empty() {
         memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));

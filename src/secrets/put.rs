@@ -30,29 +30,19 @@ use crate::{
 /// Writes the Secret if it is to be another, and goes on to who uses it.
 pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
-    let (data, mut memory) = made;
-    // What was taken back and only loses a value before has the name that it had.
-    let is_named = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
-    let is_other =
-        held.meta.is_none() || (!is_named && consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &held.ours()));
-    let is_rejected = is_other && is_rejected(look, &data, &memory).await?;
+    let (mut data, mut memory) = made;
+    let consumed = |data: &SecretData| consumed(rotation, &held.memory, data);
+    // A roll-back that only loses a previous value keeps the id of its rotation.
+    let same_rotation = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
+    let mut is_other = held.meta.is_none() || (!same_rotation && consumed(&data) != consumed(&held.ours()));
+    let mut is_rejected = is_other && is_rejected(look, &data, &memory).await?;
     // What was taken back is not made anew, so that it is as before for who uses it.
     if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory).await?) {
         view.made = None;
-        let made = make::retired(look).await?;
-        return Box::pin(put(look, made, source, view)).await;
+        ((data, memory), is_other, is_rejected) = (make::retired(look).await?, false, false);
     }
     if is_rejected {
-        // Consumers could not live with it; it is not tried again before somebody changes something.
-        view.synced = view.read_at.or(view.synced);
-        let Some(mut meta) = held.meta.clone() else { return Ok(()) };
-        if memory.handled_refresh != held.memory.handled_refresh {
-            // Who asked is answered, and the store is not read for him with each look.
-            view.memory.handled_refresh = memory.handled_refresh;
-            meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
-        }
-        view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
-        return deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await;
+        return leave(look, memory, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -77,6 +67,20 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     after.reason = facts.plan.reason;
     view.plan = Some(after);
     deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
+}
+
+/// Consumers could not live with what was made; it is not tried again before somebody changes something.
+async fn leave(look: Look<'_>, made: Memory, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    view.synced = view.read_at.or(view.synced);
+    let Some(mut meta) = held.meta.clone() else { return Ok(()) };
+    if made.handled_refresh != held.memory.handled_refresh {
+        // Who asked is answered, and the store is not read for him with each look.
+        view.memory.handled_refresh = made.handled_refresh;
+        meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
+    }
+    view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
+    deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await
 }
 
 /// Whether these are the values that were taken back, and nobody has changed anything since.

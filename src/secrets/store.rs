@@ -73,7 +73,7 @@ impl From<ClientError> for StoreError {
             // Nothing is concluded from it.
             ClientError::NotFoundOrDenied(why) | ClientError::Denied(why) => Self::Denied(why),
             ClientError::Invalid(why) => Self::Invalid(why),
-            ClientError::Conflict(why) => Self::Conflict(why),
+            ClientError::Conflict(why) | ClientError::WrongState(why) => Self::Conflict(why),
             ClientError::Throttled(message, after) => Self::Throttled { after, message },
             ClientError::Unavailable(why) => Self::Unavailable(why),
         }

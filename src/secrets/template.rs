@@ -79,7 +79,7 @@ pub fn render(
 }
 
 /// The variables that a template names. None: it cannot be read.
-pub fn names(text: &str) -> Option<HashSet<String>> {
+pub fn variables_used(text: &str) -> Option<HashSet<String>> {
     allowed(text).ok()?;
     let environment = environment(&Hashes::new(), &Meter::default(), FUEL);
     environment.template_from_str(text).ok().map(|template| template.undeclared_variables(false))
@@ -480,6 +480,7 @@ mod tests {
             ("{% if n == '5' %}yes{% else %}no{% endif %}", "yes"),
             ("{% for x in 'a,b' | split(',') %}[{{ x }}]{% endfor %}", "[a][b]"),
             ("{{ _0x | upper }} {{ db_password | length }}", "ZERO 6"),
+            ("<{{ ' aB\n' | trim }}{{ 'AÄ' | lower }}>", "<aBaä>"),
             ("{{ (j | fromjson).a[1] }} {{ j | fromjson | json }}", r#"<b> {"a":[1,"<b>"]}"#),
             ("{{ n | json }}", "\"5\""),
             ("{{ j | fromjson | yaml }}", "a:\n- 1\n- <b>\n"),
@@ -496,11 +497,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_template_names() {
+    fn what_a_template_uses() {
         let text = "postgres://{% if a_previous is defined %}{{ b | urlencode }}{% endif %}@{% for c in d %}{{ c }}{% endfor %}/none";
         let wanted = ["a_previous", "b", "d"].map(ToOwned::to_owned).into();
-        assert_eq!(names(text), Some(wanted));
-        assert_eq!((names("{{ a"), names("{% set a = 1 %}")), (None, None));
+        assert_eq!(variables_used(text), Some(wanted));
+        assert_eq!((variables_used("{{ a"), variables_used("{% set a = 1 %}")), (None, None));
     }
 
     #[test]

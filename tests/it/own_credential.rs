@@ -197,6 +197,23 @@ async fn killed_or_without_its_lease_around_every_step_of_its_replacement() {
     }
 }
 
+/// The one that is in use stays until the new one has let us in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_replaced_before_the_new_one_lets_in() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    between.arm(|asked| asked.starts_with("POST") && asked.contains("/auth/approle/login"), 1, Fault::Held);
+    let own = Own::new(&cluster, &vault, &between.address, "held").await;
+    let first = own.now().await;
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    between.waits().await;
+    assert_eq!((own.now().await, own.left().await), (first.clone(), 2), "the new one has not let anybody in");
+    assert!(own.lets_in(&first).await);
+    between.go_on();
+    own.is_replaced(&operator, "the new one lets in").await;
+    assert_ne!(own.now().await, first);
+}
+
 /// Its Secret cannot be written, or the API server does not take the write at first: no secret id is made in vain, and none is lost that is in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_is_not_written_is_told_and_written_later() {

@@ -22,13 +22,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, ControlPlane, Moto, Namespace, Operator, Rotations, Vault, command, oci::Oci, open};
 
-/// Opened in the operator's namespace, with what an operator has.
-async fn open_in(cluster: &Cluster, spec: &Value) -> Box<dyn OpenStore> {
-    let secrets = NamespaceSecrets::new(cluster.client.clone(), "seaworthy");
+/// Opened in a namespace, with what an operator has.
+async fn open_in(cluster: &Cluster, spec: &Value, namespace: &str) -> Box<dyn OpenStore> {
+    let secrets = NamespaceSecrets::new(cluster.client.clone(), namespace);
     let (writer, allowed) = (Writer::new(cluster.client.clone(), Leadership::always(), MANAGER), Allowed::default().of_administrators());
     let spec: StoreSpec = serde_json::from_value(spec.clone()).unwrap();
-    let opening =
-        Opening { secrets: &secrets, namespace: "seaworthy", cluster: Some(&cluster.client), writer: Some(&writer), allowed: &allowed };
+    let opening = Opening { secrets: &secrets, namespace, cluster: Some(&cluster.client), writer: Some(&writer), allowed: &allowed };
     spec.open(opening).await.unwrap()
 }
 
@@ -50,8 +49,10 @@ async fn every_store_keeps_what_a_store_must_keep() {
             "kubernetes" => {
                 let cluster = Cluster::shared().await;
                 let namespace = cluster.namespace("contract").await;
-                let store = open_in(&cluster, &json!({"kubernetes": {"namespace": namespace.name}})).await;
-                store_contract::run(store.as_ref(), "contract-").await;
+                for (spec, inside) in [(json!({"namespace": namespace.name}), "seaworthy"), (json!({}), namespace.name.as_str())] {
+                    let store = open_in(&cluster, &json!({"kubernetes": spec}), inside).await;
+                    store_contract::run(store.as_ref(), &format!("{inside}-")).await;
+                }
             }
             "aws" => {
                 let moto = Moto::start().await;
@@ -140,7 +141,7 @@ async fn secrets_of_this_cluster_and_of_another_one() {
     let spec = json!({"kubernetes": {"namespace": there.name, "server": server}});
 
     // What it must keep holds there as well.
-    store_contract::run(open_in(&cluster, &spec).await.as_ref(), "contract-").await;
+    store_contract::run(open_in(&cluster, &spec, "seaworthy").await.as_ref(), "contract-").await;
     let pushed = there.secrets().get("contract-one").await.unwrap();
     assert!(pushed.data.unwrap().contains_key("part"), "it was written there");
 

@@ -9,7 +9,7 @@ use seaworthy::testing::store_contract;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, Vault, eventually, open, said};
+use crate::support::{Cluster, Namespace, Rotations, Vault, Workload, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tags_and_what_was_deleted() {
@@ -153,6 +153,37 @@ async fn one_login_serves_all_and_what_fails_is_told_apart() {
         if now == before { Ok(()) } else { Err(format!("{now} instead of {before}")) }
     })
     .await;
+}
+
+/// As it stands in the example, but for where Vault is and who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_standard_application() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let namespace = cluster.namespace("standard").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let value = json!({"jwt_secret": "first", "database_password": "d/1", "redis_password": "r", "settings_encryption_key": "k", "oauth_client_id": "x", "oauth_client_secret": "y"});
+    vault.put("tmi/production", value).await;
+    let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/secret-rotation-vault.yaml")).unwrap();
+    let mut object: Value = serde_saphyr::from_str(&example).unwrap();
+    let (id, secret) = vault.role("app", &POLICY.replace("/app/", "/tmi/")).await;
+    namespace.secret("vault-approle", "Opaque", &[("secret-id", &secret)]).await;
+    let store = object["spec"]["store"]["vault"].as_object_mut().unwrap();
+    store.insert("server".into(), vault.address.clone().into());
+    store.remove("caSecretRef").unwrap();
+    store["auth"]["appRole"]["roleId"] = id.into();
+    rotations.create("tmi", object["spec"].take()).await;
+    rotations.ready("tmi", 1).await;
+    let data = rotations.data("tmi-secrets").await;
+    assert_eq!((data["jwt-secret"].as_str(), data["database-url"].as_str()), ("first", "postgres://tmi:d%2F1@db:5432/tmi?sslmode=require"));
+    assert_eq!((data["settings-encryption-key"].as_str(), data["oauth-client-id"].as_str()), ("k", "x"));
+    let workload = Workload::start(&namespace, "tmi", "tmi-secrets").await;
+    operator.clock.advance(jiff::SignedDuration::from_hours(24 * 100));
+    rotations.ask("tmi", "look", "1").await;
+    rotations.ready("tmi", 2).await;
+    let (data, (there, _)) = (rotations.data("tmi-secrets").await, vault.get("tmi/production").await);
+    assert_eq!((&there["jwt_secret"], &there["settings_encryption_key"]), (&json!(data["jwt-secret"]), &json!("k")));
+    assert!(data["jwt-secret"] != "first" && data["jwt-secret-previous"] == "first", "{:?}", data.keys());
+    workload.restarted(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

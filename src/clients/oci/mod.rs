@@ -126,9 +126,7 @@ async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> 
         StatusCode::NOT_FOUND if said.code.is_empty() => ClientError::Unavailable(format!("{text}that is not Oracle's answer")),
         StatusCode::NOT_FOUND => ClientError::NotFoundOrDenied(text),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied(text),
-        StatusCode::CONFLICT if ["IncorrectState", "LockConflict", "ExternalServerIncorrectState"].contains(&said.code.as_str()) => {
-            ClientError::Unavailable(text)
-        }
+        StatusCode::CONFLICT if said.code == "IncorrectState" => ClientError::WrongState(text),
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => ClientError::Conflict(text),
         StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),
         status if status.is_server_error() => ClientError::Unavailable(text),

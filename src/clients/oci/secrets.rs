@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 use super::{Answer, Oci, Request};
 use crate::clients::error::ClientError;
 
-/// So many are listed.
-const FOUND: usize = 10_000;
-/// A page of a list.
-const PAGE: &str = "100";
-/// So often is looked whether a change of a secret is through, with so long in between.
-const LOOKS: usize = 20;
-const BETWEEN: Duration = Duration::from_millis(250);
+/// More secrets than are listed.
+const MAX_LISTED: usize = 10_000;
+/// Of a list.
+const PAGE_SIZE: &str = "100";
+/// How often, and how far apart, a secret is looked at while a change of it is under way.
+const POLLS: usize = 20;
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One vault.
-pub struct Secrets {
+/// The secrets of one vault.
+pub struct VaultClient {
     /// Who asks.
     pub oci: Oci,
     /// The address of the service for retrieval.
@@ -94,7 +94,7 @@ impl Bundle {
     }
 }
 
-impl Secrets {
+impl VaultClient {
     /// The value of the secret `name`; `selector`: of which version, as the service's parameter and what it is.
     pub async fn bundle(&self, name: &str, selector: Option<(&str, &str)>) -> Result<Bundle, ClientError> {
         let query: Vec<(&str, &str)> = [("secretName", name), ("vaultId", &self.vault)].into_iter().chain(selector).collect();
@@ -107,7 +107,7 @@ impl Secrets {
     pub async fn list(&self, compartment: &str, name: Option<&str>) -> Result<Vec<Described>, ClientError> {
         let (mut all, mut page) = (Vec::new(), None::<String>);
         loop {
-            let query = [("limit", Some(PAGE)), ("name", name), ("page", page.as_deref())];
+            let query = [("limit", Some(PAGE_SIZE)), ("name", name), ("page", page.as_deref())];
             let query: Vec<(&str, &str)> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
             let answer = self.page(compartment, &query).await?;
             // An entry that says what it is has more bytes than this.
@@ -119,8 +119,8 @@ impl Secrets {
                 return Ok(all);
             }
             all.extend(listed);
-            if all.len() > FOUND {
-                return Err(ClientError::Invalid(format!("the vault holds more than {FOUND} secrets, more than are looked through")));
+            if all.len() > MAX_LISTED {
+                return Err(ClientError::Invalid(format!("the vault holds more than {MAX_LISTED} secrets, more than are looked through")));
             }
             let Some(next) = answer.next else { return Ok(all) };
             page = Some(next);
@@ -143,51 +143,53 @@ impl Secrets {
     /// Makes `value` the current version of the secret `name`, if that is `expected` now: as a pending version first. Who finds it pending goes on with it,
     /// so that there are never two versions of one value. Returns its number.
     pub async fn replace(&self, (name, id): (&str, &str), expected: u64, value: &[u8]) -> Result<u64, ClientError> {
+        let etag = self.etag(id, expected).await?;
+        if let Some(number) = self.pending(name, value).await? {
+            return self.make_current(id, number, &etag).await.map(|()| number);
+        }
         let content = Zeroizing::new(STANDARD.encode(value));
-        let mut staged = false;
-        for _ in 0..LOOKS {
+        let change = json!({"secretContent": {"contentType": "BASE64", "content": *content, "stage": "PENDING"}});
+        self.update(id, &change, &etag).await?;
+        for _ in 0..POLLS {
             let etag = self.etag(id, expected).await?;
-            let pending = match self.bundle(name, Some(("stage", "PENDING"))).await {
-                Err(ClientError::NotFoundOrDenied(_)) => None,
-                bundle => Some(bundle?),
-            };
-            let pending = pending.filter(|bundle| bundle.value().is_ok_and(|pending| *pending == value));
-            if let Some(Bundle { version_number, .. }) = pending {
-                self.update(id, &json!({"currentVersionNumber": version_number}), &etag).await?;
-                return Ok(version_number);
+            if let Some(number) = self.pending(name, value).await? {
+                return self.make_current(id, number, &etag).await.map(|()| number);
             }
-            if staged {
-                tokio::time::sleep(BETWEEN).await; // the service for retrieval does not know it yet
-            } else {
-                let change = json!({"secretContent": {"contentType": "BASE64", "content": *content, "stage": "PENDING"}});
-                self.update(id, &change, &etag).await?;
-                staged = true;
-            }
+            tokio::time::sleep(POLL_INTERVAL).await; // the service for retrieval does not know it yet
         }
         // It says nothing about the other secrets.
         Err(ClientError::Denied(format!("{name}: the new version is written, and cannot be read in its stage PENDING; may it be read?")))
     }
 
+    /// The number of the pending version, if that is `value`.
+    async fn pending(&self, name: &str, value: &[u8]) -> Result<Option<u64>, ClientError> {
+        match self.bundle(name, Some(("stage", "PENDING"))).await {
+            Err(ClientError::NotFoundOrDenied(_)) => Ok(None),
+            bundle => bundle.map(|bundle| bundle.value().is_ok_and(|pending| *pending == value).then_some(bundle.version_number)),
+        }
+    }
+
     /// Makes an older version the current one again, if that is `expected` now.
     pub async fn promote(&self, id: &str, version: u64, expected: u64) -> Result<(), ClientError> {
         let etag = self.etag(id, expected).await?;
-        self.update(id, &json!({"currentVersionNumber": version}), &etag).await
+        self.make_current(id, version, &etag).await
+    }
+
+    async fn make_current(&self, id: &str, version: u64, etag: &str) -> Result<(), ClientError> {
+        self.update(id, &json!({"currentVersionNumber": version}), etag).await
     }
 
     /// The etag of a secret of which the version number `expected` is the current one. Waits while a change of it is under way.
     async fn etag(&self, id: &str, expected: u64) -> Result<String, ClientError> {
         let url = url(&self.management, &["20180608", "secrets", id], &[])?;
-        for look in 0..LOOKS {
-            if look > 0 {
-                tokio::time::sleep(BETWEEN).await;
-            }
+        for _ in 0..POLLS {
             let answer = self.oci.request(Method::GET, url.clone(), Request::default()).await?;
             let now: Described = serde_json::from_slice(&answer.body).map_err(|_| unreadable(id))?;
-            if now.lifecycle_state == "UPDATING" {
-                continue;
+            if now.lifecycle_state != "UPDATING" {
+                let etag = answer.etag.filter(|_| now.current_version_number == Some(expected));
+                return etag.ok_or_else(|| ClientError::Conflict(format!("{id} was written by somebody else since it was read")));
             }
-            let etag = answer.etag.filter(|_| now.current_version_number == Some(expected));
-            return etag.ok_or_else(|| ClientError::Conflict(format!("{id} was written by somebody else since it was read")));
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Err(ClientError::Conflict(format!("{id} is being changed by somebody else")))
     }

@@ -39,6 +39,7 @@ pub struct Faults {
     unreadable: Arc<AtomicBool>,
     unwritable: Arc<AtomicBool>,
     paths: Arc<Mutex<Vec<String>>>,
+    whole_secrets: Arc<Mutex<Vec<String>>>,
 }
 
 impl Faults {
@@ -65,6 +66,20 @@ impl Faults {
     /// What was asked for so far: paths of the API server.
     pub fn asked(&self) -> Vec<String> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where Secrets were read so far with what they hold, one or all of a list.
+    pub fn secrets_read(&self) -> Vec<String> {
+        self.whole_secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, request: &Request<Body>) {
+        let of_metadata =
+            request.headers().get(http::header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap().contains("PartialObject"));
+        let path = request.uri().path();
+        if request.method() == Method::GET && !of_metadata && path.split('/').any(|part| part == "secrets") {
+            self.whole_secrets.lock().unwrap_or_else(PoisonError::into_inner).push(path.into());
+        }
     }
 
     fn next(&self, method: &Method, path: &str) -> Option<Fault> {
@@ -123,6 +138,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.faults.note(&request);
         let fault = self.faults.next(request.method(), request.uri().path());
         if let Some(Fault::Answer(code)) = fault {
             return Box::pin(async move { Ok(answer(code)) });
