@@ -340,7 +340,7 @@ pub enum MergePolicy {
     validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once"),
     validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey"),
     validation = Rule::new("!has(self.previous) || self.previous.suffix != '.pub'").message("KEY.pub is where what is public of KEY stands: choose another previous.suffix"),
-    validation = Rule::new("!has(self.previous) || self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + self.previous.suffix))").message("KEY with previous.suffix is where the value before stands: choose another secretKey, or another suffix")
+    validation = Rule::new("!has(self.previous) || self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + self.previous.suffix))").message("KEY with previous.suffix is where the previous value stands: choose another secretKey, or another suffix")
 )]
 pub struct Rotation {
     /// How long a value lives. Default: until a person asks for another.
@@ -361,7 +361,7 @@ pub struct Rotation {
     /// brought there: it has to stand under `push` with the same `remoteRef`.
     #[schemars(length(min = 1, max = 20))]
     pub generate: Vec<Generate>,
-    /// The values before stay in the Secret for a while, under other keys; new ones wait until they are gone. Default: they go at once.
+    /// The previous values stay in the Secret for a while, under other keys; new ones wait until they are gone. Default: they go at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
     /// Generated values that are written to the store before the Secret.
@@ -437,7 +437,7 @@ pub struct SecretRotationStatus {
     /// When values are to be generated next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation_time: Option<Time>,
-    /// Until when the values before are kept at least.
+    /// Until when the previous values are kept at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_kept_until: Option<Time>,
     /// Who uses the Secret.

@@ -147,7 +147,7 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
     if let Some(time) = waits {
         let until = if time > jiff::Timestamp::now() { format!("until {time}, and ") } else { String::new() };
         let why = "new ones would take their place, and are made then (or at once, if you take spec.rotation.previous away)";
-        say(&format!("{described}: the values before are kept {until}until no Pod runs them any more; {why}"));
+        say(&format!("{described}: the previous values are kept {until}until no Pod runs them any more; {why}"));
     }
     if !arguments.wait {
         print(&format!("{described}: rotation requested"));

@@ -25,7 +25,7 @@ pub struct Workload {
     pub restarted: Option<Timestamp>,
     /// How far its controller is.
     pub progress: Progress,
-    /// How many of its Pods may still run the value before.
+    /// How many of its Pods may still run the previous value.
     pub stale: usize,
     /// What one of its Pods says that does not run.
     pub trouble: Option<String>,
@@ -107,7 +107,7 @@ fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) ->
 
 fn unhealthy(workload: &Workload, terms: &Terms<'_>) -> State {
     let Progress { available, wanted, .. } = workload.progress;
-    let counts = || format!("{available} of {wanted} Pods are available, {} still have the value before", workload.stale);
+    let counts = || format!("{available} of {wanted} Pods are available, {} still have the previous value", workload.stale);
     let why = workload.trouble.clone().unwrap_or_else(counts);
     State::Failed(format!("it was not healthy within {}: {why}", terms.timeout))
 }
@@ -270,7 +270,7 @@ mod tests {
             (
                 "too late",
                 |w| marked(Workload { progress: Progress { available: 1, ..w.progress }, ..w }, -600),
-                State::Failed("it was not healthy within 10m: 1 of 2 Pods are available, 2 still have the value before".into()),
+                State::Failed("it was not healthy within 10m: 1 of 2 Pods are available, 2 still have the previous value".into()),
             ),
             (
                 "too late, and a Pod says why",

@@ -261,7 +261,7 @@ fn can_restart(owner: &Owner) -> bool {
     KINDS.iter().any(|kind| *kind.kind == *owner.kind && kind.restart.is_some())
 }
 
-/// Who still has the value before and is not restarted.
+/// Who still has the previous value and is not restarted.
 fn skipped(
     (workloads, states): (&[Workload], &[State]),
     consumers: &[Consumer],

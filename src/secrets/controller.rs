@@ -274,7 +274,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         }
     };
     let facts = match facts(context, rotation, (&held, times.clone()), view).await {
-        // A store that is gone is no reason to leave half of the consumers with the values before.
+        // A store that is gone is no reason to leave half of the consumers with the previous values.
         Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
             Box::pin(carry_on(context, rotation, (&held, &times, None), view)).await?;
             return Err(problem.into());
@@ -323,7 +323,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     }
 }
 
-/// Times that cannot be read are no reason to keep the values before for ever. What is being delivered waits: nobody knows when it may go on.
+/// Times that cannot be read are no reason to keep the previous values for ever. What is being delivered waits: nobody knows when it may go on.
 async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<(), Halt> {
     if rotation.spec.suspend || held.memory.previous_since.is_none() {
         return Ok(());
@@ -366,7 +366,7 @@ pub(super) fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
     rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)
 }
 
-/// A store that is away, or has not what is wanted, is no reason to keep the values before for ever, nor to leave half of the consumers with them.
+/// A store that is away, or has not what is wanted, is no reason to keep the previous values for ever, nor to leave half of the consumers with them.
 /// `source`: if it is there, values can be put back there.
 async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;

@@ -50,7 +50,7 @@ pub struct Observed<'a> {
     pub words: &'a BTreeSet<String>,
     /// Whether reading costs nothing and changes are told: Secrets of the own namespace.
     pub live: bool,
-    /// How many Pods may still run the values before; None: nobody can tell.
+    /// How many Pods may still run the previous values; None: nobody can tell.
     pub stale: Option<usize>,
 }
 
@@ -63,7 +63,7 @@ pub struct Plan {
     pub read: Option<Reason>,
     /// Generate all values anew, for this reason.
     pub generate: Option<Reason>,
-    /// The values before are not kept any longer.
+    /// The previous values are not kept any longer.
     pub retire: bool,
     /// The most important of the reasons.
     pub reason: Reason,
@@ -77,7 +77,7 @@ pub struct Plan {
     pub waits: Option<Wait>,
     /// What they would wait for if they were due.
     pub in_the_way: Option<Wait>,
-    /// Until when the values before are kept at least.
+    /// Until when the previous values are kept at least.
     pub kept_until: Option<Timestamp>,
     /// When to look again whether they are needed.
     pub retire_at: Option<Timestamp>,
@@ -88,7 +88,7 @@ pub struct Plan {
 pub enum Wait {
     /// The window opens then.
     Window(Timestamp),
-    /// With new ones the values before would go, which are kept until then at least.
+    /// With new ones the previous values would go, which are kept until then at least.
     Previous(Timestamp),
     /// The same, and Pods run those; they are kept until then at most.
     Pods(Timestamp),
@@ -257,7 +257,7 @@ fn rotates_at(due: Timestamp, in_the_way: Option<Wait>) -> Timestamp {
     }
 }
 
-/// Until when the values before are kept at least, and at most.
+/// Until when the previous values are kept at least, and at most.
 fn kept(observed: &Observed<'_>, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
     let since = observed.memory.previous_since;
     match observed.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref()) {
@@ -269,7 +269,7 @@ fn kept(observed: &Observed<'_>, now: Timestamp) -> (Option<Timestamp>, Option<T
     }
 }
 
-/// Whether there are values before that somebody may count on: those that others have changed or removed are gone already.
+/// Whether there are previous values that somebody may count on: those that others have changed or removed are gone already.
 fn is_kept(observed: &Observed<'_>) -> bool {
     let edited = |key: &String| matches!(observed.target, Target::Edited(keys) if keys.contains(key));
     observed.memory.previous_since.is_some()
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_before_goes_when_nobody_runs_it_and_at_last_in_any_case() {
+    fn the_previous_value_goes_when_nobody_runs_it_and_at_last_in_any_case() {
         for (since, stale, wanted) in [
             (23, Some(0), false),
             (24, Some(0), true),

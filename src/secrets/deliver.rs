@@ -48,7 +48,7 @@ pub struct Delivered<'a> {
     pub times: &'a Times,
 }
 
-/// What consumers use of it: the values before are there for who checks signatures, not for who is restarted; and what is public changes with the
+/// What consumers use of it: the previous values are there for who checks signatures, not for who is restarted; and what is public changes with the
 /// value that it belongs to, or when the one before goes. `memory`: of where those before are.
 pub fn consumed(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> SecretData {
     let kept = |key: &String| kept_keys(&rotation.spec, memory).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
@@ -185,7 +185,7 @@ async fn roll_back(
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
     };
-    // A value before that went meanwhile does not come back; a text that holds it is made anew by the next look.
+    // A previous value that went meanwhile does not come back; a text that holds it is made anew by the next look.
     let mut data = previous.data.clone();
     let is_over = previous.memory.previous_since.is_some() && previous.memory.previous_since != memory.previous_since;
     if is_over {
@@ -210,7 +210,7 @@ async fn roll_back(
     Ok(Ok(back))
 }
 
-/// A keyed hash of what tells `data` from other values: not texts that change when a value before goes, which are made of what stands beside them.
+/// A keyed hash of what tells `data` from other values: not texts that change when a previous value goes, which are made of what stands beside them.
 pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
     let mut data = consumed(rotation, memory, data);
     for text in texts_with_previous(&rotation.spec, memory) {

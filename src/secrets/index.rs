@@ -17,7 +17,7 @@ use crate::{
 
 /// The suffix of the Secret with values that are on their way.
 pub const PENDING: &str = "-pending";
-/// The suffix of the Secret with the values before, while others are being delivered.
+/// The suffix of the Secret with the previous values, while others are being delivered.
 pub const PREVIOUS: &str = "-previous";
 
 /// For the index.

@@ -1,4 +1,4 @@
-//! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the values before.
+//! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the previous values.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -312,7 +312,7 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
         }));
     }
     let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
-    // Of the values before those that are kept and there: what somebody has removed is gone, and what is about to go goes.
+    // Of the previous values those that are kept and there: what somebody has removed is gone, and what is about to go goes.
     let kept = |name: &String| !facts.plan.retire && held.memory.previous_since.is_some() && held.data.contains_key(name);
     let before = compose::kept_keys(&rotation.spec, &held.memory).filter(kept);
     if facts.plan.generate.is_none()
@@ -359,7 +359,7 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
     }
 }
 
-/// The values before stay beside the new ones, or go.
+/// The previous values stay beside the new ones, or go.
 fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, memory: &mut Memory) {
     let Look { rotation, held, facts, .. } = look;
     (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());

@@ -40,14 +40,14 @@ pub type Superseded = BTreeMap<String, BTreeSet<String>>;
 pub struct Versions {
     /// Those that hold what was written, by place; each with a keyed hash.
     pub current: BTreeMap<String, String>,
-    /// Those that were replaced, and are to be retired when the values before are not kept any longer.
+    /// Those that were replaced, and are to be retired when the previous values are not kept any longer.
     pub superseded: Superseded,
     /// Those whose time is over.
     pub over: Superseded,
 }
 
 impl Versions {
-    /// The values before are not kept any longer.
+    /// The previous values are not kept any longer.
     pub fn give_up(&mut self) {
         for (place, notes) in std::mem::take(&mut self.superseded) {
             self.over.entry(place).or_default().extend(notes);
@@ -82,7 +82,7 @@ pub struct Memory {
     pub values: Hashes,
     /// Which key the hashes were made with; another one tells nothing about them.
     pub key: Option<String>,
-    /// Since when the values before are kept beside; None: none are.
+    /// Since when the previous values are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
     /// Where each stands, by the key of the value that replaced it.
     pub previous_keys: BTreeMap<String, String>,

@@ -92,7 +92,7 @@ async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Resu
     Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
 }
 
-/// Whether it is what was gone back to, but for what changes when a value before goes.
+/// Whether it is what was gone back to, but for what changes when a previous value goes.
 async fn is_back(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
     if !held.memory.stage.is_rolled_back() {

@@ -20,7 +20,7 @@ reasons! {
     Requested,
     /// A rotation that was begun is brought to its end.
     Resumed,
-    /// The values before are not needed any more.
+    /// The previous values are not needed any more.
     PreviousOver,
     /// Nothing has to be done.
     Current,

@@ -1,4 +1,4 @@
-//! The versions in the store that a rotation has replaced are retired when the values before are not kept any longer: disabled or deleted, as the
+//! The versions in the store that a rotation has replaced are retired when the previous values are not kept any longer: disabled or deleted, as the
 //! store has it.
 
 use std::collections::BTreeMap;

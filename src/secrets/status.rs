@@ -200,8 +200,8 @@ pub fn waiting(wait: Wait) -> String {
     let made = "others would take their place, and are made then, or at once without rotation.previous";
     match wait {
         Wait::Window(time) => format!("they wait for the window until {}", seconds(time).0),
-        Wait::Previous(time) => format!("the values before are kept until {}; {made}", seconds(time).0),
-        Wait::Pods(time) => format!("the values before are kept until no Pod runs them, at most until {}; {made}", seconds(time).0),
+        Wait::Previous(time) => format!("the previous values are kept until {}; {made}", seconds(time).0),
+        Wait::Pods(time) => format!("the previous values are kept until no Pod runs them, at most until {}; {made}", seconds(time).0),
     }
 }
 

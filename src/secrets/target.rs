@@ -72,7 +72,7 @@ impl Held {
 pub enum Which {
     /// What consumers use.
     Target,
-    /// The values before, while others are being delivered.
+    /// The previous values, while others are being delivered.
     Previous,
     /// Values that are on their way.
     Pending,

@@ -270,7 +270,7 @@ async fn nothing_prints_a_value() {
     values.push(rotations.data("rotated").await["k"].clone());
     rotations.change("rotated", json!({"rotation": {"previous": null}})).await;
     let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
-    rotations.until("rotated", "the value before is gone", |object| !kept(object)).await;
+    rotations.until("rotated", "the previous value is gone", |object| !kept(object)).await;
     rotations.edit("fine", json!({"t": value("edited")})).await;
     eventually("the edit is undone", || async {
         if rotations.data("fine").await["t"].contains(CANARY) { Err(String::new()) } else { Ok(()) }

@@ -186,7 +186,7 @@ async fn refused_of_values() {
         ),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": [generate[0], {"secretKey": "a-previous", "hex": {}}], "previous": {}}}),
-            "where the value before stands",
+            "where the previous value stands",
         ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "previous": {"suffix": ".pub"}}}), "another previous.suffix"),
         (json!({"target": {"name": "t"}, "rotation": {"generate": generate, "every": "30s"}}), "at least 1m"),

@@ -58,7 +58,7 @@ async fn status_rotate_and_what_they_say() {
     let (code, said) = run(&["rotate", "secretrotation/jwt", "-n", name, "--wait", "--timeout", "60s"]);
     assert!(code == 0 && said.contains("revision 4"), "{code} {said}");
     let (code, said) = run(&["rotate", "secretrotation/jwt", "-n", name, "--wait", "--timeout", "60s"]);
-    assert!(code == 1 && said.contains("the values before are kept until") && said.contains("the request stays"), "{code} {said}");
+    assert!(code == 1 && said.contains("the previous values are kept until") && said.contains("the request stays"), "{code} {said}");
     values.api().delete("jwt", &kube::api::DeleteParams::default()).await.unwrap();
 
     // What is wrong comes first, and is the exit code.

@@ -170,7 +170,7 @@ async fn a_value_is_rotated_pushed_and_the_version_before_retired() {
     assert!(oci.retired("app-jwt").is_empty(), "the one before is still in use");
     operator.clock.advance(SignedDuration::from_hours(25));
     rotations.ask("app", "look", "1").await;
-    eventually("the value before is not kept any longer", || async {
+    eventually("the previous value is not kept any longer", || async {
         let data = rotations.data("app").await;
         if data.contains_key("jwt-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
     })

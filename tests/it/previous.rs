@@ -1,8 +1,8 @@
-//! The value before a rotation: where it is kept, and for how long.
+//! The previous value: where it is kept, and for how long.
 
 use jiff::SignedDuration;
 use seaworthy::api::SecretRotation;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     rotation::spec,
@@ -12,13 +12,12 @@ use crate::{
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_stays_while_somebody_runs_it_but_not_for_ever() {
-    let cluster = Cluster::without_node().await; // without a node, where the test says what runs
+async fn the_previous_value_stays_while_somebody_runs_it_but_not_for_ever() {
+    let cluster = Cluster::without_node().await;
     let namespace = cluster.namespace("stale").await;
     let rotations = Rotations(&namespace);
     let operator = cluster.operator(&namespace);
     let mut spec = spec();
-    spec["store"] = Value::Null;
     spec["rotation"].as_object_mut().unwrap().remove("push");
     spec["rotation"]["previous"] = json!({"keepFor": "1h", "maxKeep": "10h"});
     spec.as_object_mut().unwrap().remove("store");
@@ -143,7 +142,7 @@ async fn what_is_kept_goes_although_the_spec_has_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_has_a_suffix_of_ones_own_and_its_place_for_itself() {
+async fn the_previous_value_has_a_suffix_of_ones_own_and_its_place_for_itself() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("suffix").await;
     let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));

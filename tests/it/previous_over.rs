@@ -1,4 +1,4 @@
-//! When the value before goes, whatever else happens to be the case.
+//! When the previous value goes, whatever else happens to be the case.
 
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -54,7 +54,7 @@ fn keeps(object: &SecretRotation) -> bool {
 
 /// No key has it, and no text.
 async fn is_gone(rotations: &Rotations<'_>, name: &str, before: &str) {
-    eventually("the value before is gone", || async {
+    eventually("the previous value is gone", || async {
         let data = rotations.data(name).await;
         if data.values().any(|value| value.contains(before)) { Err(format!("{:?}", data.keys())) } else { Ok(()) }
     })
@@ -74,7 +74,7 @@ async fn has_arrived(namespace: &Namespace) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_the_store_is_away() {
+async fn the_previous_value_goes_though_the_store_is_away() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
     let namespace = cluster.namespace("away").await;
     let rotations = Rotations(&namespace);
@@ -106,7 +106,7 @@ async fn the_value_before_goes_though_the_store_is_away() {
 
 /// Nobody can tell either when workloads may be restarted for what changes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_nobody_can_read_the_times() {
+async fn the_previous_value_goes_though_nobody_can_read_the_times() {
     let cluster = Cluster::without_node().await;
     let namespace = cluster.namespace("unreadable-times").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -141,8 +141,8 @@ async fn the_value_before_goes_though_nobody_can_read_the_times() {
     workload.restarted(2).await;
 }
 
-/// A text names the value before, and `b` will crash with what is delivered next. Returns the value before.
-async fn delivered_beside_a_value_before(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
+/// A text names the previous value, and `b` will crash with what is delivered next. Returns the previous value.
+async fn delivered_beside_a_previous_value(cluster: &Cluster, timeout: &str) -> (World, Operator, String) {
     let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b@4").await;
     let rotations = Rotations(&world.namespace);
     let delivered = async |revision: i64| {
@@ -171,11 +171,11 @@ async fn synced_revision(rotations: &Rotations<'_>) -> Option<i64> {
     rotations.api().get("web").await.unwrap().status.unwrap().revision
 }
 
-/// What the store has was taken back. That is not made anew, and stays so, but for the value before.
+/// What the store has was taken back. That is not made anew, and stays so, but for the previous value.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_others_were_taken_back() {
+async fn the_previous_value_goes_though_others_were_taken_back() {
     let cluster = Cluster::without_node().await;
-    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
+    let (world, operator, first) = delivered_beside_a_previous_value(&cluster, "1h").await;
     let rotations = Rotations(&world.namespace);
     rotations.edit("source", json!({"value": "2"})).await;
     world.crashes("b").await;
@@ -206,9 +206,9 @@ async fn the_value_before_goes_though_others_were_taken_back() {
 
 /// One that went when others were made does not come back with what is gone back to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_does_not_come_back() {
+async fn the_previous_value_does_not_come_back() {
     let cluster = Cluster::without_node().await;
-    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "1h").await;
+    let (world, operator, first) = delivered_beside_a_previous_value(&cluster, "1h").await;
     let rotations = Rotations(&world.namespace);
     let second = rotations.data("web-tls").await["key"].clone();
     rotations.ask("web", "rotate", "2").await;
@@ -228,9 +228,9 @@ async fn the_value_before_does_not_come_back() {
 
 /// Nor does it stay for as long as others are being delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_others_are_being_delivered() {
+async fn the_previous_value_goes_though_others_are_being_delivered() {
     let cluster = Cluster::without_node().await;
-    let (world, operator, first) = delivered_beside_a_value_before(&cluster, "24h").await;
+    let (world, operator, first) = delivered_beside_a_previous_value(&cluster, "24h").await;
     let rotations = Rotations(&world.namespace);
     rotations.edit("source", json!({"value": "2"})).await;
     world.crashes("b").await;
@@ -251,7 +251,7 @@ async fn the_value_before_goes_though_others_are_being_delivered() {
 
 /// Values that are on their way and do not get there keep no others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_another_is_on_its_way() {
+async fn the_previous_value_goes_though_another_is_on_its_way() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("on-its-way").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -365,7 +365,7 @@ async fn values_that_have_arrived_replace_nothing() {
 
 /// Of what is not generated any more nothing stays, though the store is away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_though_nothing_is_generated_there_any_more() {
+async fn the_previous_value_goes_though_nothing_is_generated_there_any_more() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
     let namespace = cluster.namespace("no-more").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
@@ -388,9 +388,9 @@ async fn the_value_before_goes_though_nothing_is_generated_there_any_more() {
     assert_eq!(keys().await, ["key"]);
 }
 
-/// What somebody else wrote into the Secret is not taken for ours when the value before goes, nor does it keep that from going.
+/// What somebody else wrote into the Secret is not taken for ours when the previous value goes, nor does it keep that from going.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_value_before_goes_and_an_edit_beside_it_stays_one() {
+async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
     let cluster = Cluster::shared().await;
     // With a store that has other keys it is the same.
     let of_store = json!({"store": {"memory": {"data": {"d": "1"}}}, "data": [{"secretKey": "d", "remoteRef": {"key": "d"}}]});

@@ -214,7 +214,7 @@ async fn a_generated_value_that_no_store_has() {
     rotations.ready("jwt", 2).await;
     let second = rotations.data("jwt").await;
     assert!(second["password"] != "edited" && second["password"] != first["password"] && second["id"] != first["id"]);
-    // So it is with the value before.
+    // So it is with the previous value.
     rotations.change("jwt", json!({"rotation": {"previous": {"keepFor": "24h"}}})).await;
     rotations.ask("jwt", "rotate", "2").await;
     rotations.until("jwt", "it is kept", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())).await;

@@ -54,7 +54,7 @@ async fn every_write_may_fail_in_every_way() {
                 .await;
                 assert!(connection.struck(), "{what}: there was no such write");
                 let data = rotations.data("jwt").await;
-                assert_eq!(data["key-previous"], before, "{what}: one rotation, and the value before is kept");
+                assert_eq!(data["key-previous"], before, "{what}: one rotation, and the previous value is kept");
                 assert!(data["key"] != before && rotations.data("remote").await["jwt"] == data["key"], "{what}");
                 // Looked at once more, nothing changes.
                 rotations.ask("jwt", "look", "1").await;

@@ -15,7 +15,7 @@ use crate::{
 
 const FAULTS: [Fault; 3] = [Fault::Answer(429), Fault::Answer(500), Fault::AnswerLost];
 
-/// A generated value, pushed to `key`; the values before are kept nowhere, so that the version before is retired at once.
+/// A generated value, pushed to `key`; the previous values are kept nowhere, so that the version before is retired at once.
 fn pushed(store: &Value, key: &str) -> Value {
     json!({
         "target": {"name": "app"}, "store": store, "refreshInterval": "0s",
