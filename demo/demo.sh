@@ -147,8 +147,10 @@ if [ $ok = 1 ]; then
     "$BINARY" rotate certificaterotation/web -n default --wait --timeout 120s >&2 || ok=0
     for name in client orders; do kubectl -n default rollout status deployment/$name --timeout=60s > /dev/null || ok=0; done
   fi
-  step "a new API key: the one before stays beside it for a day, and who uses it is restarted"
+  step "a new API key: the previous one stays beside it for a day, and who uses it is restarted"
+  before=$(kubectl -n default get secret api-key -o jsonpath='{.data.key}')
   "$BINARY" rotate secretrotation/api-key -n default --wait --timeout 120s >&2 || ok=0
+  [ "$(kubectl -n default get secret api-key -o jsonpath='{.data.key-previous}')" = "$before" ] || { echo "demo: the previous API key is gone" >&2; ok=0; }
   [ $MODE != node ] || runs_with API_KEY api-key key || ok=0
   step "another database password in the Secret that orders is made of"
   kubectl -n default patch secret database -p '{"stringData": {"password": "another/one"}}' > /dev/null

@@ -318,8 +318,9 @@ mod tests {
             let spec =
                 serde_json::from_value(serde_json::json!({"target": {"name": "s"}, "refreshInterval": format!("{}s", longer.as_secs())}))
                     .unwrap();
-            let (first, now) = (words.iter().map(|word| last_of(longer, word, start).unwrap()).min().unwrap(), start);
-            assert_eq!(round(&spec, &words, now), Some(first));
+            let began = round(&spec, &words, start).unwrap();
+            let since = |word| next_of(longer, word, began - SignedDuration::from_secs(1)).unwrap();
+            assert!(words.iter().all(|word| since(word) <= start) && words.iter().any(|word| since(word) == began), "each had its turn");
             let all = words.iter().map(|word| next_of(longer, word, start).unwrap()).max().unwrap();
             assert!(round(&spec, &words, all).is_some_and(|round| start < round && round <= all), "all of them are of this round");
             // They are spread, but in not too many places.

@@ -9,13 +9,15 @@ use kube::{
     Api,
     api::{ListParams, PostParams},
 };
-use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
 use crate::{
     cli::seaworthy_in,
     stores::{account, authority},
-    support::{Cluster, ControlPlane, Kubelet, Moto, Process, Rotations, Vault, deployment, eventually, next_second, oci::Oci, said},
+    support::{
+        Cluster, ControlPlane, Kubelet, Moto, Process, Rotations, Vault, deployment, eventually, keeps_previous, next_second, oci::Oci,
+        said,
+    },
     vault::{login_by_jwt, login_by_review},
 };
 
@@ -266,11 +268,10 @@ async fn nothing_prints_a_value() {
     values.push(vault.root.clone());
     assert_eq!(rotations.data("copy").await["id"], value("plain"));
     rotations.ask("rotated", "rotate", "1").await;
-    rotations.until("rotated", "it was rotated", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(2))).await;
+    rotations.at("rotated", 2).await;
     values.push(rotations.data("rotated").await["k"].clone());
     rotations.change("rotated", json!({"rotation": {"previous": null}})).await;
-    let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
-    rotations.until("rotated", "the previous value is gone", |object| !kept(object)).await;
+    rotations.until("rotated", "the previous value is gone", |object| !keeps_previous(object)).await;
     rotations.edit("fine", json!({"t": value("edited")})).await;
     eventually("the edit is undone", || async {
         if rotations.data("fine").await["t"].contains(CANARY) { Err(String::new()) } else { Ok(()) }
@@ -279,11 +280,7 @@ async fn nothing_prints_a_value() {
 
     let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), &namespace.name);
     deployments.create(&PostParams::default(), &deployment("web", "none.example/c:1")).await.unwrap();
-    let used = |object: &SecretRotation| {
-        let consumers = object.status.as_ref().and_then(|status| status.consumers.as_ref());
-        consumers.is_some_and(|consumers| consumers.summary == "2/2")
-    };
-    rotations.until("web-tls", "it is used", used).await;
+    rotations.consumers("web-tls", "2/2").await;
     values.push(rotations.data("web-tls").await["value"].clone());
     next_second().await;
     rotations.ask("web-tls", "rotate", "1").await;

@@ -25,11 +25,7 @@ async fn who_uses_a_value_is_restarted_when_it_changes_and_not_otherwise() {
     let rotations = Rotations(&world.namespace);
     world.a_second_later().await;
     rotations.edit("source", json!({"value": "2"})).await;
-    let wanted = |object: &seaworthy::api::SecretRotation| {
-        let status = object.status.clone().unwrap_or_default();
-        status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(2)
-    };
-    let object = rotations.until("web", "all have it", wanted).await;
+    let object = rotations.complete("web", 2).await;
     assert_eq!(object.status.unwrap().consumers.unwrap().summary, "4/4");
     assert_eq!((world.restarts("a").await.0, world.restarts("b").await.0), (1, 1));
     assert!(world.restarts("a").await.1 <= world.restarts("b").await.1, "in order");
@@ -53,10 +49,7 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     let message = rotations.says("web", "Stalled", "True", "RolledBack").await;
     assert!(message.contains("Deployment b") && message.contains("CrashLoopBackOff"), "{message}");
     assert_eq!(rotations.data("web-tls").await["value"], "1");
-    let back = |object: &seaworthy::api::SecretRotation| {
-        object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "6/6")
-    };
-    rotations.until("web", "everybody has what was there before", back).await;
+    rotations.consumers("web", "6/6").await;
     assert_eq!((world.restarts("a").await.0, world.restarts("c").await.0), (2, 0), "forth and back; who was not reached stays");
     // The store still has it: it is not tried again before something changes.
     rotations.ask("web", "refresh", "1").await;
@@ -68,9 +61,7 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     .await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
     rotations.edit("source", json!({"value": "3"})).await;
-    rotations
-        .until("web", "another value is tried", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(4)))
-        .await;
+    rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"], "3");
 }
 
@@ -148,7 +139,7 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     left.data.as_mut().unwrap().insert("value".into(), ByteString(b"taken back".to_vec()));
     secrets.create(&PostParams::default(), &left).await.unwrap();
     rotations.ask("web", "rotate", "2").await;
-    rotations.until("web", "a new one is made", |object| object.status.as_ref().is_some_and(|status| status.revision == Some(4))).await;
+    rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"].len(), 64);
 }
 

@@ -113,10 +113,7 @@ async fn killed_between_the_store_and_the_secret() {
             is_as_before(far, "taken-back", "killed").await;
             let superseded = noted(namespace, "seaworthy.dev/superseded-versions").await;
             assert!(superseded.contains(&rejected), "{far}: {rejected} is not in {superseded}");
-            let back = |object: &SecretRotation| {
-                object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == "4/4")
-            };
-            rotations.until("web", "everybody has what was there before", back).await;
+            rotations.consumers("web", "4/4").await;
             // Nobody is restarted twice within a minute, and what is being restarted has an hour: of the clock, if it moves after the restarts.
             world.finished("b").await;
             // With the next one, which nobody crashes with, it goes.
@@ -193,12 +190,8 @@ async fn interrupted(cluster: &Cluster, far: &Far<'_>, (step, done, by): (&'stat
         is_back(namespace).await;
         return is_as_before(far, &key, &what).await;
     }
-    let is_complete = |object: &SecretRotation| {
-        let status = object.status.clone().unwrap_or_default();
-        let all = status.consumers.is_some_and(|consumers| consumers.summary == "4/4");
-        status.revision == Some(2) && all && status.last_rotation.is_some_and(|last| last.completed_at.is_some())
-    };
-    rotations.until("web", &format!("{what}: all have the new value"), is_complete).await;
+    rotations.complete("web", 2).await;
+    rotations.consumers("web", "4/4").await;
     let now = rotations.data("web-tls").await["value"].clone();
     assert_eq!(far.get(&key).await, json!({"value": now, "other": "o"}), "{what}");
     let versions = far.versions(&key).await;

@@ -15,7 +15,7 @@ use kube::Api;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Cluster, ControlPlane, Rotations, eventually};
+use crate::support::{Cluster, ControlPlane, Rotations, eventually, keeps_previous};
 
 /// One replica: a process of its own, connected through a proxy that can be cut.
 struct Replica {
@@ -150,7 +150,7 @@ async fn one_of_three_leads_and_the_others_take_over() {
     let value = values(2, &value, Some(&value)).await;
     // Another one would wait for the end of the one before.
     rotations.change("jwt", json!({"rotation": {"previous": null}})).await;
-    rotations.until("jwt", "it is over", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none())).await;
+    rotations.until("jwt", "it is over", |object| !keeps_previous(object)).await;
 
     // It sleeps past its lease with work waiting for it; when it wakes, the work is done, and it ends without doing it again.
     let mut slept = take(&mut replicas, &second);

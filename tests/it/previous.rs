@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     rotation::spec,
-    support::{Cluster, Far, Rotations, Vault, Workload, eventually, next_second, said},
+    support::{Cluster, Far, Rotations, Vault, Workload, eventually, keeps_previous, next_second, said, waits_for_previous},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -71,7 +71,7 @@ async fn new_values_wait_until_those_before_are_over() {
     let far = Far::Vault(&vault);
     let waits = async || {
         let message = |object: &SecretRotation| said(object, "Ready").map(|(.., message)| message).unwrap_or_default();
-        let object = rotations.until("jwt", "it says that it waits", |object| message(object).contains("new values are due")).await;
+        let object = rotations.until("jwt", "it says that it waits", waits_for_previous).await;
         assert!(
             message(&object).contains("are kept until") && message(&object).contains("without rotation.previous"),
             "{}",
@@ -106,15 +106,13 @@ async fn what_is_kept_goes_although_the_spec_has_changed() {
     let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {}});
     rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
     rotations.ready("jwt", 1).await;
-    let kept = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some());
     // Another suffix is for the next ones, and does not give up the one that is there.
     let first = rotations.data("jwt").await["key"].clone();
     rotations.ask("jwt", "rotate", "1").await;
     rotations.ready("jwt", 2).await;
     rotations.change("jwt", json!({"rotation": {"previous": {"suffix": "_old"}}})).await;
     rotations.ask("jwt", "rotate", "2").await;
-    let waits = |object: &SecretRotation| said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"));
-    rotations.until("jwt", "it waits", waits).await;
+    rotations.until("jwt", "it waits", waits_for_previous).await;
     assert_eq!(rotations.data("jwt").await["key-previous"], first);
     // Nor is it in the way of another generator for longer than it is kept.
     let (text, keys) = (json!({"secretKey": "key", "hex": {}}), json!({"secretKey": "key", "ed25519Key": {}}));
@@ -127,15 +125,15 @@ async fn what_is_kept_goes_although_the_spec_has_changed() {
     assert!(third.contains_key("key_old") && !third.contains_key("key-previous"), "{:?}", third.keys());
     // Who does not want it any more has it no longer, and nobody is restarted for that.
     rotations.change("jwt", json!({"rotation": {"generate": [text], "previous": null}})).await;
-    rotations.until("jwt", "it is over", |object| !kept(object)).await;
+    rotations.until("jwt", "it is over", |object| !keeps_previous(object)).await;
     rotations.ask("jwt", "rotate", "3").await;
     rotations.ready("jwt", 4).await;
     rotations.change("jwt", json!({"rotation": {"previous": {}}})).await;
     rotations.ask("jwt", "rotate", "4").await;
     rotations.ready("jwt", 5).await;
-    rotations.until("jwt", "it is kept", kept).await;
+    rotations.until("jwt", "it is kept", keeps_previous).await;
     rotations.change("jwt", json!({"rotation": {"previous": null}})).await;
-    rotations.until("jwt", "it is over", |object| !kept(object)).await;
+    rotations.until("jwt", "it is over", |object| !keeps_previous(object)).await;
     let object = rotations.ready("jwt", 5).await;
     let data = rotations.data("jwt").await;
     assert!(!data.contains_key("key-previous"), "{:?} {:?}", data.keys(), object.status);

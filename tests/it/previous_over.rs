@@ -2,12 +2,17 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
-use kube::api::{Patch, PatchParams};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Cluster, Namespace, Operator, Rotations, Vault, Workload, World, eventually, next_second, said},
+    support::{
+        Cluster, Namespace, Operator, Rotations, Vault, Workload, World, eventually, keeps_previous, next_second, said, waits_for_previous,
+    },
     vault::{POLICY, by_role},
 };
 
@@ -42,14 +47,6 @@ async fn rotated(rotations: &Rotations<'_>) -> String {
     rotations.ask("jwt", "rotate", "1").await;
     rotations.ready("jwt", 2).await;
     first
-}
-
-fn waits(object: &SecretRotation) -> bool {
-    said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"))
-}
-
-fn keeps(object: &SecretRotation) -> bool {
-    object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())
 }
 
 /// No key has it, and no text.
@@ -130,8 +127,7 @@ async fn the_previous_value_goes_though_nobody_can_read_the_times() {
     assert!(rotations.data("jwt").await.contains_key("key-previous"));
     operator.clock.advance(HOUR * 3);
     rotations.ask("jwt", "look", "1").await;
-    let written = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(3));
-    rotations.until("jwt", "it was written", written).await;
+    rotations.at("jwt", 3).await;
     let data = rotations.data("jwt").await;
     assert_eq!((data.len(), &data["keys"]), (2, &format!("{} ", data["key"])));
     let message = rotations.says("jwt", "Stalled", "True", "InvalidSpec").await;
@@ -146,11 +142,7 @@ async fn delivered_beside_a_previous_value(cluster: &Cluster, timeout: &str) -> 
     let (world, operator) = World::of_secrets(cluster, json!({"discover": true, "timeout": timeout}), &["a", "b"], "b@4").await;
     let rotations = Rotations(&world.namespace);
     let delivered = async |revision: i64| {
-        let complete = |object: &SecretRotation| {
-            let status = object.status.clone().unwrap_or_default();
-            status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
-        };
-        rotations.until("web", "it is delivered", complete).await;
+        rotations.complete("web", revision).await;
         world.a_second_later().await;
     };
     let mut spec =
@@ -167,8 +159,9 @@ async fn delivered_beside_a_previous_value(cluster: &Cluster, timeout: &str) -> 
     (world, operator, first)
 }
 
-async fn synced_revision(rotations: &Rotations<'_>) -> Option<i64> {
-    rotations.api().get("web").await.unwrap().status.unwrap().revision
+/// Of the Secret itself, where it is written with the values.
+async fn revision(namespace: &Namespace) -> String {
+    namespace.secrets().get_metadata("web-tls").await.unwrap().annotations()["seaworthy.dev/revision"].clone()
 }
 
 /// What the store has was taken back. That is not made anew, and stays so, but for the previous value.
@@ -181,8 +174,7 @@ async fn the_previous_value_goes_though_others_were_taken_back() {
     world.crashes("b").await;
     operator.clock.advance(HOUR);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
-    let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
-    rotations.until("web", "everybody has what was there before", back).await;
+    rotations.consumers("web", "4/4").await;
     let there = rotations.data("web-tls").await;
     assert!(there["value"] == "1" && there["key-previous"] == first);
     operator.clock.advance(HOUR * 4);
@@ -197,10 +189,9 @@ async fn the_previous_value_goes_though_others_were_taken_back() {
     let data = rotations.data("web-tls").await;
     let wanted = [("key", there["key"].clone()), ("other", "1".into()), ("text", format!("1 {} ", there["key"])), ("value", "1".into())];
     assert_eq!(data, wanted.map(|(key, value)| (key.to_owned(), value)).into());
-    assert_eq!(synced_revision(&rotations).await, Some(5), "that is no other revision");
+    assert_eq!(revision(&world.namespace).await, "5", "that is no other revision");
     rotations.edit("source", json!({"value": "3"})).await;
-    let tried = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(6));
-    rotations.until("web", "another value is tried", tried).await;
+    rotations.at("web", 6).await;
     assert_eq!(rotations.data("web-tls").await["text"], format!("3 {} ", there["key"]));
 }
 
@@ -212,18 +203,17 @@ async fn the_previous_value_does_not_come_back() {
     let rotations = Rotations(&world.namespace);
     let second = rotations.data("web-tls").await["key"].clone();
     rotations.ask("web", "rotate", "2").await;
-    rotations.until("web", "it waits", waits).await;
+    rotations.until("web", "it waits", waits_for_previous).await;
     operator.clock.advance(HOUR * 3);
     rotations.ask("web", "look", "1").await;
     world.crashes("b").await;
     assert_ne!(rotations.data("web-tls").await["key"], second);
     operator.clock.advance(HOUR);
-    let back = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(5));
-    rotations.until("web", "the one that was delivered is back", back).await;
+    rotations.at("web", 5).await;
     is_gone(&rotations, "web-tls", &first).await;
     let data = rotations.data("web-tls").await;
     assert_eq!((&data["key"], &data["text"]), (&second, &format!("1 {second} ")));
-    assert_eq!(synced_revision(&rotations).await, Some(5));
+    assert_eq!(revision(&world.namespace).await, "5");
 }
 
 /// Nor does it stay for as long as others are being delivered.
@@ -237,8 +227,7 @@ async fn the_previous_value_goes_though_others_are_being_delivered() {
     operator.clock.advance(HOUR * 3);
     rotations.ask("web", "look", "1").await;
     let kept = |object: &SecretRotation| {
-        let status = object.status.as_ref().unwrap();
-        status.previous_kept_until.is_some() && status.consumers.as_ref().is_some_and(|all| all.summary != "4/4")
+        keeps_previous(object) && object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary != "4/4")
     };
     rotations.until("web", "somebody runs it", kept).await;
     assert_eq!(rotations.data("web-tls").await["key-previous"], first);
@@ -282,7 +271,7 @@ async fn values_that_take_the_place_of_those_before_are_made_once() {
     rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "rotation": pushed("app/jwt")})).await;
     let first = rotated(&rotations).await;
     rotations.ask("jwt", "rotate", "2").await;
-    rotations.until("jwt", "it waits", waits).await;
+    rotations.until("jwt", "it waits", waits_for_previous).await;
     let allow = async |policy: &str| vault.call("POST", "sys/policies/acl/app", json!({"policy": policy})).await;
     allow(&POLICY.replace(r#", "create", "update""#, "")).await;
     operator.clock.advance(HOUR * 3);
@@ -380,7 +369,7 @@ async fn the_previous_value_goes_though_nothing_is_generated_there_any_more() {
     assert_eq!(keys().await, ["key", "key-previous", "more", "more-previous"], "the Secret stays as it is");
     operator.clock.advance(HOUR * 3);
     rotations.ask("jwt", "look", "1").await;
-    rotations.until("jwt", "those before are gone", |object| !keeps(object)).await;
+    rotations.until("jwt", "those before are gone", |object| !keeps_previous(object)).await;
     assert_eq!(keys().await, ["key", "more"]);
     vault.unseal().await;
     rotations.ask("jwt", "look", "2").await;
@@ -414,7 +403,7 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
         assert!(message.contains(r#"key "key""#), "{message}");
         operator.clock.advance(HOUR * 25);
         rotations.ask("jwt", "look", "1").await;
-        rotations.until("jwt", "those before are gone", |object| !keeps(object)).await;
+        rotations.until("jwt", "those before are gone", |object| !keeps_previous(object)).await;
         let keys: Vec<_> = rotations.data("jwt").await.into_keys().collect();
         assert!(keys.iter().all(|key| !key.ends_with("-previous")) && keys.contains(&"other".into()), "{keys:?}");
         let data = rotations.data("jwt").await;
@@ -434,6 +423,6 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
     rotations.change("jwt", json!({"rotation": {"generate": [{"secretKey": "key", "ed25519Key": {}}]}})).await;
     operator.clock.advance(HOUR * 25);
     rotations.ask("jwt", "look", "1").await;
-    rotations.until("jwt", "the one before is gone", |object| !keeps(object)).await;
+    rotations.until("jwt", "the one before is gone", |object| !keeps_previous(object)).await;
     assert_eq!(rotations.data("jwt").await.into_keys().collect::<Vec<_>>(), ["key"]);
 }

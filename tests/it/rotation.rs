@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, eventually, said};
+use crate::support::{Cluster, Namespace, Rotations, eventually, keeps_previous, said};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -141,9 +141,7 @@ async fn the_value_that_the_store_has_is_taken_over_and_a_newer_one_is_not_lost(
     settled(&namespace, 2).await;
     operator.clock.advance(HOUR * 25);
     rotations.ask("jwt", "look", "1").await;
-    rotations
-        .until("jwt", "the one before is over", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none()))
-        .await;
+    rotations.until("jwt", "the one before is over", |object| !keeps_previous(object)).await;
     operator.failpoint.arm("push", false, None);
     rotations.ask("jwt", "rotate", "2").await;
     operator.failpoint.reached().await;
@@ -217,15 +215,13 @@ async fn a_generated_value_that_no_store_has() {
     // So it is with the previous value.
     rotations.change("jwt", json!({"rotation": {"previous": {"keepFor": "24h"}}})).await;
     rotations.ask("jwt", "rotate", "2").await;
-    rotations.until("jwt", "it is kept", |object| object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())).await;
+    rotations.until("jwt", "it is kept", keeps_previous).await;
     rotations.edit("jwt", json!({"password-previous": "edited"})).await;
     let message = rotations.says("jwt", "Stalled", "True", "Modified").await;
     assert!(message.contains("\"password-previous\""), "{message}");
     operator.clock.advance(HOUR * 25);
     rotations.ask("jwt", "look", "1").await;
-    let over = |object: &SecretRotation| {
-        said(object, "Stalled").is_none() && object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_none())
-    };
+    let over = |object: &SecretRotation| said(object, "Stalled").is_none() && !keeps_previous(object);
     rotations.until("jwt", "its time is over, and what they put there is theirs", over).await;
     let second = rotations.data("jwt").await;
     rotations.change("jwt", json!({"rotation": {"previous": null}})).await;

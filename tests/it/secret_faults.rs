@@ -1,10 +1,7 @@
 //! What may go wrong in the middle of a rotation of values, at every step: a write that fails, a process that dies.
 
 use futures::{StreamExt, future::join_all, stream};
-use seaworthy::{
-    api::SecretRotation,
-    secrets::{deliver::STEPS, rotate},
-};
+use seaworthy::secrets::{deliver::STEPS, rotate};
 use serde_json::{Value, json};
 
 use crate::{
@@ -130,11 +127,6 @@ async fn killed_around_every_step_of_a_rotation() {
     stream::iter(cases).for_each_concurrent(8, |(far, case)| killed_and_resumed(cluster, far, case)).await;
 }
 
-fn is_complete(object: &SecretRotation, revision: i64) -> bool {
-    let status = object.status.clone().unwrap_or_default();
-    status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_around_every_step_of_a_delivery() {
     let cluster = Cluster::without_node().await;
@@ -150,7 +142,7 @@ async fn killed_around_every_step_of_a_delivery() {
         operator.failpoint.reached().await;
         operator.kill().await;
         let _operator = cluster.operator(&world.namespace);
-        rotations.until("web", "it is complete", |object| is_complete(object, 2)).await;
+        rotations.complete("web", 2).await;
         let what = format!("killed {} {step}", if done { "after" } else { "before" });
         assert_eq!(world.restarts("a").await.0, 1, "{what}");
         assert_eq!(rotations.data("web-tls").await["value"], "2", "{what}");
@@ -185,8 +177,7 @@ async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
         let _operator = cluster.operator_with(&world.namespace, clock);
         rotations.says("web", "Stalled", "True", "RolledBack").await;
         assert_eq!(rotations.data("web-tls").await["value"], "1");
-        let back = |object: &SecretRotation| object.status.as_ref().unwrap().consumers.as_ref().is_some_and(|all| all.summary == "4/4");
-        rotations.until("web", "everybody has what was there before", back).await;
+        rotations.consumers("web", "4/4").await;
         assert_eq!(world.restarts("a").await.0, 2, "forth and back, killed {} {step}", if done { "after" } else { "before" });
     }))
     .await;

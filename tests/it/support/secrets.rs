@@ -69,6 +69,29 @@ impl Rotations<'_> {
         .await
     }
 
+    /// Waits until it is in this revision, Ready or not.
+    pub async fn at(&self, name: &str, revision: i64) -> SecretRotation {
+        let wanted = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.revision == Some(revision));
+        self.until(name, &format!("revision {revision}"), wanted).await
+    }
+
+    /// Waits until everybody has this revision.
+    pub async fn complete(&self, name: &str, revision: i64) -> SecretRotation {
+        self.until(name, &format!("everybody has revision {revision}"), |object| {
+            let status = object.status.clone().unwrap_or_default();
+            status.last_rotation.is_some_and(|last| last.completed_at.is_some()) && status.revision == Some(revision)
+        })
+        .await
+    }
+
+    /// Waits until so many Pods of so many have what is in the Secret: `2/2`.
+    pub async fn consumers(&self, name: &str, summary: &str) {
+        let wanted = |object: &SecretRotation| {
+            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == summary)
+        };
+        self.until(name, &format!("consumers {summary}"), wanted).await;
+    }
+
     /// Waits until a condition has this status and reason; returns its message.
     pub async fn says(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
         let wanted = |object: &SecretRotation| said(object, kind).is_some_and(|(now, why, _)| now == status && why == reason);
@@ -86,6 +109,16 @@ impl Rotations<'_> {
     pub async fn edit(&self, secret: &str, data: Value) {
         self.0.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(json!({"stringData": data}))).await.unwrap();
     }
+}
+
+/// Whether previous values are kept.
+pub fn keeps_previous(object: &SecretRotation) -> bool {
+    object.status.as_ref().is_some_and(|status| status.previous_kept_until.is_some())
+}
+
+/// Whether new values wait until those are over.
+pub fn waits_for_previous(object: &SecretRotation) -> bool {
+    said(object, "Ready").is_some_and(|(.., message)| message.contains("new values are due"))
 }
 
 /// Status, reason and message of a condition.

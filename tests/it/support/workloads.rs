@@ -87,10 +87,7 @@ impl Workload {
         let object = json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
             "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "none.example/c:1", "envFrom": [{"secretRef": {"name": secret}}]}]}}}});
         deployments.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        let known = |object: &seaworthy::api::SecretRotation| {
-            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == "1/1")
-        };
-        Rotations(namespace).until(name, "its consumer is known", known).await;
+        Rotations(namespace).consumers(name, "1/1").await;
         Self { deployments, name: name.into(), _kubelet: kubelet }
     }
 
@@ -153,11 +150,8 @@ impl World {
         for name in names {
             deployments.create(&PostParams::default(), &deployment(name, "none.example/c:1")).await.unwrap();
         }
-        let (world, summary) = (Self { namespace, deployments, _kubelet: kubelet }, format!("{0}/{0}", names.len() * 2));
-        let known = |object: &seaworthy::api::SecretRotation| {
-            object.status.as_ref().and_then(|status| status.consumers.as_ref()).is_some_and(|consumers| consumers.summary == summary)
-        };
-        Rotations(&world.namespace).until("web", &summary, known).await;
+        let world = Self { namespace, deployments, _kubelet: kubelet };
+        Rotations(&world.namespace).consumers("web", &format!("{0}/{0}", names.len() * 2)).await;
         world.available().await;
         (world, operator)
     }
