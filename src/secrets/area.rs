@@ -126,7 +126,7 @@ async fn keep_house(context: &controller::Context, withdrawal: Withdrawal, fille
         let mut round = tokio::time::interval(SWEEP);
         loop {
             round.tick().await;
-            context.stores.sweep(|| resolve::in_use(context, &withdrawal.rotations));
+            context.stores.sweep(|| resolve::referenced(context, &withdrawal.rotations));
         }
     };
     let keep = async {

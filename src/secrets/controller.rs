@@ -416,7 +416,7 @@ async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&He
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {
-        context.steps.run("drop-pending", rotate::finish(context, rotation, [&memory, &memory])).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &[&memory])).await?;
         pending = None;
     }
     let last_sync = context.known.last(rotation, last_told(rotation), now);

@@ -77,7 +77,10 @@ pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &
 
 /// Restarts who is next; when all have it, says so; when one failed, puts the values of before back.
 pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
-    let Some(changed) = view.memory.change.since(view.created).filter(|_| !delivered.times.are_unreadable()) else { return Ok(()) };
+    if delivered.times.are_unreadable() {
+        return Ok(()); // nobody can tell when somebody may be restarted
+    }
+    let Some(changed) = view.memory.change.since(view.created) else { return Ok(()) };
     let now = context.clock.now();
     if let Some(restart) = &rotation.spec.restart {
         let urgent = view.memory.stage.is_rolled_back() || view.memory.reason.as_deref() == Some(Reason::Requested.as_str());

@@ -35,12 +35,12 @@ pub struct Stores {
     doors: Arc<Mutex<Doors>>,
 }
 
-/// By whose it is, and a hash of what it is.
-type Place = (String, String);
+/// Whose it is, and a hash of what it is.
+type DoorKey = (String, String);
 
 #[derive(Default)]
 struct Doors {
-    open: HashMap<Place, Open>,
+    open: HashMap<DoorKey, Open>,
     /// Those that were replaced by one with other credentials, are too many, or that nobody uses: closed when nobody is in them any more.
     left: Vec<Arc<Door>>,
 }
@@ -57,7 +57,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn place(&self) -> Place {
+    fn key(&self) -> DoorKey {
         (self.owner.clone(), self.spec.clone())
     }
 }
@@ -71,9 +71,9 @@ impl fmt::Display for Identity {
 struct Open {
     door: Arc<Door>,
     /// When somebody came for it.
-    used: Timestamp,
-    /// When it was known to have a user.
-    known: Timestamp,
+    last_used: Timestamp,
+    /// When a resource was known to refer to it.
+    last_referenced: Timestamp,
 }
 
 impl Stores {
@@ -86,43 +86,44 @@ impl Stores {
     pub fn door(&self, identity: &Identity) -> Arc<Door> {
         let now = self.clock.now();
         let mut doors = self.lock();
-        let (owner, place, identity) = (&identity.owner, identity.place(), identity.to_string());
-        if let Some(open) = doors.open.get_mut(&place).filter(|open| open.door.identity() == identity) {
-            (open.used, open.known) = (now, now);
+        let (owner, key, identity) = (&identity.owner, identity.key(), identity.to_string());
+        if let Some(open) = doors.open.get_mut(&key).filter(|open| open.door.identity() == identity) {
+            (open.last_used, open.last_referenced) = (now, now);
             return open.door.clone();
         }
         let of_owner = doors.open.iter().filter(|((whose, _), _)| whose == owner);
-        let mut others: Vec<(Timestamp, String)> = of_owner.map(|((_, spec), open)| (open.used, spec.clone())).collect();
+        let mut others: Vec<(Timestamp, String)> = of_owner.map(|((_, spec), open)| (open.last_used, spec.clone())).collect();
         others.sort();
         let too_many = others.len().saturating_sub(MOST - 1);
         for (_, spec) in others.into_iter().take(too_many) {
             doors.leave(&(owner.clone(), spec));
         }
-        doors.leave(&place);
+        doors.leave(&key);
         let door = Arc::new(Door::new(identity, self.clock.clone(), self.wake.clone()));
-        doors.open.insert(place, Open { door: door.clone(), used: now, known: now });
+        doors.open.insert(key, Open { door: door.clone(), last_used: now, last_referenced: now });
         door
     }
 
-    /// The same, if somebody uses it: who only wants to know how it is does not keep it open.
-    pub fn in_use(&self, identity: &Identity) -> Option<Arc<Door>> {
+    /// The same, if it is open: who only wants to know how it is does not keep it so.
+    pub fn opened(&self, identity: &Identity) -> Option<Arc<Door>> {
         let doors = self.lock();
-        doors.open.get(&identity.place()).map(|open| open.door.clone()).filter(|door| door.identity() == identity.to_string())
+        doors.open.get(&identity.key()).map(|open| open.door.clone()).filter(|door| door.identity() == identity.to_string())
     }
 
-    /// Forgets values that nobody has come for, and stores that are not among those `in_use` (as [`Identity`] is written), which is only asked if nobody came for one.
-    pub fn sweep(&self, in_use: impl FnOnce() -> HashSet<String>) {
+    /// Forgets values that nobody has come for, and stores that no resource refers to. `referenced`: those that one does, as [`Identity`] is written; it is
+    /// only asked if nobody came for one.
+    pub fn sweep(&self, referenced: impl FnOnce() -> HashSet<String>) {
         let now = self.clock.now();
-        let is_idle = |open: &Open| now.duration_since(open.known) > IDLE;
+        let is_idle = |open: &Open| now.duration_since(open.last_referenced) > IDLE;
         let some = self.lock().open.values().any(is_idle);
-        let in_use = if some { in_use() } else { HashSet::new() };
+        let referenced = if some { referenced() } else { HashSet::new() };
         let mut doors = self.lock();
         doors.open.values().map(|open| &open.door).chain(&doors.left).for_each(|door| door.sweep());
-        let idle: Vec<_> = doors.open.iter().filter(|(_, open)| is_idle(open)).map(|(place, _)| place.clone()).collect();
-        for place in idle {
-            match doors.open.get_mut(&place) {
-                Some(open) if in_use.contains(open.door.identity()) => open.known = now,
-                _ => doors.leave(&place),
+        let idle: Vec<_> = doors.open.iter().filter(|(_, open)| is_idle(open)).map(|(key, _)| key.clone()).collect();
+        for key in idle {
+            match doors.open.get_mut(&key) {
+                Some(open) if referenced.contains(open.door.identity()) => open.last_referenced = now,
+                _ => doors.leave(&key),
             }
         }
         let (busy, mut free): (Vec<_>, Vec<_>) = doors.left.drain(..).partition(|door| Arc::strong_count(door) > 1);
@@ -144,7 +145,7 @@ impl Stores {
     /// How many are in use that have not answered since they failed or asked to wait.
     pub fn away(&self) -> usize {
         let now = self.clock.now();
-        self.lock().open.values().filter(|open| open.door.is_probed() && now.duration_since(open.used) < USED).count()
+        self.lock().open.values().filter(|open| open.door.is_probed() && now.duration_since(open.last_used) < USED).count()
     }
 
     /// Gives back what stores have lent to us.
@@ -164,8 +165,8 @@ impl Stores {
 }
 
 impl Doors {
-    fn leave(&mut self, place: &Place) {
-        let open = self.open.remove(place);
+    fn leave(&mut self, key: &DoorKey) {
+        let open = self.open.remove(key);
         self.left.extend(open.map(|open| open.door));
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
     if rotation.spec.rotation.is_some() {
-        context.steps.run("drop-pending", rotate::finish(context, rotation, [&held.memory, &view.memory])).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &[&held.memory, &view.memory])).await?;
     }
     // What was due is done: the next times are others.
     let mut after = facts_after(context, rotation, facts, view);

@@ -137,8 +137,8 @@ pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), s
     Identity { owner: owner.into(), spec: hash(spec), credentials }
 }
 
-/// The stores that resources use which are there and not suspended, as [`Identity`] is written.
-pub fn in_use(context: &Context, rotations: &Cache<Guarded<SecretRotation>>) -> HashSet<String> {
+/// The stores that resources refer to which are not suspended, as [`Identity`] is written.
+pub fn referenced(context: &Context, rotations: &Cache<Guarded<SecretRotation>>) -> HashSet<String> {
     let rotations = rotations.state();
     let users = rotations.iter().filter_map(|rotation| rotation.0.as_ref().ok()).filter(|rotation| !rotation.spec.suspend);
     let (mut known, mut used) = (HashSet::new(), HashSet::new());

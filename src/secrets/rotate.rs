@@ -101,8 +101,8 @@ async fn values(generators: impl Iterator<Item = &Generate>) -> Result<SecretDat
     work.await.unwrap_or_else(|_| Err(Problem::new(Reason::GenerateFailed, "the values could not be generated")))
 }
 
-/// What was on its way is where it was going: in the Secret, which stood and stands with `arrived`. What is on its way still goes on.
-pub async fn finish(context: &Context, rotation: &SecretRotation, arrived: [&Memory; 2]) -> Result<(), Halt> {
+/// Deletes `-pending`, unless what it holds is still on its way: is of none of the rotations that `arrived`.
+pub async fn finish(context: &Context, rotation: &SecretRotation, arrived: &[&Memory]) -> Result<(), Halt> {
     match target::read(context, rotation, Which::Pending).await {
         Ok(Held { meta: Some(_), memory, .. }) if arrived.iter().all(|arrived| arrived.rotation != memory.rotation) => Ok(()),
         _ => target::forget(context, rotation, Which::Pending).await,

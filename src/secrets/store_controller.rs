@@ -160,7 +160,7 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&before.conditions, READY);
     let place = (scope_of(&store.name_any()), &context.operator_namespace);
     let identity = resolve::identity(&context.secrets, (&place.0, place.1), &store.spec.store);
-    let door = context.stores.in_use(&identity);
+    let door = context.stores.opened(&identity);
     let rests = context.rests.of(&store.uid().unwrap_or_default(), &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
     if known {
