@@ -154,7 +154,10 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
         tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
         return Done::again(retry(Reason::WriteFailed), Outcome::Retry);
     }
-    let next = status::next_look(view, now).map(|time| time.duration_since(now) + SignedDuration::from_millis(100));
+    // From here on: the look took its time, and the clock may have been set meanwhile.
+    let end = context.clock.now();
+    let until = |time: Timestamp| time.duration_since(end).max(SignedDuration::ZERO);
+    let next = status::next_look(view, now).map(|time| until(time) + SignedDuration::from_millis(100));
     match &view.problem {
         None => {
             context.failures.succeeded(&uid);
@@ -165,14 +168,14 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
             context.metrics.failed(KIND, problem.reason.as_str());
             let after = problem.after.map_or_else(|| retry(problem.reason), |after| after.max(SignedDuration::from_secs(1)));
             // What goes on with the restarts does not wait for a store.
-            let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(|time| time.duration_since(now));
+            let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next).map(until);
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
             // What the store has by now is read when it is due, however often it was not what is needed.
             let round = object.0.as_ref().ok().filter(|_| problem.after.is_none()).map(|rotation| &rotation.spec);
             let round = round.and_then(|spec| refresh::next_refresh(spec, &words(spec), Some(now)));
-            let after = round.map_or(after, |time| time.duration_since(now).min(after));
+            let after = round.map_or(after, |time| until(time).min(after));
             // Nor does what has nothing to do with the problem wait for its end.
-            let after = status::planned(view, now).map_or(after, |time| time.duration_since(now).min(after));
+            let after = status::planned(view, now).map_or(after, |time| until(time).min(after));
             Done::again(after, if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry })
         }
     }

@@ -70,12 +70,12 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
 /// The texts that name a previous value, made anew of what stands beside them. None: somebody has changed or removed some of that.
 async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
     let Look { context, rotation, held, facts, .. } = look;
-    let edited = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name));
-    let there: HashSet<String> = data.keys().filter(|name| !edited(name)).map(|name| template::variable(name)).collect();
+    let edited = if let Target::Edited(keys) = &facts.target { keys.as_slice() } else { &[] };
+    let variables: HashSet<String> = edited.iter().map(|name| template::variable(name)).collect();
     let mut texts = compose::texts_with_previous(&rotation.spec, &held.memory);
-    texts.retain(|text| data.contains_key(text.key) && !edited(text.key));
+    texts.retain(|text| data.contains_key(text.key) && !edited.contains(text.key));
     let Some(template) = rotation.spec.template.as_ref().filter(|_| !texts.is_empty()) else { return Some(SecretData::new()) };
-    if !texts.iter().all(|text| text.others.is_subset(&there)) {
+    if texts.iter().any(|text| !text.others.is_disjoint(&variables)) {
         return None;
     }
     let is_text = |name: &String| template.data.contains_key(name);

@@ -78,7 +78,10 @@ async fn the_previous_value_goes_though_the_store_is_away() {
     let operator = cluster.operator(&namespace);
     let mut rotation = pushed("app");
     rotation["generate"] = json!([hex("key"), {"secretKey": "set", "jwks": {}}]);
-    let (store, template) = (namespace.store_in(&vault).await, texts(json!({"keys": TEXT, "published": "{{ set_pub }}"})));
+    let (store, template) = (
+        namespace.store_in(&vault).await,
+        texts(json!({"keys": format!("{TEXT}{{{{ nothing | default('') }}}}"), "published": "{{ set_pub }}"})),
+    );
     let spec = json!({"target": {"name": "jwt"}, "store": store, "refreshInterval": "10s", "rotation": rotation, "template": template});
     rotations.create("jwt", spec).await;
     let first = rotated(&rotations).await;
@@ -299,7 +302,7 @@ async fn values_that_have_arrived_do_not_arrive_again() {
     rotations.create("jwt", spec).await;
     rotations.ready("jwt", 1).await;
     let first = rotations.data("jwt").await["key"].clone();
-    operator.failpoint.arm("drop-pending", false, None);
+    operator.failpoint.arm("drop-pending", false, Some("store"));
     rotations.ask("jwt", "rotate", "1").await;
     operator.failpoint.reached().await;
     operator.kill().await;
@@ -333,14 +336,14 @@ async fn values_that_have_arrived_replace_nothing() {
     let operator = cluster.operator(&namespace);
     rotations.ready("jwt", 1).await;
     let first = rotations.data("jwt").await["key"].clone();
-    operator.failpoint.arm("drop-pending", false, None);
+    operator.failpoint.arm("drop-pending", false, Some("store"));
     rotations.ask("jwt", "rotate", "1").await;
     operator.failpoint.reached().await;
     operator.kill().await;
     let second = rotations.data("jwt").await["key"].clone();
     rotations.edit("source", json!({"d": "2"})).await;
     let operator = cluster.operator(&namespace);
-    operator.failpoint.arm("drop-pending", false, None);
+    operator.failpoint.arm("drop-pending", false, Some("store"));
     operator.failpoint.reached().await;
     operator.kill().await;
     let there = [("d", "2".to_owned()), ("key", second), ("key-previous", first)].map(|(key, value)| (key.to_owned(), value)).into();
