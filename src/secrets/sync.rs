@@ -20,7 +20,7 @@ use super::{
     refresh,
     resolve::Resolved,
     status::Problem,
-    store::{Find, OpenStore, Place, StoreError},
+    store::{Find, OpenStore, Place, Store, StoreError},
     target::Which,
 };
 use crate::{
@@ -100,6 +100,9 @@ async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<
 /// Since when what was read for somebody else is new enough.
 fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp {
     let now = context.clock.now();
+    if rotation.spec.store.as_ref().is_some_and(Store::is_own_namespace) {
+        return now; // where changes are told, what was read before one is old
+    }
     match plan.read {
         // Who comes late in a round takes what was read for it, and nobody what is older than an interval.
         Some(Reason::RefreshDue) => {
