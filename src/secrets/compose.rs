@@ -67,6 +67,7 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
             }
         }
     }
+    check_generated(spec, &gathered.values)?;
     let pushed =
         spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| (&push.secret_key, push.remote_ref.remote(), "rotation.push"));
     // What is under `data` is meant where both name a key.
@@ -97,6 +98,18 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
     }
     check_renewable(spec, &gathered.values)?;
     Ok(gathered)
+}
+
+/// Refuses what is generated, and at each refresh would be as the store has it: values of `dataFrom` under the same key.
+fn check_generated(spec: &SecretRotationSpec, values: &SecretData) -> Result<(), Problem> {
+    let Some(rotation) = &spec.rotation else { return Ok(()) };
+    let is_pushed = |key: &String| rotation.push.iter().any(|push| push.secret_key == *key);
+    let mut generated = rotation.generate.iter().map(|generate| &generate.secret_key);
+    let Some(key) = generated.find(|key| values.contains_key(*key) && !is_pushed(key)) else { return Ok(()) };
+    let message = format!(
+        "{key:?} is generated, and among the values of dataFrom: the store would take each new value back; name one of them otherwise, or bring new values to the store by rotation.push; the Secret stays as it is"
+    );
+    Err(Problem::new(Reason::ValueInvalid, message))
 }
 
 /// Where generated values are kept that were replaced.
@@ -174,17 +187,13 @@ pub fn judge(spec: &SecretRotationSpec, gathered: &Gathered) -> Result<Gone, Pro
     match (gone.first(), spec.target.deletion_policy) {
         (None, _) => Ok(Gone::Nothing),
         (Some(_), DeletionPolicy::Merge) => Ok(Gone::Keys),
-        // What was generated and is nowhere else does not go with what is gone.
-        (Some(_), DeletionPolicy::Delete) if gathered.values.is_empty() && only_remote(spec, gathered) => Ok(Gone::Everything),
+        // What was generated may be nowhere else, and does not go with what is gone.
+        (Some(_), DeletionPolicy::Delete) if gathered.values.is_empty() && spec.rotation.is_none() => Ok(Gone::Everything),
         (Some(first), _) => {
             let more = if gone.len() > 1 { format!(" (and {} more)", gone.len() - 1) } else { String::new() };
             Err(Problem::new(Reason::ValueNotFound, format!("{first}{more}; the Secret stays as it is")))
         }
     }
-}
-
-fn only_remote(spec: &SecretRotationSpec, gathered: &Gathered) -> bool {
-    spec.rotation.iter().flat_map(|rotation| &rotation.generate).all(|generate| gathered.remote.contains(&generate.secret_key))
 }
 
 /// The suffix of the key with what is public of a generated value.
@@ -456,6 +465,11 @@ mod tests {
             json!({"dataFrom": [{"extract": {"key": "j"}}], "rotation": {"generate": [{"secretKey": "k", "hex": {}}], "previous": {}}});
         let (reason, message) = composed(&kept, &json!({"j": {"k-previous": "1"}})).unwrap_err();
         assert!(reason == Reason::ValueInvalid && message.contains("rotation.previous.suffix"), "{message}");
+        let (reason, message) = composed(&kept, &json!({"j": {"k": "1"}})).unwrap_err();
+        assert!(reason == Reason::ValueInvalid && message.contains("\"k\" is generated, and among the values of dataFrom"), "{message}");
+        let mut pushed = kept.clone();
+        pushed["rotation"]["push"] = json!([{"secretKey": "k", "remoteRef": {"key": "j", "property": "k"}}]);
+        assert_eq!(composed(&pushed, &json!({"j": {"k": "1"}})).unwrap()["k"], "1");
         let mut taken = kept;
         taken["template"] =
             json!({"mergePolicy": "Merge", "data": {"a-b": "{{ a_b }}", "url": "{{ a_b }} {{ k_previous }}", "z": "{{ k_previous }}"}});
@@ -472,10 +486,10 @@ mod tests {
             let data = ["a", "b"].map(|key| json!({"secretKey": key, "remoteRef": {"key": key}}));
             json!({"target": {"name": "app", "deletionPolicy": policy}, "data": data})
         };
-        let judged = |policy: &str, values: &Value| {
-            let spec = spec(&part(policy));
-            judge(&spec, &gather(&spec, &remote(&spec, values)).unwrap()).map_err(|problem| problem.reason)
+        let judge = |spec: &SecretRotationSpec, values: &Value| {
+            judge(spec, &gather(spec, &remote(spec, values)).unwrap()).map_err(|problem| problem.reason)
         };
+        let judged = |policy: &str, values: &Value| judge(&spec(&part(policy)), values);
         for (policy, values, wanted) in [
             ("Retain", json!({"a": "1", "b": "2"}), Ok(Gone::Nothing)),
             ("Retain", json!({"a": "1"}), Err(Reason::ValueNotFound)),
@@ -487,6 +501,11 @@ mod tests {
         ] {
             assert_eq!(judged(policy, &values), wanted, "{policy} {values}");
         }
+        // What was generated may stand in the Secret alone, also where it is to be pushed.
+        let mut generated = part("Delete");
+        let push = json!([{"secretKey": "g", "remoteRef": {"key": "a", "property": "g"}}]);
+        generated["rotation"] = json!({"generate": [{"secretKey": "g", "hex": {}}], "push": push});
+        assert_eq!(judge(&spec(&generated), &json!({})), Err(Reason::ValueNotFound));
     }
 
     #[test]

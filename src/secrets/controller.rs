@@ -14,7 +14,7 @@ use super::{
     make,
     open_stores::Stores,
     push,
-    put::put,
+    put::{leave, put},
     reason::Reason,
     refresh::{self, Found, Known},
     report::report,
@@ -317,7 +317,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let done = if made { Box::pin(make::make(look, (source.as_ref(), read), view)).await } else { make::retired(look).await.map(Some) };
     match done {
         Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
-        Ok(None) => Ok(()),
+        Ok(None) => Box::pin(leave(look, source.as_ref(), view)).await,
         Err(Halt::Problem(problem)) => {
             Box::pin(without_values(look, source.as_ref(), view)).await?;
             Err(problem.into())

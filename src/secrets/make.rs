@@ -14,7 +14,9 @@ use super::{
     decide::{Plan, Target},
     deliver::consumed,
     memory::{Memory, Superseded, Versions, hash, hashes},
+    property::Bytes,
     push::{self, Generated},
+    put,
     reason::Reason,
     retire,
     rotate::{self, Cause, Pending},
@@ -90,7 +92,7 @@ async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>
     apart(context, &rotation.spec, bytes, work).await.ok()
 }
 
-/// What the Secret is to hold, and what is to be remembered with it. None: there is nothing to write.
+/// What the Secret is to hold, and what is to be remembered with it. None: it is left as it was put back.
 pub(super) async fn make(
     look: Look<'_>,
     (source, read): (Option<&Source>, Remote),
@@ -115,37 +117,56 @@ pub(super) async fn make(
         let gone = compose::judge(spec, &gathered)?;
         Ok((gathered, gone))
     };
-    let (gathered, gone) = apart(context, spec, bytes, work).await?;
+    let (mut gathered, gone) = apart(context, spec, bytes, work).await?;
     if gone == Gone::Everything {
-        return everything_is_gone(context, rotation, held, view).await;
+        return Err(everything_is_gone(context, rotation, held, view).await?.into());
     }
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
+    if is_left(look, &gathered) {
+        return Ok(None);
+    }
     let pending = values_on_their_way(look, (&gathered, &key), current).await?;
     let mut memory = held.memory.clone();
     if plan.retire {
         memory.versions.give_up();
     }
-    let (kept, is_pushed) = to_the_store(look, source, (&gathered, pending.as_ref()), &mut memory.versions).await?;
-    let (mut values, is_as_read) = together(look, gathered.values, pending.as_ref());
-    values.extend(kept);
+    let replaced = replaced(look, pending.as_ref(), (&gathered, &key));
+    let (mut values, is_as_read) = together(look, std::mem::take(&mut gathered.values), pending.as_ref());
+    previous(look, (pending.as_ref(), &replaced), &mut values, &mut memory);
+    // What cannot be put together goes nowhere.
+    let mut data = rendered(look, values.clone(), bytes).await?;
+    let (kept, is_pushed) = to_the_store(look, source, (&gathered, &data, pending.as_ref()), &mut memory.versions).await?;
+    if !kept.is_empty() {
+        values.extend(kept);
+        data = rendered(look, values, bytes).await?;
+    }
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
     view.made = made.filter(|_| is_as_read && !is_pushed);
     if view.made.is_none() && source.is_some() {
         context.known.forget(&noticed::key(rotation));
     }
-    previous(look, pending.as_ref(), &mut values, &mut memory);
+    remember(look, pending.as_ref(), &data, &mut memory);
+    memory.hash(&key, &data);
+    Ok(Some((data, memory)))
+}
+
+/// The values with what is public of them, and the texts that are made of them.
+async fn rendered(look: Look<'_>, mut values: SecretData, bytes: usize) -> Result<SecretData, Halt> {
+    let key = look.context.roller.restarter.key().await?;
     let work = move |spec: &SecretRotationSpec| {
         compose::publish(spec, &mut values)?;
         compose::render(spec, values, &|value| salted(&key, value))
     };
-    let data = apart(context, spec, bytes, work).await?;
-    remember(look, pending.as_ref(), &data, &mut memory);
-    // Another spec that asks for the same is tried once.
-    if let Stage::RolledBack { why, .. } = &held.memory.stage {
-        memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
-    }
-    memory.hash(&context.roller.restarter.key().await?, &data);
-    Ok(Some((data, memory)))
+    Ok(apart(look.context, &look.rotation.spec, bytes, work).await?)
+}
+
+/// Whether values are lacking that were generated and taken back with the others: they are not made anew before somebody changes something.
+fn is_left(look: Look<'_>, gathered: &Gathered) -> bool {
+    let Look { rotation, held, facts, .. } = look;
+    let lacking = |name: &String| !gathered.values.contains_key(name) && !held.data.contains_key(name);
+    let mut generated = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    let asked = facts.pending.is_some() || facts.plan.generate.is_some();
+    !asked && put::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
 }
 
 /// Whether every look reads.
@@ -163,7 +184,7 @@ fn is_in_between(rotation: &SecretRotation, plan: Plan, now: Timestamp) -> bool 
 async fn to_the_store(
     look: Look<'_>,
     source: Option<&Source>,
-    (gathered, pending): (&Gathered, Option<&Pending>),
+    (gathered, data, pending): (&Gathered, &SecretData, Option<&Pending>),
     versions: &mut Versions,
 ) -> Result<(SecretData, bool), Halt> {
     let Look { context, rotation, held, .. } = look;
@@ -172,10 +193,11 @@ async fn to_the_store(
         let is_pushed = push_again(look, source, gathered, versions).await?;
         return Ok((SecretData::new(), is_pushed));
     };
-    let added = gathered.values.iter().chain(&pending.data).map(|(key, value)| (key.clone(), value.clone()));
-    target::may_add(context, rotation, held, added.collect()).await?;
+    target::may_add(context, rotation, held, data.clone()).await?;
     is_current(context, rotation).await?;
-    let (known, noted) = (&held.memory.values, &pending.memory.versions.superseded);
+    // Of a Secret that was deleted meanwhile it stands with what is on its way, which values there were.
+    let known = &pending.memory.values.iter().chain(&held.memory.values).map(|(key, hash)| (key.clone(), hash.clone())).collect();
+    let noted = &pending.memory.versions.superseded;
     let token = pending.memory.rotation.as_deref().unwrap_or_default();
     let generated = Generated { source, values: &pending.data, known, token, noted, back: false };
     let kept = context.steps.run("push", push::generated(context, rotation, &generated, versions)).await?;
@@ -201,7 +223,11 @@ fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -
 
 /// What is remembered with the values.
 fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory: &mut Memory) {
-    let Look { rotation, facts, .. } = look;
+    let Look { rotation, held, facts, .. } = look;
+    // Another spec that asks for the same is tried once.
+    if let Stage::RolledBack { why, .. } = &held.memory.stage {
+        memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
+    }
     memory.request = Some(facts.request.clone());
     memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
@@ -215,11 +241,21 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
         && memory.rotation != pending.memory.rotation
     {
         (memory.rotation, memory.reason) = (pending.memory.rotation.clone(), pending.memory.reason.clone());
-        (memory.started_at, memory.rotated_at) = (pending.memory.started_at, Some(second));
+        memory.started_at = pending.memory.started_at;
         memory.handled_rotate.clone_from(&pending.memory.handled_rotate);
+        // One that was lacking does not make those beside it younger.
+        let is_one_more = pending.memory.reason.as_deref() == Some(Reason::Missing.as_str());
+        if !is_one_more || !has_generated(rotation, &held.memory) {
+            memory.rotated_at = Some(second);
+        }
     } else {
         note_change(look, data, (memory, facts.plan.reason));
     }
+}
+
+/// Whether there was a generated value.
+fn has_generated(rotation: &SecretRotation, memory: &Memory) -> bool {
+    rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate).any(|generate| memory.values.contains_key(&generate.secret_key))
 }
 
 /// What is another for who uses it has a name, and a reason.
@@ -281,12 +317,7 @@ fn salted(key: &[u8], value: &[u8]) -> [u8; 16] {
 }
 
 /// `deletionPolicy: Delete`, and the store has none of the values any more.
-async fn everything_is_gone(
-    context: &Context,
-    rotation: &SecretRotation,
-    held: &Held,
-    view: &mut View,
-) -> Result<Option<(SecretData, Memory)>, Halt> {
+async fn everything_is_gone(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<Problem, Halt> {
     if let Some(meta) = &held.meta {
         is_current(context, rotation).await?;
         context.writer.delete::<Secret>(meta).await?;
@@ -294,7 +325,7 @@ async fn everything_is_gone(
     }
     view.there = Some(false);
     let message = "the store has none of the values any more, and the Secret was deleted with them (target.deletionPolicy: Delete)";
-    Err(Problem::new(Reason::ValueNotFound, message).into())
+    Ok(Problem::new(Reason::ValueNotFound, message))
 }
 
 /// Values that are pending already, or are to be generated now.
@@ -344,7 +375,7 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     if held.meta.is_none() {
         really_missing(context, rotation).await?;
     }
-    let cause = Cause { reason, asked: handled, now: facts.now, replaces: current };
+    let cause = Cause { reason, asked: handled, now: facts.now, versions: current, replaced: &held.memory };
     let begun = rotate::begin(context, rotation, due.into_iter(), cause);
     Ok(Some(context.steps.run("generate", begun).await?))
 }
@@ -359,15 +390,29 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
     }
 }
 
+/// The values that those on their way take the place of: as they stand in the Secret, or, if somebody else has changed or deleted that, in the store.
+fn replaced(look: Look<'_>, pending: Option<&Pending>, (gathered, key): (&Gathered, &[u8])) -> SecretData {
+    let Look { held, .. } = look;
+    let Some(pending) = pending else { return SecretData::new() };
+    let known = |name: &String| held.memory.values.get(name).or_else(|| pending.memory.values.get(name));
+    let value = |name: &String| {
+        let here = held.data.get(name);
+        let is_known = |value: &&Bytes| known(name).is_some_and(|known| *known == hash(key, name, value));
+        let there = || gathered.values.get(name).filter(is_known);
+        here.filter(|value| known(name).is_none() || is_known(value)).or_else(there).or(here).cloned()
+    };
+    pending.data.keys().filter_map(|name| Some((name.clone(), value(name)?))).collect()
+}
+
 /// The previous values stay beside the new ones, or go.
-fn previous(look: Look<'_>, pending: Option<&Pending>, values: &mut SecretData, memory: &mut Memory) {
+fn previous(look: Look<'_>, (pending, replaced): (Option<&Pending>, &SecretData), values: &mut SecretData, memory: &mut Memory) {
     let Look { rotation, held, facts, .. } = look;
     (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
     let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
     let arriving = pending.filter(|pending| pending.memory.rotation != held.memory.rotation);
     // What has arrived replaces nothing, whatever was written since then.
-    let replaced = |(name, new)| Some((name, held.data.get(name).filter(|old| *old != new)?));
-    let mut kept: Vec<_> = arriving.iter().flat_map(|pending| &pending.data).filter_map(replaced).collect();
+    let old = |(name, new)| Some((name, replaced.get(name).filter(|old| *old != new)?));
+    let mut kept: Vec<_> = arriving.iter().flat_map(|pending| &pending.data).filter_map(old).collect();
     let under = |name: &String| format!("{name}{}", spec.suffix);
     if !kept.is_empty() {
         memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));

@@ -238,8 +238,11 @@ pub async fn generated(
     versions: &mut Versions,
 ) -> Result<SecretData, Halt> {
     let source = generated.source;
-    let remedy =
-        format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation));
+    let remedy = if generated.back {
+        format!("put the one back there that was pushed last, or have this one taken over: set the annotation {REFRESH_ANNOTATION}")
+    } else {
+        format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation))
+    };
     let known = |push: &Push| generated.known.get(&push.secret_key).cloned().into_iter().collect();
     let (mut kept, hashes) = (SecretData::new(), context.roller.restarter.key().await?);
     let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, Look, facts_after, is_current},
+    controller::{Context, Look, annotation, facts_after, is_current},
     decide::{Plan, Target},
     deliver::{self, Delivered, consumed, deliver, fingerprint},
     make,
@@ -16,11 +16,11 @@ use super::{
     status::{Halt, Problem, View},
     store::SecretData,
     sync::Source,
-    target::{self, Held, described},
+    target::{self, Held, Which, described},
 };
 use crate::{
     api::{
-        SecretRotation,
+        REFRESH_ANNOTATION, SecretRotation,
         secret_rotation::{RefreshPolicy, TargetPolicy},
     },
     cluster::{conditions, noticed},
@@ -42,7 +42,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         ((data, memory), is_other, is_rejected) = (make::retired(look).await?, false, false);
     }
     if is_rejected {
-        return leave(look, memory, source, view).await;
+        return leave(look, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -70,26 +70,37 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
 }
 
 /// Consumers could not live with what was made; it is not tried again before somebody changes something.
-async fn leave(look: Look<'_>, made: Memory, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+pub(super) async fn leave(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     view.synced = view.read_at.or(view.synced);
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
-    if made.handled_refresh != held.memory.handled_refresh {
+    let asked = Some(annotation(rotation, REFRESH_ANNOTATION));
+    if held.memory.handled_refresh.as_deref() != asked {
         // Who asked is answered, and the store is not read for him with each look.
-        view.memory.handled_refresh = made.handled_refresh;
+        view.memory.handled_refresh = asked.map(ToOwned::to_owned);
         meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
     }
     view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
-    deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await
+    deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await?;
+    let Target::Edited(keys) = &facts.target else { return Ok(()) };
+    let message = format!(
+        "keys {keys:?} of Secret {} were changed by somebody else, and what the store has was taken back: it is left as it is until the spec or the values of the store are others; what stood there is in Secret {}",
+        rotation.spec.target.name,
+        Which::Previous.name(rotation)
+    );
+    Err(Problem::new(Reason::Modified, message).into())
+}
+
+/// Whether its values were taken back, and nobody has changed the spec since.
+pub(super) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
+    matches!(memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation)
 }
 
 /// Whether these are the values that were taken back, and nobody has changed anything since.
 async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
-    let same_generation =
-        matches!(held.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation);
     let key = context.roller.restarter.key().await?;
-    Ok(same_generation && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
+    Ok(is_taken_back(rotation, &held.memory) && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
 }
 
 /// Whether it is what was gone back to, but for what changes when a previous value goes.

@@ -32,7 +32,7 @@ pub const STEPS: &[&str] = &["read", "generate", "push", "keep-previous", "store
 pub struct Pending {
     /// By key of the Secret.
     pub data: SecretData,
-    /// Which rotation, why, since when, and which request it answers.
+    /// Which rotation, why, since when, and which request it answers; and the hashes of the values that are to be replaced.
     pub memory: Memory,
 }
 
@@ -54,7 +54,9 @@ pub struct Cause<'a> {
     /// When.
     pub now: Timestamp,
     /// The versions that are to be replaced in the store.
-    pub replaces: Superseded,
+    pub versions: Superseded,
+    /// What is written down with the values that are to be replaced.
+    pub replaced: &'a Memory,
 }
 
 /// Makes new values and writes them down, with what they are for.
@@ -62,7 +64,7 @@ pub async fn begin(
     context: &Context,
     rotation: &SecretRotation,
     generators: impl Iterator<Item = &Generate>,
-    Cause { reason, asked, now, replaces }: Cause<'_>,
+    Cause { reason, asked, now, versions, replaced }: Cause<'_>,
 ) -> Result<Pending, Halt> {
     let data = values(generators).await?;
     let memory = Memory {
@@ -70,7 +72,9 @@ pub async fn begin(
         reason: Some(reason.to_string()),
         started_at: Some(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled_rotate: Some(asked.into()),
-        versions: Versions { superseded: replaces, ..Versions::default() },
+        versions: Versions { superseded: versions, ..Versions::default() },
+        values: replaced.values.iter().filter(|(key, _)| data.contains_key(*key)).map(|(key, hash)| (key.clone(), hash.clone())).collect(),
+        key: replaced.key.clone(),
         ..Memory::default()
     };
     target::keep(context, rotation, Which::Pending, (&data, &memory)).await?;

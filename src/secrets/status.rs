@@ -228,11 +228,13 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
-    // What is due and was not done waits for something else; it is looked at again even so.
     let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| !pushed.next.is_empty());
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
+    // What the store had by then was taken over first.
+    let new = planned.and_then(|plan| plan.generate).map(|_| now);
+    // What is due and was not done waits for something else; it is looked at again even so.
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };
-    times.into_iter().flatten().chain([rollout, unnoted, noted]).flatten().map(soon).min()
+    times.into_iter().flatten().chain([rollout, unnoted, noted, new]).flatten().map(soon).min()
 }
 
 #[cfg(test)]
@@ -268,5 +270,10 @@ mod tests {
         ] {
             assert_eq!(planned(&View { plan: Some(plan), ..View::default() }, now), wanted);
         }
+        // What the store had was taken over before what somebody asks for, and was no problem.
+        let asked = Plan { generate: Some(Reason::Requested), next_sync: Some(later), ..plan };
+        let mut view = View { plan: Some(asked), ..View::default() };
+        view.memory.change.note(before);
+        assert_eq!(next_look(&view, now), Some(soon));
     }
 }

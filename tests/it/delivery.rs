@@ -60,9 +60,42 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     })
     .await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
+    // Nor is it what an edit is put right with.
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    let message = rotations.says("web", "Stalled", "True", "Modified").await;
+    assert!(message.contains("[\"value\"]") && message.contains("Secret web-tls-previous"), "{message}");
+    assert_eq!(rotations.data("web-tls-previous").await["value"], "1");
     rotations.edit("source", json!({"value": "3"})).await;
     rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"], "3");
+}
+
+/// Nor is a value made anew that was made for the first time, and is nowhere any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_generated_and_taken_back_is_not_made_anew_by_itself() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.change("web", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {}}]}})).await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    rotations.consumers("web", "4/4").await;
+    for (what, value) in [("refresh", "1"), ("refresh", "2")] {
+        rotations.ask("web", what, value).await;
+        eventually("the request is noted", || async {
+            let noted = world.namespace.secrets().get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations;
+            let handled = noted.unwrap_or_default().remove("seaworthy.dev/handled-refresh");
+            if handled.as_deref() == Some(value) { Ok(()) } else { Err(format!("{handled:?}")) }
+        })
+        .await;
+    }
+    let data = rotations.data("web-tls").await;
+    assert_eq!((data.len(), data["value"].as_str(), world.restarts("a").await.0), (1, "1", 2));
+    rotations.ask("web", "rotate", "1").await;
+    rotations.at("web", 4).await;
+    assert_eq!(rotations.data("web-tls").await["key"].len(), 64);
 }
 
 /// A value that is generated and pushed to `key` of this store, and Deployments that use it, of which one crashes with the second one.

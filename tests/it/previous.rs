@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     rotation::spec,
     support::{Cluster, Far, Rotations, Vault, Workload, eventually, keeps_previous, next_second, said, waits_for_previous},
+    vault::{POLICY, by_role},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -160,4 +161,40 @@ async fn the_previous_value_has_a_suffix_of_ones_own_and_its_place_for_itself() 
     let message = rotations.says("app", "Ready", "False", "ValueInvalid").await;
     assert!(message.contains("\"jwt_old\"") && message.contains("rotation.previous.suffix"), "{message}");
     assert_eq!(rotations.data("app").await, second, "the Secret stays as it is");
+}
+
+/// What somebody does to the Secret while a new value is on its way does not take the place of the one that is replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_is_the_one_that_was_replaced() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    for is_deleted in [true, false] {
+        let namespace = cluster.namespace("replaced").await;
+        let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+        vault.put("app/jwt", json!({"key": "first"})).await;
+        let push = json!([{"secretKey": "key", "remoteRef": {"key": "app/jwt", "property": "key"}}]);
+        let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {}, "push": push});
+        rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": by_role(&vault, &namespace).await, "rotation": rotation})).await;
+        rotations.ready("jwt", 1).await;
+        let allow = async |policy: &str| vault.call("POST", "sys/policies/acl/app", json!({"policy": policy})).await;
+        allow(&POLICY.replace(r#", "create", "update""#, "")).await;
+        rotations.ask("jwt", "rotate", "1").await;
+        rotations.says("jwt", "Ready", "False", "StoreDenied").await;
+        rotations.change("jwt", json!({"suspend": true})).await;
+        rotations.says("jwt", "Ready", "True", "Suspended").await;
+        if is_deleted {
+            namespace.delete_secret("jwt").await;
+        } else {
+            rotations.edit("jwt", json!({"key": "edited"})).await;
+        }
+        allow(POLICY).await;
+        rotations.change("jwt", json!({"suspend": false})).await;
+        eventually("the new value is there, and the store has it", || async {
+            let data = namespace.secrets().get_opt("jwt").await.map_err(|error| error.to_string())?.and_then(|secret| secret.data);
+            let data = data.ok_or("there is no Secret")?;
+            let (key, previous) = (&data["key"], data.get("key-previous"));
+            let same = vault.get("app/jwt").await.0 == json!({"key": String::from_utf8_lossy(&key.0)});
+            if same && previous.is_some_and(|previous| previous.0 == b"first") { Ok(()) } else { Err(format!("{:?}", data.keys())) }
+        })
+        .await;
+    }
 }

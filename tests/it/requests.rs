@@ -115,3 +115,24 @@ async fn what_is_due_waits_for_the_window_and_what_is_asked_for_does_not() {
     rotations.ask("k", "rotate", "now").await;
     rotations.ready("k", 3).await;
 }
+
+/// A value that is added is as old as it is, and those beside it are replaced in their time, the new one with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_added_makes_nothing_younger() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("added").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let rotation = json!({"every": "2160h", "generate": [{"secretKey": "key", "hex": {}}]});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    let next = |object: SecretRotation| object.status.unwrap().next_rotation_time.unwrap();
+    let first = next(rotations.ready("jwt", 1).await);
+    operator.clock.advance(HOUR * 24 * 80);
+    rotations.change("jwt", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {}}, {"secretKey": "more", "hex": {}}]}})).await;
+    assert_eq!(next(rotations.ready("jwt", 2).await), first);
+    let before = rotations.data("jwt").await;
+    operator.clock.advance(HOUR * 24 * 10);
+    rotations.ask("jwt", "look", "1").await;
+    rotations.ready("jwt", 3).await;
+    let after = rotations.data("jwt").await;
+    assert!(["key", "more"].iter().all(|key| before[*key] != after[*key]), "both are replaced");
+}

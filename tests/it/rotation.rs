@@ -383,3 +383,25 @@ async fn a_rotation_that_is_taken_away_half_way_leaves_nothing_behind() {
     .await;
     assert_eq!(rotations.data("jwt").await, [("a".to_owned(), "1".to_owned())].into());
 }
+
+/// A value of which the Secret cannot be made does not get to the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_put_together_goes_nowhere() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("nowhere").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut asked = spec();
+    asked["rotation"]["generate"][0]["hex"]["bytes"] = json!(16);
+    asked["template"] = json!({"mergePolicy": "Merge", "data": {"users": "{{ key | htpasswd('app') }}"}});
+    rotations.create("jwt", asked).await;
+    let first = settled(&namespace, 1).await;
+    let before = rotations.data("jwt").await;
+    rotations.change("jwt", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {"bytes": 64}}]}})).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    let message = rotations.says("jwt", "Ready", "False", "TemplateInvalid").await;
+    assert!(message.contains("users"), "{message}");
+    assert_eq!((rotations.data("jwt").await, rotations.data("remote").await["jwt"].clone()), (before, first.clone()));
+    rotations.change("jwt", json!({"template": {"data": {"users": "{{ key }}"}}})).await;
+    assert_eq!(settled(&namespace, 2).await.len(), 128);
+    assert_eq!(rotations.data("jwt").await["key-previous"], first);
+}
