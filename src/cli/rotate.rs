@@ -20,8 +20,10 @@ use crate::{
 
 /// Ask for a rotation now, whatever the schedule and the window say.
 ///
-/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest. Values that were replaced
-/// and are still kept (spec.rotation.previous) are not thrown away for it: new ones wait until those are over.
+/// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest.
+/// Values that were replaced and are still kept (spec.rotation.previous) are not thrown away for
+/// it: new ones wait until those are over.
+///
 /// Examples:
 ///
 ///   seaworthy rotate certificaterotation/api -n shop --wait
