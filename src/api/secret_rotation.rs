@@ -249,7 +249,8 @@ pub struct Find {
     pub name: Option<FindName>,
     /// By their tags, all of them; where the store has tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 10))]
+    #[schemars(extend("maxProperties" = 10, "additionalProperties" = {"type": "string", "maxLength": 256}))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 317)").message("no store has tags with longer names than 317 signs"))]
     pub tags: BTreeMap<String, String>,
 }
 

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    core::SelectorExt,
     runtime::reflector::{ObjectRef, Store},
 };
 
@@ -18,7 +17,10 @@ use super::{
 use crate::{
     api::{CertificateIssuer, CertificateRotation},
     cluster::{references::NamespaceSecrets, run::Guarded},
-    inventory::{Facts, namespaces::NamespaceLabels},
+    inventory::{
+        Facts,
+        namespaces::{self, NamespaceLabels},
+    },
 };
 
 /// What is needed to follow an `issuerRef`.
@@ -68,15 +70,7 @@ fn named(issuers: Option<&ClusterIssuers>, name: &str, namespace: &str) -> Resul
     let denied = |why: String| {
         Problem::new(Reason::IssuerDenied, format!("CertificateIssuer {name} does not allow the namespace {namespace}: {why}"))
     };
-    let Some(allowed) = &issuer.spec.allowed_namespaces else {
-        return Err(denied("its spec.allowedNamespaces is absent, which allows none".into()));
-    };
-    let selector: kube::core::Selector =
-        allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
-    let labels = issuers.namespaces.get("", namespace).unwrap_or_default();
-    if !selector.matches(&labels) {
-        return Err(denied("the namespace's labels do not match its spec.allowedNamespaces".into()));
-    }
+    namespaces::check(issuer.spec.allowed_namespaces.as_ref(), &issuers.namespaces, namespace).map_err(denied)?;
     Ok(issuer.spec.issuer.clone())
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{Failure, Output, client, manifests, print, say};
 use crate::{
     api::{SecretRotation, SecretStore, secret_rotation::Find},
+    clients::egress::Egress,
     cluster::references::{NamespaceSecrets, ReadSecrets, ReferenceError, SecretData},
     ids,
     secrets::{
@@ -89,6 +90,9 @@ struct Which {
     /// The same for folders.
     #[arg(long, env = "SEAWORTHY_STORE_FOLDERS", value_delimiter = ',')]
     store_folders: Vec<PathBuf>,
+    /// Networks (CIDR) that the store of a SecretRotation may lead to although they are loopback, link-local or metadata addresses.
+    #[arg(long, env = "SEAWORTHY_STORE_NETWORKS", value_delimiter = ',')]
+    store_networks: Vec<ipnet::IpNet>,
 }
 
 /// A value, as `-o json` shows it.
@@ -154,7 +158,8 @@ impl Which {
             Ok(client) => Box::new(NamespaceSecrets::new(client.clone(), namespace)),
             Err(_) => Box::new(NoCluster),
         };
-        let allowed = Allowed { env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() };
+        let egress = Egress::of_tenants(self.store_networks.clone());
+        let allowed = Allowed { egress, env: self.store_env.clone(), folders: self.store_folders.clone() };
         let allowed = if tenant.is_none() { allowed.of_administrators() } else { allowed };
         let opening = Opening { secrets: &*secrets, namespace, cluster: cluster.as_ref().ok(), writer: None, allowed: &allowed };
         let store = store.open(opening).await.map_err(|error| match &cluster {

@@ -1,5 +1,6 @@
 //! Clients of outside systems that several areas use, and where they may go.
 
+pub mod aws;
 pub mod egress;
 pub mod error;
 pub mod oci;

@@ -37,6 +37,9 @@ pub const STEPS: &[&str] = &["make-credential", "write-credential", "destroy-cre
 /// So long the one before is left, for who has opened the store with it.
 const WHILE: SignedDuration = SignedDuration::from_mins(1);
 
+/// So many that were replaced, and could not be destroyed yet, are noted.
+const MOST_REPLACED: usize = 100;
+
 /// The Secret as it was before the store was opened with what is in it: what somebody else puts there later is not overwritten.
 pub struct Held {
     meta: ObjectMeta,
@@ -100,8 +103,11 @@ pub async fn replace(
         let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= WHILE) else { return Ok(Some(made_at)) };
         is_current(context, store).await?;
         let destroy = async {
-            context.writer.check()?;
-            Ok::<_, Halt>(open.destroy_credentials(&mark, &replaced).await?)
+            for replaced in replaced.split(' ') {
+                context.writer.check()?;
+                open.destroy_credentials(&mark, replaced).await?;
+            }
+            Ok::<_, Halt>(())
         };
         context.steps.run("destroy-credential", destroy).await?;
         context.audit.done("destroy", &described(store), Reason::RotationDue.as_str(), None);
@@ -121,7 +127,11 @@ pub async fn replace(
     };
     let made = context.steps.run("make-credential", make).await?;
     // Whether or not it is written, nothing is destroyed now: a lost answer is no refusal. What is left over is found by its mark.
-    let content = (made.value.as_bytes(), now, Some(made.replaces));
+    // Those that could not be destroyed yet are not forgotten; of many, the first: those that we made have the mark.
+    let replaced = get(&notes.replaced).unwrap_or_default();
+    let replaced: Vec<&str> =
+        replaced.split(' ').filter(|one| !one.is_empty()).chain([made.replaces.as_str()]).take(MOST_REPLACED).collect();
+    let content = (made.value.as_bytes(), now, Some(replaced.join(" ")));
     let written = writer.apply(secret(context, own, &notes, content), &held.meta);
     context.steps.run("write-credential", written).await.map_err(refused)?;
     context.audit.done("rotate", &described(store), Reason::RotationDue.as_str(), None);

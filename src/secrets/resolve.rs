@@ -4,7 +4,6 @@ use std::{collections::HashSet, sync::Arc};
 
 use kube::{
     ResourceExt,
-    core::SelectorExt,
     runtime::reflector::{ObjectRef, Store as Cache},
 };
 
@@ -23,7 +22,11 @@ use crate::{
     api::{SecretRotation, SecretStore},
     cluster::{references::NamespaceSecrets, run::Guarded},
     ids,
-    inventory::{Facts, namespaces::NamespaceLabels, secrets::SecretFact},
+    inventory::{
+        Facts,
+        namespaces::{self, NamespaceLabels},
+        secrets::SecretFact,
+    },
 };
 
 /// What is needed to follow a `storeRef`.
@@ -116,14 +119,7 @@ fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<
     };
     let denied =
         |why: String| Problem::new(Reason::StoreDenied, format!("SecretStore {name} does not allow the namespace {namespace}: {why}"));
-    let Some(allowed) = &store.spec.allowed_namespaces else {
-        return Err(denied("its spec.allowedNamespaces is absent, which allows none".into()));
-    };
-    let selector: kube::core::Selector =
-        allowed.clone().try_into().map_err(|error| denied(format!("its spec.allowedNamespaces is no valid selector: {error}")))?;
-    if !selector.matches(&stores.namespaces.get("", namespace).unwrap_or_default()) {
-        return Err(denied("the namespace's labels do not match its spec.allowedNamespaces".into()));
-    }
+    namespaces::check(store.spec.allowed_namespaces.as_ref(), &stores.namespaces, namespace).map_err(denied)?;
     Ok(store.spec.store.clone())
 }
 

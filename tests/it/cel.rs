@@ -214,6 +214,14 @@ async fn refused_of_values() {
             json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {}, "extract": {"key": "k"}}]}),
             "exactly one of extract and find",
         ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {"tags": {"a": "x".repeat(257)}}}]}),
+            "may not be more than 256",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "dataFrom": [{"find": {"tags": {"a".repeat(318): "x"}}}]}),
+            "longer names than 317",
+        ),
     ] {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains(wanted), "{spec}: {refused}");

@@ -155,6 +155,16 @@ async fn what_is_in_a_store() {
     cluster.operators_secret("none", json!({"k": "t"})).await;
     let (code, said) = run(&["store", "check", "-f", &file]);
     assert!(code == 3 && said.contains("127.0.0.1:1 "), "{code} {said}");
+    // That of a tenant leads where the operator's settings let it.
+    let vault = json!({"vault": {"server": "http://127.0.0.1:1", "auth": {"token": {"secretRef": {"name": "db", "key": "user"}}}}});
+    let tenants = json!({"target": {"name": "t"}, "store": vault, "data": [{"secretKey": "k", "remoteRef": {"key": "k"}}]});
+    let metadata = json!({"name": "tenants", "namespace": namespace.name});
+    let tenants = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": metadata, "spec": tenants});
+    std::fs::write(&file, tenants.to_string()).unwrap();
+    let (code, said) = run(&["store", "check", "-f", &file]);
+    assert!(code == 1 && said.contains("--store-networks allows more"), "{code} {said}");
+    let (code, said) = run(&["store", "check", "-f", &file, "--store-networks", "127.0.0.0/8"]);
+    assert!(code == 3 && said.contains("127.0.0.1:1 "), "{code} {said}");
     with(json!({"kubernetes": {"namespace": "nowhere"}}));
     let (code, said) = run(&["store", "check", "-f", &file]);
     assert!(code == 1 && said.contains("there is no namespace nowhere"), "{code} {said}");

@@ -52,6 +52,9 @@ async fn versions_stages_tags_and_what_is_not_told_apart() {
     }
     let find: Find = serde_json::from_value(json!({"tags": {"team": "a"}})).unwrap();
     assert_eq!(store.find(&find).await.unwrap(), ["app"]);
+    oci.busy("app", true);
+    assert_eq!(store.find(&find).await.unwrap(), ["app"], "what is being changed is there");
+    oci.busy("app", false);
     for (version, done) in [("1", false), ("2", false), ("7", true)] {
         assert_eq!(store.retire("app", version).await.unwrap(), done, "{version}: Oracle keeps the current version and the one before");
     }

@@ -214,6 +214,29 @@ async fn nothing_is_replaced_before_the_new_one_lets_in() {
     assert_ne!(own.now().await, first);
 }
 
+/// It may be that the operator was away for as long as one lives: then another one is made, and both before it are destroyed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_replaced_is_destroyed_however_late() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    let own = Own::new(&cluster, &vault, &vault.address, "late").await;
+    let first = own.now().await;
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let other_than = async |before: &str| {
+        eventually("it is another one", || async {
+            let now = own.now().await;
+            if now == before { Err("it is not".to_owned()) } else { Ok(now) }
+        })
+        .await
+    };
+    let second = other_than(&first).await;
+    operator.clock.advance(SignedDuration::from_hours(8761));
+    own.look(&operator).await;
+    other_than(&second).await;
+    assert!(own.lets_in(&first).await, "nobody made room for it");
+    own.is_replaced(&operator, "both are destroyed").await;
+    assert!(!own.lets_in(&first).await && !own.lets_in(&second).await);
+}
+
 /// Its Secret cannot be written, or the API server does not take the write at first: no secret id is made in vain, and none is lost that is in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_is_not_written_is_told_and_written_later() {

@@ -5,7 +5,10 @@ use k8s_openapi::api::{
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{Api, Client, Resource, api::PostParams};
-use seaworthy::testing::store_contract;
+use seaworthy::{
+    secrets::store::{Place, StoreError},
+    testing::store_contract,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -26,6 +29,12 @@ async fn tags_and_what_was_deleted() {
         store.find(&find(json!({"path": "tagged", "tags": {"team": "x"}, "name": {"regexp": "c$"}}))).await.unwrap(),
         ["tagged/deep/c"]
     );
+    // Another version of the engine is a mistake in the spec, and nothing that the store could mend.
+    let mut v1 = vault.by_token();
+    v1["vault"]["version"] = json!("v1");
+    let v1 = open(&v1, "vault", &[("token", &vault.root)]).await.unwrap();
+    let error = v1.read(&Place { key: "tagged/a".into(), version: None }).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Invalid(why) if why.contains("Invalid path for a versioned K/V secrets engine")), "{error:?}");
     // What was deleted is not there, and can be written again.
     vault.put("deletedone", json!({"part": "x"})).await;
     vault.call("DELETE", "secret/data/deletedone", Value::Null).await;

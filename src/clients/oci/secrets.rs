@@ -71,6 +71,13 @@ pub struct Described {
     pub current_version_number: Option<u64>,
 }
 
+impl Described {
+    /// Whether it is there, also while it is being changed; not if it was deleted, or is going to be.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.lifecycle_state.as_str(), "DELETED" | "DELETING" | "PENDING_DELETION" | "SCHEDULING_DELETION" | "FAILED")
+    }
+}
+
 /// What `what` is about cannot be read.
 fn unreadable(what: &str) -> ClientError {
     ClientError::Invalid(format!("what Oracle Cloud says of {what} cannot be read"))

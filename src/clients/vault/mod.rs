@@ -328,7 +328,8 @@ impl Vault {
             // Only Vault itself knows that there is nothing: then it says no more, or what became of it.
             StatusCode::NOT_FOUND => match serde_json::from_slice::<Nothing>(&answer) {
                 Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => ClientError::NotFound(text),
-                Ok(nothing) if nothing.errors.is_some() => ClientError::Invalid(text),
+                // Another version of the key/value engine says so in a warning.
+                Ok(nothing) if nothing.errors.is_some() || nothing.warnings.is_some() => ClientError::Invalid(text),
                 _ => ClientError::Unavailable(format!("{text}: that is not Vault's answer")),
             },
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClientError::Denied(text),
@@ -349,6 +350,8 @@ struct Nothing {
     #[serde(default)]
     errors: Option<Vec<String>>,
     #[serde(default)]
+    warnings: Option<Vec<String>>,
+    #[serde(default)]
     data: Option<serde::de::IgnoredAny>,
 }
 
@@ -364,7 +367,7 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], path: &[&str]) -> Result<T, C
 /// What stands under `errors` and `warnings`; at most a few hundred characters.
 fn said(answer: &[u8]) -> String {
     let parsed: Value = serde_json::from_slice(answer).unwrap_or_else(|_| json!({}));
-    let texts = parsed["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let texts = ["errors", "warnings"].iter().filter_map(|part| parsed[part].as_array()).flatten().filter_map(Value::as_str);
     let all = texts.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("; ");
     all.chars().take(400).collect()
 }
@@ -379,6 +382,10 @@ mod tests {
         assert_eq!(
             said(br#"{"errors": ["1 error occurred:\n\t* permission denied\n\n", "x"]}"#),
             "1 error occurred: * permission denied; x"
+        );
+        assert_eq!(
+            said(br#"{"data": null, "warnings": ["Invalid path for a versioned K/V secrets engine."]}"#),
+            "Invalid path for a versioned K/V secrets engine."
         );
         assert_eq!(said(format!(r#"{{"errors": ["{}"]}}"#, "\u{e4}".repeat(1000)).as_bytes()).chars().count(), 400);
         let answer: Answer<'_> = parse(br#"{"auth": {"client_token": "t", "lease_duration": 60, "renewable": true}}"#, &[]).unwrap();

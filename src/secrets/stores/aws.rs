@@ -18,30 +18,13 @@ use aws_smithy_async::{
     rt::sleep::{SharedAsyncSleep, TokioSleep},
     time::SystemTimeSource,
 };
-use aws_smithy_http_client::{
-    Builder,
-    tls::{self, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::{
-    client::{
-        dns::{DnsFuture, ResolveDns, ResolveDnsError},
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
-        orchestrator::HttpRequest,
-        runtime_components::RuntimeComponents,
-    },
-    shared::IntoShared,
-};
-use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
-use http_body::Frame;
-use http_body_util::{BodyDataStream, Limited, StreamBody};
+use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    clients::egress::Egress,
+    clients::aws::http,
     ids,
     secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, text_of},
 };
@@ -115,11 +98,6 @@ const PREVIOUS: &str = "AWSPREVIOUS";
 const PENDING: &str = "SEAWORTHYPENDING";
 /// What a version id begins with, so that it is told from a stage.
 const ID: &str = "uuid/";
-
-/// No answer is longer: twenty values of 64 KiB, or a page of a list, escaped as JSON.
-const MOST: usize = 8 * 1024 * 1024;
-/// And holds no more: a page of a list has a hundred entries, each with fifty tags at most.
-const MOST_OBJECTS: usize = 20_000;
 
 struct Open {
     client: Client,
@@ -208,51 +186,6 @@ impl Spec {
             }
             _ => config.clone(),
         }
-    }
-}
-
-/// Resolves names as for every address that a tenant may write.
-#[derive(Clone, Debug)]
-struct Checked(Egress);
-
-impl ResolveDns for Checked {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move {
-            let found = self.0.resolve(name).await.map_err(ResolveDnsError::new)?;
-            Ok(found.into_iter().map(|address| address.ip()).collect())
-        })
-    }
-}
-
-fn http(egress: &Egress) -> SharedHttpClient {
-    Bounded(Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Checked(egress.clone())))
-        .into_shared()
-}
-
-/// Reads no more of an answer than [`MOST`]; the SDK has no limit of its own.
-#[derive(Clone, Debug)]
-struct Bounded<T>(T);
-
-impl HttpClient for Bounded<SharedHttpClient> {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        Bounded(self.0.http_connector(settings, components)).into_shared()
-    }
-}
-
-/// As much of an answer, and as many objects in it: each takes hundreds of times its room in memory.
-fn limited(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + Sync + 'static {
-    let mut objects = 0;
-    BodyDataStream::new(Limited::new(body, MOST)).map(move |chunk| {
-        let chunk = chunk?;
-        objects += chunk.split(|byte| *byte == b'{').skip(1).count();
-        if objects > MOST_OBJECTS { Err("the answer holds too many objects".into()) } else { Ok(Frame::data(chunk)) }
-    })
-}
-
-impl HttpConnector for Bounded<SharedHttpConnector> {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let call = self.0.call(request);
-        HttpConnectorFuture::new(async { Ok(call.await?.map(|body| SdkBody::from_body_1_x(StreamBody::new(limited(body))))) })
     }
 }
 
@@ -372,7 +305,8 @@ impl OpenStore for Open {
         async move {
             let filter = |name: FilterNameStringType, value: &str| Filter::builder().key(name).values(value).build();
             let mut filters = Vec::new();
-            for (name, value) in &find.tags {
+            // Ten filters are taken; all tags are looked at here anyway.
+            for (name, value) in find.tags.iter().take(5) {
                 filters.push(filter(FilterNameStringType::TagKey, name));
                 filters.push(filter(FilterNameStringType::TagValue, value));
             }

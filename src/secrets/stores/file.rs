@@ -111,7 +111,11 @@ impl Open {
         let (matcher, mut folders, mut found) = (Matcher::of(find)?, vec![(String::new(), 0)], Vec::new());
         self.folder()?;
         while let Some((below, depth)) = folders.pop() {
-            let entries = std::fs::read_dir(self.folder.join(&below));
+            let entries = match std::fs::read_dir(self.folder.join(&below)) {
+                // One of many, which is not for us, like `lost+found`, says nothing about the others.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !below.is_empty() => continue,
+                entries => entries,
+            };
             let entries =
                 entries.map_err(|error| StoreError::Unavailable(format!("{} cannot be listed: {error}", self.folder.display())))?;
             for entry in entries.flatten() {

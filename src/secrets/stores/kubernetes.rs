@@ -201,11 +201,13 @@ impl Open {
             }
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => StoreError::Conflict(text),
             kube::Error::Api(status) if status.code == 403 || status.code == 401 => StoreError::Denied(text),
-            kube::Error::Api(status) if status.code == 422 || status.code == 400 => StoreError::Invalid(text),
             kube::Error::Api(status) if status.code == 429 => {
                 let after = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
                 StoreError::Throttled { after: after.map(Duration::from_secs), message: text }
             }
+            // What is asked in a way that no server takes says nothing about the store.
+            kube::Error::BuildRequest(_) => StoreError::Invalid(text),
+            kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 410].contains(&status.code) => StoreError::Invalid(text),
             _ => StoreError::Unavailable(text),
         }
     }

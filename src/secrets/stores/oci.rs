@@ -18,7 +18,7 @@ use crate::{
         oci::{
             Oci,
             principal::{Identity, Principal},
-            secrets::{Bundle, VaultClient},
+            secrets::{Bundle, Described, VaultClient},
         },
     },
     cluster::token::ServiceAccountRef,
@@ -246,7 +246,7 @@ impl Open {
             ));
         };
         match self.client.list(compartment, Some(key)).await {
-            Ok(listed) if listed.iter().any(|one| one.secret_name == key && one.lifecycle_state == "ACTIVE") => {
+            Ok(listed) if listed.iter().any(|one| one.secret_name == key && one.is_there()) => {
                 StoreError::Denied(format!("{key}: it is there and may not be read ({said}), or has no such version"))
             }
             Ok(_) => StoreError::NotFound(format!("{key} is not in the vault")),
@@ -296,10 +296,10 @@ impl OpenStore for Open {
     fn find<'a>(&'a self, find: &'a Find) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         async move {
             let (matcher, mut found) = (Matcher::of(find)?, Vec::new());
-            for one in self.client.list(self.compartment("find")?, None).await? {
+            for one in self.client.list(self.compartment("find")?, None).await?.into_iter().filter(Described::is_there) {
                 let tags = one.freeform_tags.unwrap_or_default();
                 let tagged = find.tags.iter().all(|(name, value)| tags.get(name) == Some(value));
-                if one.lifecycle_state == "ACTIVE" && tagged && matcher.matches(&one.secret_name) {
+                if tagged && matcher.matches(&one.secret_name) {
                     found.push(one.secret_name);
                 }
             }

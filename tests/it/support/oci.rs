@@ -371,9 +371,10 @@ fn list(world: &World, query: &BTreeMap<String, String>) -> Response {
     }
     let wanted = |name: &&String| query.get("name").is_none_or(|wanted| wanted == *name);
     let names: Vec<&String> = world.secrets.keys().filter(wanted).collect();
+    let state = |name: &str| if is_busy(world, name) { "UPDATING" } else { "ACTIVE" };
     let page: usize = query.get("page").map_or(0, |page| page.parse().unwrap());
     let one = names.get(page).map(|name| {
-        json!({"id": format!("ocid1.vaultsecret.{name}"), "secretName": name, "lifecycleState": "ACTIVE", "freeformTags": world.secrets[*name].tags,
+        json!({"id": format!("ocid1.vaultsecret.{name}"), "secretName": name, "lifecycleState": state(name), "freeformTags": world.secrets[*name].tags,
             "compartmentId": COMPARTMENT, "vaultId": VAULT, "timeCreated": "2026-01-01T00:00:00Z"})
     });
     let next = if page + 1 < names.len() { (page + 1).to_string() } else { String::new() };
