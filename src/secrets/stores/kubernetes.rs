@@ -207,7 +207,9 @@ impl Open {
             }
             // What is asked in a way that no server takes says nothing about the store.
             kube::Error::BuildRequest(_) => StoreError::Invalid(text),
-            kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 410].contains(&status.code) => StoreError::Invalid(text),
+            kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 410].contains(&status.code) => {
+                StoreError::Invalid(text)
+            }
             _ => StoreError::Unavailable(text),
         }
     }
