@@ -102,14 +102,17 @@ fn is_special(address: IpAddr) -> bool {
                 || address.is_unspecified()
                 || address.is_multicast()
                 || address.is_unicast_link_local()
-                // AWS: fd00:ec2::/32. Google: fd20:ce::/32. Scaleway: fd00:42::/32.
-                || [[0xfd00, 0x0ec2], [0xfd20, 0x00ce], [0xfd00, 0x0042]].contains(&[address.segments()[0], address.segments()[1]])
+                || METADATA_V6.contains(&[address.segments()[0], address.segments()[1]])
                 // Where in it the IPv4 address stands is up to who uses it (RFC 8215).
                 || address.segments().starts_with(&[0x64, 0xff9b, 1])
                 || embedded(address).is_some_and(|address| is_special(IpAddr::V4(address)))
         }
     }
 }
+
+/// Where clouds serve metadata to their machines over IPv6, as the first 32 bits: AWS, Google, Scaleway, Oracle, Akamai (Linode), Alibaba.
+const METADATA_V6: [[u16; 2]; 6] =
+    [[0xfd00, 0x0ec2], [0xfd20, 0x00ce], [0xfd00, 0x0042], [0xfd00, 0x00c1], [0xfd00, 0xa9fe], [0xfd00, 0x0100]];
 
 /// The IPv4 address that a gateway takes out of an IPv6 one: NAT64 (RFC 6052), 6to4 (RFC 3056), IPv4-compatible.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
@@ -188,6 +191,9 @@ mod tests {
             ("::127.0.0.1", false),
             ("fd20:ce::254", false),
             ("fd00:42::42", false),
+            ("fd00:c1::a9fe:a9fe", false),
+            ("fd00:a9fe:a9fe::1", false),
+            ("fd00:100::100:200", false),
             ("::ffff:0:127.0.0.1", false),
             ("64:ff9b:1::a9fe:a9fe", false),
             ("0.0.0.0", false),
