@@ -29,7 +29,7 @@ use kube::{
 };
 use seaworthy::{
     api::{SecretRotation, SecretStore},
-    secrets::refresh::next_refresh,
+    secrets::refresh_times::next_refresh,
 };
 use serde_json::json;
 use tokio::{
@@ -47,7 +47,8 @@ use self::{
 const RESOURCES: usize = 10_000;
 const KEYS: usize = 2_000;
 const LISTEN: &str = "127.0.0.1:18099";
-const NAMESPACES: usize = 50;
+/// No divisor of [`KEYS`]: those who want one value are in namespaces of their own.
+const NAMESPACES: usize = 49;
 /// So many are created while all others are refreshed.
 const NEW: usize = 5;
 
@@ -61,6 +62,8 @@ async fn main() {
         operator.memory("VmRSS")
     };
     println!("idle, without any resource         {idle:6.1} MB");
+    let mut limits = Limits::default();
+    limits.check("idle, MB", idle, 40.0);
 
     store(&client, &vault, &reads.address).await;
     println!("creating {RESOURCES} SecretRotations over {KEYS} values of one Vault");
@@ -73,9 +76,11 @@ async fn main() {
 
     let (operator, started) = (Operator::start(LISTEN, &[]), Instant::now());
     ready(RESOURCES).await;
-    println!("\nall {RESOURCES} synced after            {:6.1} s from the operator's start", started.elapsed().as_secs_f64());
+    let first_sync = started.elapsed().as_secs_f64();
+    println!("\nall {RESOURCES} synced after            {first_sync:6.1} s from the operator's start");
     reads.tell();
     println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
+    limits.check("memory in the first sync, MB", operator.memory("VmHWM"), 100.0);
     println!("processor time of the operator     {:6.1} s", operator.processor_time());
     drop(operator);
 
@@ -110,9 +115,37 @@ async fn main() {
     println!("a new one meanwhile, creation to Ready, the slowest of {NEW}   {:.2} s", slowest.as_secs_f64());
     reads.tell();
     println!("resident memory                    {:6.1} MB, at most {:.1} MB", operator.memory("VmRSS"), operator.memory("VmHWM"));
+    limits.check("a new one, s", slowest.as_secs_f64(), 1.0);
+    limits.check("memory in a refresh, MB", operator.memory("VmHWM"), 100.0);
     println!("processor time of the operator     {:6.1} s", operator.processor_time());
     drop(operator);
-    println!("\na bare loop with the writes of a first sync   {:.1} s", bare_loop(&client).await.as_secs_f64());
+    let bare = bare_loop(&client).await.as_secs_f64();
+    println!("\na bare loop with the writes of a first sync   {bare:.1} s");
+    // On a machine that is busy with something else nobody would be done in a minute.
+    limits.check("first sync, s", first_sync, f64::max(60.0, 1.3 * bare));
+    limits.end();
+}
+
+/// What a figure may be at most.
+#[derive(Default)]
+struct Limits(Vec<String>);
+
+impl Limits {
+    fn check(&mut self, what: &str, figure: f64, most: f64) {
+        if figure > most {
+            self.0.push(format!("{what}: {figure:.2}, which is more than {most:.2}"));
+        }
+    }
+
+    /// Ends the process if one was missed.
+    fn end(self) {
+        for missed in &self.0 {
+            println!("MISSED  {missed}");
+        }
+        if !self.0.is_empty() {
+            std::process::exit(1);
+        }
+    }
 }
 
 /// What the API server takes for what a first sync writes, whoever asks for it: a Secret and a status for each resource.

@@ -178,7 +178,7 @@ fn begin(
             areas.spawn(until_stopped("the certificates area", running.work, stop.clone()));
         }
         if settings.areas.contains(&Area::Secrets) {
-            let parts = parts(secrets::controller::KIND);
+            let parts = parts(secrets::context::KIND);
             let running = secrets::area::run(&parts, settings.stores.clone(), place(), stop.clone());
             caches.secrets.push(running.store);
             hears.push(running.hear);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::x509::{Algorithm, Encoding, NameConstraintItem, NameConstraints, PrivateKey, RotationPolicy, Subject, Usage};
 use super::{
-    Duration,
+    Duration, SECRET_KEY,
     restart::Restart,
     schedule::Window,
     status::{Consumers, LastFailure},
@@ -203,7 +203,7 @@ pub struct Outputs {
 pub struct CombinedPem {
     /// The key of the Secret. Default tls-combined.pem.
     #[serde(default = "default_combined_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     #[x_kube(validation = Rule::new("!(self in ['tls.crt', 'tls.key', 'ca.crt'])").message("tls.crt, tls.key and ca.crt keep their meaning; choose another name"))]
     pub key: String,
 }
@@ -219,15 +219,15 @@ fn default_combined_key() -> String {
 pub struct Files {
     /// Another name for tls.crt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub certificate: Option<String>,
     /// Another name for tls.key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub private_key: Option<String>,
     /// Another name for ca.crt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub ca: Option<String>,
 }
 
@@ -334,9 +334,9 @@ pub struct LastRotation {
 /// A step of a rotation that was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct RotationStep {
-    /// What.
+    /// Which step.
     pub name: RotationStepName,
-    /// When.
+    /// When it was done.
     pub time: Time,
 }
 

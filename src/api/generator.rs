@@ -29,6 +29,11 @@ pub enum Generator {
 }
 
 impl Generator {
+    /// Whether what is public of it also holds what is public of the previous value.
+    pub const fn publishes_previous(&self) -> bool {
+        matches!(self, Self::Jwks(_))
+    }
+
     /// Whether something public belongs to the value, which stands beside it.
     pub const fn has_public(&self) -> bool {
         matches!(self, Self::SshKey(_) | Self::RsaKey(_) | Self::EcdsaKey(_) | Self::Ed25519Key(_) | Self::Jwks(_))
@@ -106,11 +111,11 @@ pub enum SshAlgorithm {
 #[x_kube(validation = Rule::new("self.size in [2048, 3072, 4096]").message("size must be 2048, 3072 or 4096"))]
 pub struct RsaKeySpec {
     /// Bits: 2048, 3072 (default) or 4096.
-    #[serde(default = "three_thousand")]
+    #[serde(default = "rsa_3072")]
     pub size: i32,
 }
 
-const fn three_thousand() -> i32 {
+const fn rsa_3072() -> i32 {
     3072
 }
 
@@ -119,11 +124,11 @@ const fn three_thousand() -> i32 {
 #[x_kube(validation = Rule::new("self.size in [256, 384, 521]").message("size must be 256, 384 or 521"))]
 pub struct EcdsaKeySpec {
     /// Bits of the NIST curve: 256 (default), 384 or 521.
-    #[serde(default = "two_hundred")]
+    #[serde(default = "p256")]
     pub size: i32,
 }
 
-const fn two_hundred() -> i32 {
+const fn p256() -> i32 {
     256
 }
 

@@ -29,6 +29,10 @@ pub use secret_store::SecretStore;
 /// The API group of every kind.
 pub const GROUP: &str = "seaworthy.dev";
 
+/// What Kubernetes takes for a key of a Secret: not `.`, and nothing that begins with `..`
+/// (<https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data>).
+pub const SECRET_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
+
 /// Annotation of a user's object: any new value asks for a rotation now.
 pub const ROTATE_ANNOTATION: &str = "seaworthy.dev/rotate";
 

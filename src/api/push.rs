@@ -3,14 +3,14 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::secret_rotation::RemoteRef;
+use super::{SECRET_KEY, secret_rotation::RemoteRef};
 
 /// A key of the target that is written to the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Push {
     /// The key of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub secret_key: String,
     /// Where it goes. A `property` is replaced in the value that is there; `version` has no meaning.
     pub remote_ref: PushRef,

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 pub use super::push::{Push, PushRef, Pushed, UpdatePolicy};
 use super::{
-    Duration,
+    Duration, SECRET_KEY,
     generator::Generator,
     restart::Restart,
     schedule::Window,
     status::{Consumers, LastFailure},
 };
-use crate::secrets::stores::StoreSpec;
+use crate::secrets::{store::Store, stores::StoreSpec};
 
 /// Values that are kept in a Secret of the same namespace.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -55,6 +55,9 @@ use crate::secrets::stores::StoreSpec;
     validation = Rule::new("!has(self.rotation) || !has(self.rotation.push) || self.rotation.push.all(p, self.rotation.generate.exists(g, g.secretKey == p.secretKey))").message("rotation.push names a secretKey that is not under rotation.generate"),
     validation = Rule::new("!has(self.rotation) || !has(self.template) || !has(self.template.data) || self.template.data.all(k, !self.rotation.generate.exists(g, k == g.secretKey || k == g.secretKey + '.pub' || (has(self.rotation.previous) && k == g.secretKey + self.rotation.previous.suffix)))").message("template.data names a key under rotation.generate, or KEY.pub, or KEY with previous.suffix: the value itself stands there; name the text otherwise"),
     validation = Rule::new("!has(self.rotation) || !has(self.data) || self.data.all(d, !self.rotation.generate.exists(g, g.secretKey == d.secretKey) || (has(self.rotation.push) && self.rotation.push.exists(p, p.secretKey == d.secretKey && p.remoteRef.key == d.remoteRef.key && !has(d.remoteRef.version) && (has(p.remoteRef.property) ? p.remoteRef.property : '') == (has(d.remoteRef.property) ? d.remoteRef.property : ''))))").message("a secretKey under both data and rotation.generate needs a rotation.push to the remoteRef that it is read from: the store would take each new value back"),
+    validation = Rule::new("!has(self.push) || self.push.all(p, self.push.exists_one(o, o.remoteRef.key == p.remoteRef.key && (!has(o.remoteRef.property) || !has(p.remoteRef.property) || o.remoteRef.property == p.remoteRef.property)))").message("push writes two values to one place: each remoteRef (key and property) takes one secretKey, and a whole value leaves no room for a property"),
+    validation = Rule::new("!has(self.push) || !has(self.rotation) || !has(self.rotation.push) || self.push.all(p, !self.rotation.push.exists(o, o.remoteRef.key == p.remoteRef.key && (!has(o.remoteRef.property) || !has(p.remoteRef.property) || o.remoteRef.property == p.remoteRef.property)))").message("push and rotation.push write to one place: each remoteRef (key and property) takes one secretKey, and a whole value leaves no room for a property"),
+    validation = Rule::new("!has(self.rotation) || !has(self.rotation.previous) || !has(self.data) || self.data.all(d, !self.rotation.generate.exists(g, d.secretKey == g.secretKey + self.rotation.previous.suffix))").message("data names KEY with previous.suffix of a key under rotation.generate: the previous value stands there; choose another secretKey, or another suffix"),
     validation = Rule::new("duration(self.refreshInterval) == duration('0s') || duration(self.refreshInterval) >= duration('10s')").message("refreshInterval must be at least 10s, or 0s for never")
 )]
 pub struct SecretRotationSpec {
@@ -167,6 +170,36 @@ pub enum DeletionPolicy {
 }
 
 impl SecretRotationSpec {
+    /// What is generated.
+    pub fn generators(&self) -> impl Iterator<Item = &Generate> {
+        self.rotation.iter().flat_map(|rotation| &rotation.generate)
+    }
+
+    /// Where generated values are written to.
+    pub fn rotation_pushes(&self) -> impl Iterator<Item = &Push> {
+        self.rotation.iter().flat_map(|rotation| &rotation.push)
+    }
+
+    /// Whether a Secret that somebody else made is only copied to a store.
+    pub fn is_push_only(&self) -> bool {
+        self.data.is_empty() && self.data_from.is_empty() && self.rotation.is_none()
+    }
+
+    /// Whether a store is asked for values, or compared with those that are pushed.
+    pub fn reads_store(&self) -> bool {
+        !self.data.is_empty() || !self.data_from.is_empty() || !self.push.is_empty() || self.rotation_pushes().next().is_some()
+    }
+
+    /// Whether the store is read again by itself.
+    pub fn is_periodic(&self) -> bool {
+        self.refresh_policy == RefreshPolicy::Periodic && !self.refresh_interval.signed().is_zero()
+    }
+
+    /// Whether the values are in Secrets of the own namespace, whose changes are told.
+    pub fn reads_own_namespace(&self) -> bool {
+        self.store.as_ref().is_some_and(Store::is_own_namespace)
+    }
+
     /// The type of the Secret.
     pub fn secret_type(&self) -> &str {
         self.template.as_ref().and_then(|template| template.secret_type.as_deref()).unwrap_or(&self.target.secret_type)
@@ -198,7 +231,7 @@ pub struct StoreRef {
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     /// The key of the Secret that gets it.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub secret_key: String,
     /// Where it is.
     pub remote_ref: RemoteRef,
@@ -290,7 +323,7 @@ pub struct Template {
     /// Texts in the syntax of Jinja, by key of the Secret. The variables are the values, with `_` for what cannot be in a variable's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 50))]
-    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253}$'))").message("a key of a Secret holds letters, digits, '-', '_' and '.'"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]{0,251}$'))").message("a key of a Secret holds letters, digits, '-', '_' and '.', and does not begin with '..'"))]
     pub data: BTreeMap<String, TemplateText>,
     /// The type of the Secret; the same as `target.type`.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
@@ -338,6 +371,7 @@ pub enum MergePolicy {
     validation = Rule::new("!(has(self.every) && has(self.schedule))").message("set at most one of every and schedule"),
     validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1m')").message("every must be at least 1m"),
     validation = Rule::new("!has(self.every) || !has(self.previous) || duration(self.every) >= duration(self.previous.keepFor)").message("every must not be shorter than previous.keepFor: new values wait until those before are not kept any longer"),
+    validation = Rule::new("!has(self.push) || self.push.all(p, self.push.exists_one(o, o.remoteRef.key == p.remoteRef.key && (!has(o.remoteRef.property) || !has(p.remoteRef.property) || o.remoteRef.property == p.remoteRef.property)))").message("rotation.push writes two values to one place: each remoteRef (key and property) takes one secretKey, and a whole value leaves no room for a property"),
     validation = Rule::new("self.generate.all(g, self.generate.exists_one(o, o.secretKey == g.secretKey))").message("each secretKey stands under generate once"),
     validation = Rule::new("self.generate.all(g, !self.generate.exists(o, o.secretKey == g.secretKey + '.pub'))").message("KEY.pub is where what is public of KEY stands: choose another secretKey"),
     validation = Rule::new("!has(self.previous) || self.previous.suffix != '.pub'").message("KEY.pub is where what is public of KEY stands: choose another previous.suffix"),
@@ -376,7 +410,7 @@ pub struct Rotation {
 #[serde(rename_all = "camelCase")]
 pub struct Generate {
     /// The key of the Secret that gets it; at most 200 characters, because others stand beside it.
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = SECRET_KEY))]
     pub secret_key: String,
     /// What is made: exactly one.
     #[serde(flatten)]

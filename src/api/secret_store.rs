@@ -24,6 +24,9 @@ use crate::secrets::stores::StoreSpec;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.kubernetes) || has(self.kubernetes.namespace)").message("say which namespace's Secrets are given out: kubernetes.namespace")
+)]
 pub struct SecretStoreSpec {
     /// The namespaces that may use it, by their labels. Absent: none. `{}`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ pub struct Consumers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastFailure {
-    /// When.
+    /// When the attempt failed.
     pub time: Time,
     /// The same word as in the condition.
     pub reason: String,

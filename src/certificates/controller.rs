@@ -148,10 +148,13 @@ fn done(
         tracing::warn!(%error, object = object.name_any(), namespace = object.namespace(), "status");
         return Done::again(retry(Reason::WriteFailed), Outcome::Retry);
     }
+    // From here on: the look took its time, and the clock may have been set meanwhile.
+    let end = context.clock.now();
+    let until_then = |time: Timestamp| time.duration_since(end).max(jiff::SignedDuration::ZERO);
     match &view.problem {
         None => {
             context.failures.succeeded(&uid);
-            let next = status::next_look(view, now).map(|time| time.duration_since(now));
+            let next = status::next_look(view, now).map(until_then);
             // A moment later, so that what is due at that time is due; and every half day in any case, spread by the uid.
             let round = HALF_DAY + jitter(&uid, HALF_DAY / 4);
             let next = next.map_or(round, |wait| (wait + jiff::SignedDuration::from_millis(100)).min(round));
@@ -161,8 +164,8 @@ fn done(
             context.metrics.failed(KIND, problem.reason.as_str());
             let retry = retry(problem.reason);
             // Who says how long to wait is listened to; the moment at which the pair ends is not slept over.
-            let end = status::next_look(view, now).map_or(retry, |time| time.duration_since(now) + jiff::SignedDuration::from_millis(100));
-            let next = problem.after.map_or(retry, |after| after.max(jiff::SignedDuration::from_secs(1))).min(end.max(FIRST_RETRY));
+            let next_look = status::next_look(view, now).map_or(retry, |time| until_then(time) + jiff::SignedDuration::from_millis(100));
+            let next = problem.after.map_or(retry, |after| after.max(jiff::SignedDuration::from_secs(1))).min(next_look.max(FIRST_RETRY));
             let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
             Done::again(next, outcome)
         }
@@ -204,7 +207,7 @@ async fn observe(context: &Context, rotation: &CertificateRotation, view: &mut V
         view.pair = Some(Pair::Missing); // whatever is there is not this one's
         return Err(Problem::new(Reason::TargetConflict, message));
     }
-    // Of what the inventory does not know, creating it tells for certain whether it is there; only if that was tried in vain it is read.
+    // A Secret that the inventory does not know is not read: if it is there all the same, creating it fails with 409, and the next reconcile reads it.
     let unknown = context.secrets.is_filled()
         && context.secrets.get(&namespace, name).is_none()
         && context.writer.just_written(&namespace, name).is_none()
@@ -407,6 +410,8 @@ async fn report(
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
+        let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        context.audit.failed("restart", &resource, view.plan.map_or(reason, |plan| plan.reason.as_str()), reason);
         context.events.send(object, &Note { warning: true, reason, action: "Restart", text: &why });
     }
     if conditions::is_news(&before.conditions, &after.conditions, READY) {

@@ -427,8 +427,8 @@ pub fn described(rotation: &CertificateRotation) -> String {
 pub async fn open<'a>(
     open: impl Future<Output = Result<Box<dyn OpenIssuer>, IssuerError>> + 'a,
 ) -> Result<Box<dyn OpenIssuer>, IssuerError> {
-    const MOST: std::time::Duration = std::time::Duration::from_secs(30);
-    tokio::time::timeout(MOST, open)
+    const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+    tokio::time::timeout(OPEN_TIMEOUT, open)
         .await
-        .unwrap_or_else(|_| Err(IssuerError::Unavailable(format!("the issuer did not answer within {MOST:?}"))))
+        .unwrap_or_else(|_| Err(IssuerError::Unavailable(format!("the issuer did not answer within {OPEN_TIMEOUT:?}"))))
 }

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 }
 
 /// A cluster that has not told by then what it runs does not let us see it.
-const MOST: Duration = Duration::from_secs(30);
+const INVENTORY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One consumer, as `-o json` shows it.
 #[derive(Serialize)]
@@ -75,8 +75,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let inventory = Inventory::default();
     tokio::select! {
         () = inventory.clone().follow_users(client, namespace.clone()) => {}
-        filled = tokio::time::timeout(MOST, inventory.filled()) => {
-            filled.map_err(|_| Failure::Unreachable(format!("what runs in namespace {namespace} could not be listed within {MOST:?}")))?;
+        filled = tokio::time::timeout(INVENTORY_TIMEOUT, inventory.filled()) => {
+            filled.map_err(|_| Failure::Unreachable(format!("what runs in namespace {namespace} could not be listed within {INVENTORY_TIMEOUT:?}")))?;
         }
     }
     let consumers = inventory.consumers(&namespace, &source);

@@ -5,7 +5,7 @@ use std::{io::Read, path::Path};
 use super::Failure;
 
 /// No file is longer, in bytes.
-const MOST: u64 = 4 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The objects of a file; `-`: of standard input.
 pub(super) fn read(file: &Path) -> Result<Vec<serde_json::Value>, Failure> {
@@ -16,9 +16,9 @@ pub(super) fn read(file: &Path) -> Result<Vec<serde_json::Value>, Failure> {
     } else {
         Box::new(std::fs::File::open(file).map_err(|error| bad(error.to_string()))?)
     };
-    source.take(MOST + 1).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-    if text.len() as u64 > MOST {
-        return Err(bad(format!("it is longer than {MOST} bytes")));
+    source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(bad(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
     serde_saphyr::from_multiple(&text).map_err(|error| bad(error.to_string()))
 }

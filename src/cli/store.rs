@@ -163,7 +163,7 @@ impl Which {
         let allowed = if tenant.is_none() { allowed.of_administrators() } else { allowed };
         let opening = Opening { secrets: &*secrets, namespace, cluster: cluster.as_ref().ok(), writer: None, allowed: &allowed };
         let store = store.open(opening).await.map_err(|error| match &cluster {
-            Err(why) if error.is_of_the_store() => Failure::Unreachable(format!("{named}: {error}: {why}")),
+            Err(why) if error.is_store_wide() => Failure::Unreachable(format!("{named}: {error}: {why}")),
             _ => failed(&named, &error),
         })?;
         Ok((named, store))

@@ -22,7 +22,7 @@ use http_body_util::{BodyDataStream, Limited, StreamBody};
 use super::egress::Egress;
 
 /// No answer is longer: twenty values of 64 KiB, or a page of a list, escaped as JSON.
-const MOST: usize = 8 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// And holds no more: a page of a list has a hundred entries, each with fifty tags at most.
 const MOST_OBJECTS: usize = 20_000;
 
@@ -45,7 +45,7 @@ pub fn http(egress: &Egress) -> SharedHttpClient {
         .into_shared()
 }
 
-/// Reads no more of an answer than [`MOST`]; the SDK has no limit of its own.
+/// Reads no more of an answer than [`MAX_BODY_BYTES`]; the SDK has no limit of its own.
 #[derive(Clone, Debug)]
 struct Bounded<T>(T);
 
@@ -58,7 +58,7 @@ impl HttpClient for Bounded<SharedHttpClient> {
 /// As much of an answer, and as many objects in it: each takes hundreds of times its room in memory.
 fn limited(body: SdkBody) -> impl Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + Sync + 'static {
     let mut objects = Objects::default();
-    BodyDataStream::new(Limited::new(body, MOST)).map(move |chunk| {
+    BodyDataStream::new(Limited::new(body, MAX_BODY_BYTES)).map(move |chunk| {
         let chunk = chunk?;
         objects.count(&chunk);
         if objects.number > MOST_OBJECTS { Err("the answer holds too many objects".into()) } else { Ok(Frame::data(chunk)) }

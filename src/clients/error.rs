@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::cluster::token::TokenError;
+
 /// The message says what was tried and what the other side said, which never holds a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -11,7 +13,10 @@ pub enum ClientError {
     /// It is not there, or not for us; some do not say which.
     #[error("{0}")]
     NotFoundOrDenied(String),
-    /// It refuses us, or what we ask.
+    /// It does not accept the credentials: whatever is asked with them is refused.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// It knows us, and refuses what we ask.
     #[error("{0}")]
     Denied(String),
     /// What was asked, an address or a key cannot be used, or the answer is none of that system's.
@@ -29,4 +34,26 @@ pub enum ClientError {
     /// It cannot be reached, or is not in service.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl ClientError {
+    /// The same for what failed while we logged in: that we may not, or that somebody we log in by does not exist, is about the credentials.
+    #[must_use]
+    pub fn of_login(self, what: &str) -> Self {
+        match self {
+            Self::Unauthenticated(why) | Self::Denied(why) | Self::NotFound(why) | Self::NotFoundOrDenied(why) => {
+                Self::Unauthenticated(format!("{what} was refused: {why}"))
+            }
+            error => error,
+        }
+    }
+}
+
+impl From<TokenError> for ClientError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Refused(why) => Self::Denied(why),
+            TokenError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
 }

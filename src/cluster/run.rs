@@ -172,7 +172,7 @@ impl Done {
 const AFTER_PANIC: Duration = Duration::from_mins(1);
 
 /// A look that takes longer hangs: on a connection that died without a word. It is dropped, as its steps can be repeated.
-const MOST: Duration = Duration::from_mins(3);
+const RECONCILE_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// No timer is longer; the queue of timers ends at two years.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -365,11 +365,11 @@ where
 {
     let (kind, started) = (K::kind(&()), std::time::Instant::now());
     let (name, namespace) = (object.name_any(), object.namespace());
-    let work = tokio::time::timeout(MOST, reconcile(object, context));
+    let work = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile(object, context));
     let done = match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(done)) => done,
         Ok(Err(_)) => {
-            tracing::warn!(%kind, name, namespace, "not done within {MOST:?}; it is tried again");
+            tracing::warn!(%kind, name, namespace, "not done within {RECONCILE_TIMEOUT:?}; it is tried again");
             Done { again: Some(AFTER_PANIC), outcome: Outcome::Retry }
         }
         Err(_) => {

@@ -9,10 +9,10 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    controller, count,
+    context, controller, count,
     index::{entry, words},
-    open_stores::Stores,
-    refresh::Known,
+    pool::StorePool,
+    refresh_cache::Known,
     resolve::{self, ClusterStores},
     store::{Allowed, Store as _},
     store_controller,
@@ -38,19 +38,19 @@ use crate::{
 /// The field manager of everything that this area writes.
 pub const MANAGER: &str = "seaworthy-secrets";
 
-/// So many looks work on values at a time, beside those that wait for others.
-const COMPUTE: usize = 4;
+/// So many resources have values put together at a time: work that takes a core.
+const MAX_CPU_JOBS: usize = 4;
 
-/// How often is looked whether what stores have lent ends soon: what is lent for a quarter of a minute does not end between two reads.
-const KEEP: Duration = Duration::from_secs(5);
-/// How often values that nobody has come for are forgotten, and keys of resources that are gone withdrawn.
-const SWEEP: Duration = Duration::from_secs(10);
+/// How often it is checked whether a token or another lease has to be renewed; short enough for a TTL of 15 s.
+const RENEW_INTERVAL: Duration = Duration::from_secs(5);
+/// How often values that nobody has come for are dropped, and keys withdrawn whose resources are gone.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The caches of one scope, for who counts and shows.
 pub struct Caches {
     rotations: Store<Guarded<SecretRotation>>,
     shared: Option<Store<Guarded<SecretStore>>>,
-    stores: Stores,
+    pool: StorePool,
 }
 
 impl Caches {
@@ -59,7 +59,7 @@ impl Caches {
         self.rotations.state().iter().for_each(|rotation| count::rotation(counts, rotation.0.as_ref().ok(), now));
         let shared = self.shared.iter().flat_map(Store::state);
         shared.for_each(|store| count::store(counts, store.0.as_ref().ok()));
-        counts.stores_away += i64::try_from(self.stores.away()).unwrap_or(i64::MAX);
+        counts.stores_away += i64::try_from(self.pool.away()).unwrap_or(i64::MAX);
     }
 }
 
@@ -78,10 +78,10 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     }
 
     let (index, waker, wakes) = (Shared::default(), rotations.waker.clone(), rotations.waker.clone());
-    let stores = Stores::new(parts.clock.clone(), Arc::new(move |key: &Key| wakes.wake(Some(&key.0), &key.1)));
+    let pool = StorePool::new(parts.clock.clone(), Arc::new(move |key: &Key| wakes.wake(Some(&key.0), &key.1)));
     let caches =
-        Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()), stores: stores.clone() };
-    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone()), caches.shared.clone()));
+        Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()), pool: pool.clone() };
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), pool.clone(), allowed.clone()), caches.shared.clone()));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
         store: shared.store.clone(),
@@ -94,7 +94,7 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     let (shared_waker, listed) = (shared.as_ref().map(|shared| shared.waker.clone()), shared.as_ref().map(Kind::filled));
     let mut loops = Vec::new();
     if let Some(shared) = shared {
-        let store_context = Arc::new(store_context(parts, &index, (inventory.clone(), stores.clone(), allowed.clone())));
+        let store_context = Arc::new(store_context(parts, &index, (inventory.clone(), pool.clone(), allowed.clone())));
         let noticed = noticed::of_named_kind(index.clone(), waker.clone());
         loops.push(shared.run(settings(std::future::ready(()).boxed()), store_context, noticed, store_controller::reconcile).boxed());
     }
@@ -114,42 +114,41 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
             () = area::until_all_ended(loops, stop, "secrets") => {}
             () = keep_house(&context, withdrawal, filled) => {}
         }
-        // What stores have lent to us is given back.
-        stores.close().await;
+        pool.close().await;
     };
     Running { store: caches, hear, work: work.boxed() }
 }
 
-/// Forgets what nobody has come for, keeps what stores have lent, and withdraws what resources that are gone have left, once it is known which are there.
-async fn keep_house(context: &controller::Context, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
+/// Drops values that nobody has come for, renews leases, and withdraws what resources that are gone have left, once it is known which are there.
+async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
     let sweep = async {
-        let mut round = tokio::time::interval(SWEEP);
+        let mut round = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             round.tick().await;
-            context.stores.sweep(|| resolve::referenced(context, &withdrawal.rotations));
+            context.pool.sweep(|| resolve::referenced(context, &withdrawal.rotations));
         }
     };
-    let keep = async {
-        let mut round = tokio::time::interval(KEEP);
+    let renew = async {
+        let mut round = tokio::time::interval(RENEW_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             round.tick().await;
-            context.stores.keep().await;
+            context.pool.renew().await;
         }
     };
     let withdraw = async {
         filled.0.await;
         filled.1.filled().await;
-        let mut round = tokio::time::interval(SWEEP);
+        let mut round = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             round.tick().await;
             withdrawal.round().await;
         }
     };
-    tokio::join!(sweep, keep, withdraw);
+    tokio::join!(sweep, renew, withdraw);
 }
 
-fn store_context(parts: &Parts, index: &Shared, (inventory, stores, allowed): (Inventory, Stores, Allowed)) -> store_controller::Context {
+fn store_context(parts: &Parts, index: &Shared, (inventory, pool, allowed): (Inventory, StorePool, Allowed)) -> store_controller::Context {
     store_controller::Context {
         client: parts.client.clone(),
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
@@ -160,13 +159,13 @@ fn store_context(parts: &Parts, index: &Shared, (inventory, stores, allowed): (I
         audit: parts.audit.clone(),
         steps: parts.steps.on(store_controller::KIND),
         failures: Failures::default(),
-        stores,
+        pool,
         secrets: inventory.secrets,
-        rests: store_controller::Rests::default(),
+        failed_checks: store_controller::FailedChecks::default(),
     }
 }
 
-fn withdrawal(context: &controller::Context, rotations: Store<Guarded<SecretRotation>>) -> Withdrawal {
+fn withdrawal(context: &context::Context, rotations: Store<Guarded<SecretRotation>>) -> Withdrawal {
     Withdrawal {
         rotations,
         secrets: context.roller.inventory.secrets.clone(),
@@ -179,12 +178,12 @@ fn withdrawal(context: &controller::Context, rotations: Store<Guarded<SecretRota
 fn rotation_context(
     parts: &Parts,
     index: &Shared,
-    (inventory, stores, allowed): (Inventory, Stores, Allowed),
+    (inventory, pool, allowed): (Inventory, StorePool, Allowed),
     shared: Option<Store<Guarded<SecretStore>>>,
-) -> controller::Context {
+) -> context::Context {
     let (namespaces, operator_namespace) = (inventory.namespaces.clone(), parts.operator_namespace.clone());
     let cluster_stores = shared.map(|store| ClusterStores { store, namespaces, operator_namespace });
-    controller::Context {
+    context::Context {
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         client: parts.client.clone(),
         events: parts.events.clone(),
@@ -194,10 +193,10 @@ fn rotation_context(
         clock: parts.clock.clone(),
         index: index.clone(),
         cluster_stores,
-        stores,
+        pool,
         allowed,
         known: Known::default(),
-        compute: Semaphore::new(COMPUTE),
+        compute: Semaphore::new(MAX_CPU_JOBS),
         failures: Failures::default(),
         races: Failures::default(),
         roller: Roller {

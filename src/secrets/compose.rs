@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use regex::Regex;
 
 use super::{
-    fetch::Answer,
     generate,
     memory::Memory,
     pattern,
     property::{self, PropertyError},
     reason::Reason,
     status::Problem,
-    store::{Content, Find, Place, SecretData, StoreError},
+    store::{Answer, Content, Find, Place, SecretData, StoreError},
     template,
 };
 use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec, TemplateText};
@@ -48,6 +47,10 @@ pub struct Gathered {
     pub gone: BTreeMap<String, String>,
     /// Keys under `rotation.generate` that the store has, or would.
     pub remote: BTreeSet<String>,
+    /// Of these, those that one place under `rotation.push` lacks and another one has, with what that has.
+    pub lacking: SecretData,
+    /// What to say about a key that has one value at one place under `rotation.push`, and another one at another.
+    pub differing: Option<String>,
 }
 
 /// Gathers the values. A key that is gone is listed; a key that is denied or malformed is a problem of all of it.
@@ -68,24 +71,8 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
         }
     }
     check_generated(spec, &gathered.values)?;
-    let pushed =
-        spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| (&push.secret_key, push.remote_ref.remote(), "rotation.push"));
-    // What is under `data` is meant where both name a key.
-    let data = spec.data.iter().map(|data| (&data.secret_key, data.remote_ref.clone(), "data"));
-    for (key, reference, field) in pushed.chain(data) {
-        if spec.rotation.iter().flat_map(|rotation| &rotation.generate).any(|generate| generate.secret_key == *key) {
-            gathered.remote.insert(key.clone());
-        }
-        match single(&reference, remote, &format!("{field} {key:?}"))? {
-            Ok(value) => {
-                gathered.gone.remove(key);
-                gathered.values.insert(key.clone(), value);
-            }
-            Err(gone) => {
-                gathered.values.remove(key);
-                gathered.gone.insert(key.clone(), gone);
-            }
-        }
+    for (key, references) in references(spec) {
+        gather_one(spec, &mut gathered, (key, references), remote)?;
     }
     if gathered.values.len() > MAX_KEYS {
         return Err(too_many(gathered.values.len()));
@@ -98,6 +85,64 @@ pub fn gather(spec: &SecretRotationSpec, remote: &Remote) -> Result<Gathered, Pr
     }
     check_renewable(spec, &gathered.values)?;
     Ok(gathered)
+}
+
+/// Where a key of the Secret is in the store, each with the field that says so.
+type References = Vec<(RemoteRef, &'static str)>;
+
+/// By key of the Secret. What is under `data` is meant where several name one, and comes first.
+fn references(spec: &SecretRotationSpec) -> BTreeMap<&String, References> {
+    let data = spec.data.iter().map(|data| (&data.secret_key, data.remote_ref.clone(), "data"));
+    let pushed = spec.rotation_pushes();
+    let pushed = pushed.map(|push| (&push.secret_key, push.remote_ref.remote(), "rotation.push"));
+    let mut all = BTreeMap::<_, References>::new();
+    for (key, reference, field) in data.chain(pushed) {
+        all.entry(key).or_default().push((reference, field));
+    }
+    all
+}
+
+/// Gathers the value of one key. One that any of several places has is the value; it is lacking at those that do not have it.
+fn gather_one(
+    spec: &SecretRotationSpec,
+    gathered: &mut Gathered,
+    (key, references): (&String, References),
+    remote: &Remote,
+) -> Result<(), Problem> {
+    if spec.generators().any(|generate| generate.secret_key == *key) {
+        gathered.remote.insert(key.clone());
+    }
+    let (mut found, mut gone) = (Vec::new(), Vec::new());
+    for (reference, field) in references {
+        match single(&reference, remote, &format!("{field} {key:?}"))? {
+            Ok(value) => found.push((value, reference)),
+            Err(why) => gone.push(why),
+        }
+    }
+    let Some((value, reference)) = found.first() else {
+        gathered.values.remove(key);
+        gathered.gone.extend(gone.into_iter().next().map(|why| (key.clone(), why)));
+        return Ok(());
+    };
+    if !gone.is_empty() {
+        gathered.lacking.insert(key.clone(), value.clone());
+    }
+    let canonical = property::canonical(value);
+    if let Some((_, other)) = found.iter().find(|(other, _)| property::canonical(other) != canonical) {
+        let message = format!(
+            "rotation.push {key:?}: the store has one value at {} and another one at {}; make them the same, or delete one: it is filled with the other",
+            shown(reference),
+            shown(other)
+        );
+        gathered.differing.get_or_insert(message);
+    }
+    gathered.values.insert(key.clone(), value.clone());
+    Ok(())
+}
+
+fn shown(reference: &RemoteRef) -> String {
+    let property = reference.property.as_ref().map(|property| format!(", property {property:?}")).unwrap_or_default();
+    format!("{}{property}", reference.key)
 }
 
 /// Refuses what is generated, and at each refresh would be as the store has it: values of `dataFrom` under the same key.
@@ -125,7 +170,7 @@ pub fn kept_keys<'a>(spec: &'a SecretRotationSpec, memory: &'a Memory) -> impl I
     previous_keys(spec).chain(memory.previous_keys.values().cloned())
 }
 
-/// A text that names a previous value, or what is public, which may hold one.
+/// A text that names a previous value, or the public set of a JWKS, which holds one.
 pub struct TextWithPrevious<'a> {
     /// Its key.
     pub key: &'a String,
@@ -142,7 +187,7 @@ pub fn texts_with_previous<'a>(spec: &'a SecretRotationSpec, memory: &Memory) ->
     if previous.is_empty() {
         return Vec::new();
     }
-    let public = variables(public_keys(spec));
+    let public = variables(public_keys_with_previous(spec));
     let text = |(key, template): (&'a String, &'a TemplateText)| {
         let mut others = template::variables_used(&template.0)?;
         let is_one = !others.is_disjoint(&previous) || !others.is_disjoint(&public);
@@ -162,7 +207,7 @@ fn check_renewable(spec: &SecretRotationSpec, values: &SecretData) -> Result<(),
     for TextWithPrevious { key, others, .. } in texts_with_previous(spec, &Memory::default()) {
         if let Some(taken) = values.keys().find(|value| template.data.contains_key(*value) && others.contains(&template::variable(value))) {
             let message = format!(
-                "template.data {key:?} names a previous value, and {taken:?}, whose place another text takes: it could not be made anew when the previous value goes; give the text {taken:?} another key; the Secret stays as it is"
+                "template.data {key:?} names a previous value, or a public set that holds one, and {taken:?}, whose place another text takes: it could not be made anew when the previous value goes; give the text {taken:?} another key; the Secret stays as it is"
             );
             return Err(Problem::new(Reason::TemplateInvalid, message));
         }
@@ -201,8 +246,14 @@ pub const PUBLIC: &str = ".pub";
 
 /// The keys with what is public of generated values.
 pub fn public_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = String> {
-    let generated = spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    let generated = spec.generators();
     generated.filter(|generate| generate.generator.has_public()).map(|generate| format!("{}{PUBLIC}", generate.secret_key))
+}
+
+/// Of these, those that hold what is public of the previous value, too.
+fn public_keys_with_previous(spec: &SecretRotationSpec) -> impl Iterator<Item = String> {
+    let generated = spec.generators();
+    generated.filter(|generate| generate.generator.publishes_previous()).map(|generate| format!("{}{PUBLIC}", generate.secret_key))
 }
 
 /// Puts beside the generated values what is public of them. The error is of the first that is not what its generator makes; the others are done.
@@ -350,11 +401,15 @@ fn too_many(keys: usize) -> Problem {
     Problem::new(Reason::ValueInvalid, format!("the Secret would have {keys} keys; at most {MAX_KEYS} can be kept: narrow dataFrom"))
 }
 
-/// What a key of a Secret cannot hold becomes `_`; at most 253 characters.
+/// What a key of a Secret cannot hold becomes `_`, and so does the first of two points that it would begin with; at most 253 characters.
 fn key_of(name: &str) -> String {
     let sign = |sign: char| if sign.is_ascii_alphanumeric() || "-._".contains(sign) { sign } else { '_' };
     let key: String = name.chars().map(sign).take(MAX_KEY).collect();
-    if matches!(key.as_str(), "" | "." | "..") { "_".into() } else { key }
+    match key.as_str() {
+        "" | "." | ".." => "_".into(),
+        key if key.starts_with("..") => key.replacen('.', "_", 1),
+        _ => key,
+    }
 }
 
 #[cfg(test)]
@@ -416,6 +471,7 @@ mod tests {
             // One after the other, and with what was matched.
             (find(json!([rule("^(.)", "x-$1"), rule("-", "_")])), json!({"a": "1"}), json!({"x_a": "1"})),
             (find(json!([rule(".*", "..")])), json!({"a": "1"}), json!({"_": "1"})),
+            (find(json!([])), json!({"..a": "1", ".b": "2", "...": "3"}), json!({"_.a": "1", ".b": "2", "_..": "3"})),
             // What comes later is meant, and of all `data`.
             (
                 json!({"dataFrom": [{"extract": {"key": "j"}}, {"extract": {"key": "k"}}], "data": [one("b", "a")]}),
@@ -512,10 +568,11 @@ mod tests {
     fn texts_that_name_a_previous_value() {
         let data = json!({
             "url": "{{ user }} {{ p_w_old }}", "user-list": "{{ user_list }} {{ p_w_old }}", "other": "{{ p_w }} p_w_old", "all": "{{ set_pub }}",
+            "line": "{{ user }} {{ ssh_pub }}",
         });
         let spec: SecretRotationSpec = serde_json::from_value(json!({
             "target": {"name": "s"}, "template": {"mergePolicy": "Merge", "data": data},
-            "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}, {"secretKey": "set", "jwks": {}}], "previous": {"suffix": "-old"}},
+            "rotation": {"generate": [{"secretKey": "p-w", "hex": {}}, {"secretKey": "set", "jwks": {}}, {"secretKey": "ssh", "sshKey": {}}], "previous": {"suffix": "-old"}},
         }))
         .unwrap();
         let found = texts_with_previous(&spec, &Memory::default());

@@ -3,103 +3,45 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::Semaphore;
+use kube::{Resource, ResourceExt};
 
 use super::{
     compose::Remote,
-    decide::{self, Observed, Plan, Target, Times, decide},
+    context::{Context, KIND, Look, consumption, facts, last_told, plan_after},
+    decide::{Plan, Target, Times},
     deliver::{Delivered, deliver},
     index::words,
-    make,
-    open_stores::Stores,
-    push,
-    put::{leave, put},
+    make, push,
+    put::{Left, leave, put},
     reason::Reason,
-    refresh::{self, Found, Known},
+    refresh_cache::{self, Found},
+    refresh_times,
     report::report,
-    resolve::{self, ClusterStores, Resolved},
-    retire,
-    rotate::{self, Pending},
+    retire, rotate,
     status::{self, Halt, Problem, View},
-    store::{Allowed, Store},
     sync::{self, Source},
     target::{self, Held, Which},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation},
-    clock::Clock,
+    api::SecretRotation,
     cluster::{
-        apply::{WriteError, Writer},
-        backoff::{Failures, retry_after},
-        contest::Contest,
-        current,
-        events::Events,
+        apply::WriteError,
+        backoff::retry_after,
         halt::Word,
-        index::Shared,
         noticed,
-        pace::Pace,
         run::{Done, Guarded},
-        steps::Steps,
         unreadable,
     },
-    inventory::template::Source as Used,
-    rollout::{consumption::Consumption, roll::Roller, stage::Stage},
+    rollout::stage::Stage,
     schedule::jitter,
-    telemetry::{
-        audit::Audit,
-        metrics::{Metrics, Outcome},
-    },
+    telemetry::metrics::Outcome,
 };
-
-/// The kind, for metrics.
-pub const KIND: &str = "SecretRotation";
 
 /// What the store hears of a Secret that is as it should be, in this order: what fault tests go through.
 pub const STEPS: &[&str] = &["retire", "push-existing"];
 
 /// How long an object is left alone at most.
 const HALF_DAY: SignedDuration = SignedDuration::from_hours(12);
-
-/// What a reconcile works with.
-pub struct Context {
-    /// For reads.
-    pub client: Client,
-    /// For writes.
-    pub writer: Writer,
-    /// What a person wants to know.
-    pub events: Events,
-    /// Every act on a credential.
-    pub audit: Audit,
-    /// Counts.
-    pub metrics: Metrics,
-    /// The steps of a rotation.
-    pub steps: Steps,
-    /// The time.
-    pub clock: Clock,
-    /// Who wants which Secret, and what from which store.
-    pub index: Shared,
-    /// The SecretStores, where they are watched.
-    pub cluster_stores: Option<ClusterStores>,
-    /// Stores in use.
-    pub stores: Stores,
-    /// What the operator's own settings allow stores to reach.
-    pub allowed: Allowed,
-    /// What Secrets were made of.
-    pub known: Known,
-    /// Places for work on values, which takes a core.
-    pub compute: Semaphore,
-    /// How often each object has failed in a row.
-    pub failures: Failures,
-    /// How often each object had to be decided on again in a row.
-    pub races: Failures,
-    /// Who uses which Secret; restarts them.
-    pub roller: Roller,
-    /// Who undoes what is written.
-    pub contest: Contest,
-    /// What changes by itself.
-    pub pace: Pace,
-}
 
 /// Looks at one object.
 pub async fn reconcile(object: Arc<Guarded<SecretRotation>>, context: Arc<Context>) -> Done {
@@ -172,7 +114,7 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
             // What the store has by now is read when it is due, however often it was not what is needed.
             let round = object.0.as_ref().ok().filter(|_| problem.after.is_none()).map(|rotation| &rotation.spec);
-            let round = round.and_then(|spec| refresh::next_refresh(spec, &words(spec), Some(now)));
+            let round = round.and_then(|spec| refresh_times::next_refresh(spec, &words(spec), Some(now)));
             let after = round.map_or(after, |time| until(time).min(after));
             // Nor does what has nothing to do with the problem wait for its end.
             let after = status::planned(view, now).map_or(after, |time| until(time).min(after));
@@ -181,7 +123,7 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
     }
 }
 
-/// Observe, decide, act. What goes wrong is part of the view; an error only means that it rests on something that was superseded.
+/// One reconcile: observe, decide, act. Failures go into `view.problem`; Err only when an object changed after it was read, so that all is decided again.
 async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, WriteError> {
     let mut view = View::default();
     let end = match observe(context, rotation, &mut view).await {
@@ -223,49 +165,6 @@ async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) 
     Ok(held)
 }
 
-/// Who uses the Secret, and who of them has what is in it now.
-fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Option<Consumption> {
-    let changed = view.memory.change.since(view.created)?;
-    let secret = Used::Secret(rotation.spec.target.name.as_str().into());
-    Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
-}
-
-/// Nothing is written for a resource that is another by now, or by a process that does not lead any more.
-pub(super) async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    context.writer.check()?;
-    let api = Api::<SecretRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    Ok(current::check(&api, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
-}
-
-pub(super) fn annotation<'a>(rotation: &'a SecretRotation, key: &str) -> &'a str {
-    rotation.annotations().get(key).map(String::as_str).unwrap_or_default()
-}
-
-/// What a look has found out.
-pub(super) struct Facts {
-    pub now: Timestamp,
-    pub times: Times,
-    pub plan: Plan,
-    pub request: String,
-    pub target: Target,
-    pub pending: Option<Pending>,
-    /// When the store was read last.
-    pub last_sync: Option<Timestamp>,
-    /// Which store is meant, or why none can be.
-    pub resolved: Result<Option<Resolved>, Problem>,
-}
-
-/// A look at one resource that has decided what to do.
-#[derive(Clone, Copy)]
-pub(super) struct Look<'a> {
-    pub context: &'a Context,
-    pub rotation: &'a SecretRotation,
-    pub held: &'a Held,
-    pub facts: &'a Facts,
-    /// Whether the Secret's type, labels, annotations and owner are as the spec wants them.
-    pub dressed: bool,
-}
-
 /// Decides about what was read, and does it.
 async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
     let now = context.clock.now();
@@ -292,7 +191,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         let is_there = |key: &_| context.index.read(|index| index.has(key));
         context.known.to_compare(noticed::key(rotation), owed, facts.last_sync, is_there);
     }
-    if facts.plan.rest || decide::only_pushes(&rotation.spec) {
+    if facts.plan.rest || rotation.spec.is_push_only() {
         return facts.resolved.map(|_| ()).map_err(Into::into);
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
@@ -300,7 +199,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
     let look = Look { context, rotation, held: &held, facts: &facts, dressed: target::is_dressed(rotation, &held) };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
-    let asks = decide::reads(spec) && (new || matches!(held.memory.stage, Stage::Open { .. }) && pushes(rotation));
+    let asks =
+        spec.reads_store() && (new || matches!(held.memory.stage, Stage::Open { .. }) && rotation.spec.rotation_pushes().next().is_some());
     let (source, read) = match ask(look, asks, view).await {
         Ok(asked) => asked,
         Err(problem) => {
@@ -317,8 +217,9 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     let done = if made { Box::pin(make::make(look, (source.as_ref(), read), view)).await } else { make::retired(look).await.map(Some) };
     match done {
         Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
-        Ok(None) => Box::pin(leave(look, source.as_ref(), view)).await,
-        Err(Halt::Problem(problem)) => {
+        Ok(None) => Box::pin(leave(look, Left::Lacking, source.as_ref(), view)).await,
+        // With the Secret gone there is nothing to go on with.
+        Err(Halt::Problem(problem)) if view.there != Some(false) => {
             Box::pin(without_values(look, source.as_ref(), view)).await?;
             Err(problem.into())
         }
@@ -342,7 +243,7 @@ async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held
     without_values(Look { context, rotation, held, facts: &facts, dressed: target::is_dressed(rotation, held) }, None, view).await
 }
 
-/// Opens the store, if it is asked, and reads what is due there. No values: what was read is as it was, and nothing is to be made of it.
+/// Opens the store, if it is asked, and reads the keys that are due. None in the place of values: they are as they were, and nothing is to be done.
 async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Source>, Option<Remote>), Problem> {
     let Look { context, rotation, held, facts, .. } = look;
     let source = match facts.resolved.clone()? {
@@ -353,24 +254,19 @@ async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Sour
     if plan.read != Some(Reason::RefreshDue) || plan.generate.is_some() || plan.retire || !none_pending {
         return Ok((Some(source), Some(Remote::default())));
     }
-    let read = match refresh::look(context, rotation, &source, (facts, &held.memory)).await? {
+    let read = match refresh_cache::look(context, rotation, &source, (facts, &held.memory)).await? {
         Found::Other(read) => Some(read),
         Found::Same => {
-            view.synced = Some(facts.now).filter(|now| refresh::is_told(rotation, last_told(rotation), *now));
-            view.plan = Some(Plan { reason: plan.reason, ..facts_after(context, rotation, facts, view) });
+            view.synced = Some(facts.now).filter(|now| refresh_times::is_told(rotation, last_told(rotation), *now));
+            view.plan = Some(Plan { reason: plan.reason, ..plan_after(context, rotation, facts, view) });
             None
         }
     };
     Ok((Some(source), read))
 }
 
-/// When the store was read last, as it stands in status.
-pub(super) fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
-    rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)
-}
-
-/// A store that is away, or has not what is wanted, is no reason to keep the previous values for ever, nor to leave half of the consumers with them.
-/// `source`: if it is there, values can be put back there.
+/// Does what needs no new values when there are none, because the store is away or does not have them: retires previous values, goes on with a rollout.
+/// `source`: to roll back in the store, too.
 async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.made) = (None, None); // what was read comes to nothing
@@ -381,11 +277,7 @@ async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View
     carry_on(context, rotation, (held, &facts.times, source), view).await
 }
 
-fn pushes(rotation: &SecretRotation) -> bool {
-    rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
-}
-
-/// What cannot be read is no reason to leave what is there half delivered.
+/// Goes on with a rollout or roll-back that is under way, although this reconcile has failed. Its own problem is dropped: the first one is reported.
 async fn carry_on(
     context: &Context,
     rotation: &SecretRotation,
@@ -402,62 +294,4 @@ async fn carry_on(
         // The first problem is the one that is told.
         Ok(()) | Err(Halt::Problem(_)) => Ok(()),
     }
-}
-
-async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&Held, Times), view: &mut View) -> Result<Facts, Halt> {
-    let (spec, now) = (&rotation.spec, context.clock.now());
-    let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation);
-    if let Ok(resolved) = &resolved {
-        view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
-    }
-    let (status, mut memory) = (rotation.status.as_ref(), held.memory.clone());
-    if decide::only_pushes(spec) {
-        memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
-    }
-    let key = context.roller.restarter.key().await?;
-    let (target, mut pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
-    // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
-    let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
-    if pending.as_ref().is_some_and(was_here) && !spec.suspend {
-        context.steps.run("drop-pending", rotate::finish(context, rotation, &[&memory])).await?;
-        pending = None;
-    }
-    let last_sync = context.known.last(rotation, last_told(rotation), now);
-    let observed = Observed {
-        uid: &rotation.uid().unwrap_or_default(),
-        spec,
-        generation: rotation.metadata.generation,
-        request: &request,
-        rotate: annotation(rotation, ROTATE_ANNOTATION),
-        refresh: annotation(rotation, REFRESH_ANNOTATION),
-        target: &target,
-        memory: &memory,
-        pending: pending.is_some(),
-        last_sync,
-        words: &context.known.words(rotation),
-        live: spec.store.as_ref().is_some_and(Store::is_own_namespace),
-        stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
-    };
-    let plan = decide(&observed, &times, now);
-    Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
-}
-
-/// The plan as it is after what it asked for was done.
-pub(super) fn facts_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
-    let observed = Observed {
-        uid: &rotation.uid().unwrap_or_default(),
-        spec: &rotation.spec,
-        generation: rotation.metadata.generation,
-        request: &facts.request,
-        rotate: annotation(rotation, ROTATE_ANNOTATION),
-        refresh: annotation(rotation, REFRESH_ANNOTATION),
-        target: &Target::AsWritten,
-        memory: &view.memory,
-        pending: false,
-        last_sync: context.known.last(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
-        words: &context.known.words(rotation),
-        live: false,
-        stale: None,
-    };
-    decide(&observed, &facts.times, facts.now)
 }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::reason::Reason;
 use crate::{
     api::{SecretRotation, SecretStore},
     cluster::conditions::{READY, STALLED, is_true},
@@ -28,7 +29,8 @@ pub fn rotation(counts: &mut Secrets, rotation: Option<&SecretRotation>, now: Ti
     }
     let late = |time: Timestamp| time.checked_add(GRACE).is_ok_and(|time| time < now);
     let due = status.next_rotation_time.as_ref().is_some_and(|time| late(time.0));
-    let rolled_back = status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.reason == "RolledBack");
+    let rolled_back =
+        status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.reason == Reason::RolledBack.as_str());
     counts.rotations_overdue += i64::from(due || rolled_back);
     let previous = rotation.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref());
     if let (Some(previous), Some(until)) = (previous, &status.previous_kept_until) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{compose::kept_keys, memory::Memory, reason::Reason, refresh::next_refresh};
+use super::{compose::kept_keys, memory::Memory, reason::Reason, refresh_times::next_refresh};
 use crate::{
     api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
     rollout::stage::Stage,
@@ -179,7 +179,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         plan.generate = plan.waits.is_none().then_some(due);
     }
     let of_the_secret = || OF_THE_SECRET.iter().find_map(|check| check(observed));
-    plan.read = of_the_secret().or_else(|| of_the_store(observed, next_sync, now)).filter(|_| reads(spec));
+    plan.read = of_the_secret().or_else(|| of_the_store(observed, next_sync, now)).filter(|_| spec.reads_store());
     plan.reason = match (plan.generate, plan.read) {
         (Some(reason), _) | (None, Some(reason)) => reason,
         (None, None) if observed.pending => Reason::Resumed,
@@ -194,19 +194,6 @@ fn fallback(observed: &Observed<'_>) -> Reason {
     OF_THE_SECRET.iter().find_map(|check| check(observed)).unwrap_or(Reason::Current)
 }
 
-/// Whether the Secret is only read, and by itself all that there is.
-pub fn only_pushes(spec: &SecretRotationSpec) -> bool {
-    spec.data.is_empty() && spec.data_from.is_empty() && spec.rotation.is_none()
-}
-
-/// Whether a store has anything to say.
-pub fn reads(spec: &SecretRotationSpec) -> bool {
-    !spec.data.is_empty()
-        || !spec.data_from.is_empty()
-        || !spec.push.is_empty()
-        || spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty())
-}
-
 type Check = fn(&Observed<'_>) -> Option<Reason>;
 
 /// What is about the Secret, whoever fills it.
@@ -216,7 +203,7 @@ const OF_THE_SECRET: &[Check] = &[
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
         let other = retried || observed.memory.request.as_deref() != Some(observed.request);
-        (!once(observed) && !only_pushes(observed.spec) && other).then_some(Reason::SpecChanged)
+        (!once(observed) && !observed.spec.is_push_only() && other).then_some(Reason::SpecChanged)
     },
     |observed| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
 ];

@@ -7,16 +7,18 @@
 //!
 //! How far it is stands with the values ([`Stage`]) and on the workloads, so that whoever looks next goes on.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
     compose::{kept_keys, public_keys, texts_with_previous},
-    controller::{Context, is_current},
+    context::{Context, is_current},
     decide::{Target, Times},
-    memory::{Memory, Superseded, hash, hashes},
-    push::{self, Generated},
+    memory::{ABSENT, Memory, Superseded, hash},
+    push::{self, Generated, replaceable},
     reason::Reason,
     status::{Halt, View},
     store::SecretData,
@@ -129,7 +131,7 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
         }
         return Ok(());
     }
-    let mut memory = Memory { stage: Stage::Complete, rejected: None, ..view.memory.clone() };
+    let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), ..view.memory.clone() };
     let work = async {
         target::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
         target::forget(context, rotation, Which::Previous).await
@@ -175,21 +177,28 @@ async fn roll_back(
     }
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
+    let mut data = previous.ours();
     let mut versions = memory.versions.clone();
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
-        let (known, noted) = (&memory.values, &Superseded::new());
-        let generated = Generated { source, values: &previous.data, known, token: &token, noted, back: true };
+        let (known, noted) = (&replaceable(&memory.values), &Superseded::new());
+        let reason = Reason::RolledBack;
+        let generated = Generated { source, values: &data, known, token: &token, noted, reason, back: true };
         push::generated(context, rotation, &generated, &mut versions).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
+    }
+    // Who had moved has used what is taken back, and it may be nowhere else.
+    let rejected = rejected(rotation, (&delivered.data, &data));
+    if !rejected.is_empty() {
+        let kept = data.clone().into_iter().chain(rejected).collect();
+        target::keep(context, rotation, Which::Previous, (&kept, &previous.memory)).await?;
     }
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
     };
     // A previous value that went meanwhile does not come back; a text that holds it is made anew by the next look.
-    let mut data = previous.data.clone();
     let is_over = previous.memory.previous_since.is_some() && previous.memory.previous_since != memory.previous_since;
     if is_over {
         kept_keys(&rotation.spec, &previous.memory).for_each(|key| drop(data.remove(&key)));
@@ -198,7 +207,7 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        rejected: Some(fingerprint(&key, rotation, memory, &delivered.data)),
+        rejected: differing(&key, &judged(rotation, memory, &delivered.data), &judged(rotation, memory, &data)),
         previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
         previous_keys: previous.memory.previous_keys.clone(),
         versions,
@@ -213,12 +222,28 @@ async fn roll_back(
     Ok(Ok(back))
 }
 
-/// A keyed hash of what tells `data` from other values: not texts that change when a previous value goes, which are made of what stands beside them.
-pub fn fingerprint(key: &[u8], rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> String {
+/// The suffix of a generated value that was taken back, in the Secret with the values that were gone back to.
+const REJECTED: &str = ".rejected";
+
+/// Generated values of `data` that are others than those of `before`.
+fn rejected(rotation: &SecretRotation, (data, before): (&SecretData, &SecretData)) -> SecretData {
+    let generated = rotation.spec.generators().map(|generate| &generate.secret_key);
+    let other = |name: &&String| data.get(*name) != before.get(*name);
+    generated.filter(other).filter_map(|name| Some((format!("{name}{REJECTED}"), data.get(name)?.clone()))).collect()
+}
+
+/// The hashes of what in `data` is another than `before`.
+fn differing(key: &[u8], data: &SecretData, before: &SecretData) -> BTreeSet<String> {
+    let other = data.iter().filter(|(name, value)| before.get(*name) != Some(*value)).map(|(name, value)| hash(key, name, value));
+    other.chain(before.keys().filter(|name| !data.contains_key(*name)).map(|name| hash(key, name, ABSENT))).collect()
+}
+
+/// The part of `data` by which it is judged whether it was taken back: not texts that change when a previous value goes, which are made of what stands
+/// beside them.
+pub fn judged(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> SecretData {
     let mut data = consumed(rotation, memory, data);
     for text in texts_with_previous(&rotation.spec, memory) {
         data.remove(text.key);
     }
-    let all = serde_json::to_vec(&hashes(key, &data)).unwrap_or_default();
-    hash(key, "", &all)
+    data
 }

@@ -25,7 +25,7 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
     let (spec, scope) = (&rotation.spec, scope(rotation));
     let name = &spec.target.name;
     // A Secret whose values are only pushed may be anybody's.
-    let reads_target = super::decide::only_pushes(spec).then(|| name.clone());
+    let reads_target = spec.is_push_only().then(|| name.clone());
     let beside = [(spec.restart.is_some(), PREVIOUS), (spec.rotation.is_some(), PENDING)];
     let beside = beside.into_iter().filter(|(wanted, _)| *wanted).map(|(_, suffix)| format!("{name}{suffix}"));
     let writes = reads_target.is_none().then(|| name.clone()).into_iter().chain(beside).collect();
@@ -64,17 +64,17 @@ pub fn scope_of(name: &str) -> String {
     format!("SecretStore/{name}")
 }
 
-/// The word for a value of a store.
+/// Names a value of a store, for the index of who reads what.
 pub fn want(scope: &str, place: &Place) -> String {
     format!("{scope} {} {}", place.key, place.version.as_deref().unwrap_or_default())
 }
 
-/// The word for a value that is compared with what is pushed there: who reads it as well takes it twice.
+/// The same for a value that is compared with what is pushed there: a resource that reads it, too, takes it twice.
 pub fn want_to_push(scope: &str, key: &str) -> String {
     format!("{scope} push {key}")
 }
 
-/// The word for what can be found in a store.
+/// The same for what `find` looks for.
 pub fn want_found(scope: &str, find: &Find) -> String {
     format!("{scope} find {}", serde_json::to_string(find).unwrap_or_default())
 }
@@ -89,7 +89,7 @@ pub fn brought(spec: &SecretRotationSpec) -> impl Iterator<Item = &String> {
     spec.push.iter().map(|push| &push.remote_ref.key)
 }
 
-/// What the times of a spec's reads are spread by: each remote key, and what is looked for; whoever wants the same reads it at the same times.
+/// The remote keys and `find` queries that decide when a spec is refreshed. Times come from a hash of each, so that all who read a key do so together.
 pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
     let mut words: BTreeSet<String> =
         places(spec).into_iter().map(|place| place.key).chain(brought(spec).cloned()).chain(finds(spec).map(find_word)).collect();
@@ -99,7 +99,7 @@ pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
     words
 }
 
-/// The word of what is looked for.
+/// Names a `find` query, whatever store it is asked of.
 pub fn find_word(find: &Find) -> String {
     want_found("", find)
 }
@@ -109,6 +109,6 @@ pub fn places(spec: &SecretRotationSpec) -> BTreeSet<Place> {
     let place = |key: &String, version: &Option<String>| Place { key: key.clone(), version: version.clone() };
     let data = spec.data.iter().map(|data| place(&data.remote_ref.key, &data.remote_ref.version));
     let extracted = spec.data_from.iter().filter_map(|from| from.extract.as_ref()).map(|remote| place(&remote.key, &remote.version));
-    let pushed = spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| place(&push.remote_ref.key, &None));
+    let pushed = spec.rotation_pushes().map(|push| place(&push.remote_ref.key, &None));
     data.chain(extracted).chain(pushed).collect()
 }

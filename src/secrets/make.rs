@@ -10,19 +10,19 @@ use zeroize::Zeroizing;
 
 use super::{
     compose::{self, Gathered, Gone, Remote},
-    controller::{Context, Look, annotation, is_current},
+    context::{Context, Look, annotation, is_current},
     decide::{Plan, Target},
     deliver::consumed,
     memory::{Memory, Superseded, Versions, hash, hashes},
     property::Bytes,
-    push::{self, Generated},
+    push::{self, Generated, Replaceable, replaceable},
     put,
     reason::Reason,
     retire,
     rotate::{self, Cause, Pending},
     status::{Halt, Problem, View, waiting},
-    store::{SecretData, Store},
-    sync::{self, Reading, Source},
+    store::SecretData,
+    sync::{Reading, Source},
     target::{self, Held, described},
     template,
 };
@@ -35,16 +35,20 @@ use crate::{
     rollout::stage::Stage,
 };
 
-/// The same values, without those that are not kept any longer. What somebody else has changed stays as it is, and theirs.
+/// The present content without previous values whose time is over; needs no store. What somebody else has changed stays, with the hash of before, so that
+/// it still counts as edited.
 pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let key = context.roller.restarter.key().await?;
     let mut memory = held.memory.clone();
     let mut data = held.ours();
     if facts.plan.retire {
-        for before in compose::kept_keys(&rotation.spec, &held.memory) {
-            memory.values.remove(&before);
+        // Another suffix may be where something else stands by now.
+        let mut before: Vec<String> = held.memory.previous_keys.values().cloned().collect();
+        if before.is_empty() {
+            before.extend(compose::previous_keys(&rotation.spec));
         }
+        memory.values.retain(|name, _| !before.contains(name));
         data.retain(|name, _| memory.values.contains_key(name));
         // Of a value that is not what its generator makes, what is public stays as it is until the next one.
         let _ = compose::publish(&rotation.spec, &mut data);
@@ -69,7 +73,7 @@ pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt
     Ok((data, memory))
 }
 
-/// The texts that name a previous value, made anew of what stands beside them. None: somebody has changed or removed some of that.
+/// The texts that name a previous value, rendered again from the other keys of the Secret. None: somebody has changed or removed one that they name.
 async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
     let Look { context, rotation, held, facts, .. } = look;
     let edited = if let Target::Edited(keys) = &facts.target { keys.as_slice() } else { &[] };
@@ -89,7 +93,7 @@ async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>
         let spec = SecretRotationSpec { template: Some(template), ..spec.clone() };
         compose::render(&spec, values, &|value| salted(&key, value))
     };
-    apart(context, &rotation.spec, bytes, work).await.ok()
+    on_own_thread(context, &rotation.spec, bytes, work).await.ok()
 }
 
 /// What the Secret is to hold, and what is to be remembered with it. None: it is left as it was put back.
@@ -110,20 +114,30 @@ pub(super) async fn make(
         .filter(|source| source.store.can_retire())
         .map(|source| retire::current(rotation, &source.resolved, &remote, &key))
         .unwrap_or_default();
-    let (bytes, is_periodic) = (remote.bytes(), !is_live(spec) && sync::is_periodic(spec));
+    let (bytes, is_periodic) = (remote.bytes(), !spec.reads_own_namespace() && spec.is_periodic());
     let made = source.filter(|_| is_periodic).and_then(|source| context.known.made(spec, source, (&facts.request, &remote), now));
     let work = move |spec: &SecretRotationSpec| {
         let gathered = compose::gather(spec, &remote)?;
         let gone = compose::judge(spec, &gathered)?;
         Ok((gathered, gone))
     };
-    let (mut gathered, gone) = apart(context, spec, bytes, work).await?;
+    let (mut gathered, gone) = on_own_thread(context, spec, bytes, work).await?;
     if gone == Gone::Everything {
         return Err(everything_is_gone(context, rotation, held, view).await?.into());
     }
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
     if is_left(look, &gathered) {
+        // What is kept of before goes in time all the same.
+        if plan.retire {
+            return retired(look).await.map(Some);
+        }
+        view.made = made;
         return Ok(None);
+    }
+    if let Some(differing) =
+        gathered.differing.take().filter(|_| facts.pending.is_none() && !matches!(held.memory.stage, Stage::Open { .. }))
+    {
+        return Err(Problem::new(Reason::StoreConflict, differing).into());
     }
     let pending = values_on_their_way(look, (&gathered, &key), current).await?;
     let mut memory = held.memory.clone();
@@ -147,6 +161,11 @@ pub(super) async fn make(
     }
     remember(look, pending.as_ref(), &data, &mut memory);
     memory.hash(&key, &data);
+    // What others have changed or removed, and no store has, stays theirs, and is told as soon as nothing is on its way any more.
+    let theirs = edited(look).into_iter().filter(|name| pending.as_ref().is_some_and(|pending| !pending.data.contains_key(name)));
+    for name in theirs.filter(|name| !gathered.remote.contains(name) || gathered.gone.contains_key(name)) {
+        memory.values.extend(held.memory.values.get(&name).map(|known| (name.clone(), known.clone())));
+    }
     Ok(Some((data, memory)))
 }
 
@@ -157,27 +176,29 @@ async fn rendered(look: Look<'_>, mut values: SecretData, bytes: usize) -> Resul
         compose::publish(spec, &mut values)?;
         compose::render(spec, values, &|value| salted(&key, value))
     };
-    Ok(apart(look.context, &look.rotation.spec, bytes, work).await?)
+    Ok(on_own_thread(look.context, &look.rotation.spec, bytes, work).await?)
 }
 
 /// Whether values are lacking that were generated and taken back with the others: they are not made anew before somebody changes something.
 fn is_left(look: Look<'_>, gathered: &Gathered) -> bool {
     let Look { rotation, held, facts, .. } = look;
     let lacking = |name: &String| !gathered.values.contains_key(name) && !held.data.contains_key(name);
-    let mut generated = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    let mut generated = rotation.spec.generators();
     let asked = facts.pending.is_some() || facts.plan.generate.is_some();
     !asked && put::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
 }
 
-/// Whether every look reads.
-fn is_live(spec: &SecretRotationSpec) -> bool {
-    spec.store.as_ref().is_some_and(Store::is_own_namespace)
+/// The generated values that somebody else has changed or removed in the Secret.
+fn edited(look: Look<'_>) -> Vec<String> {
+    let Target::Edited(keys) = &look.facts.target else { return Vec::new() };
+    let generated = look.rotation.spec.generators().map(|generate| &generate.secret_key);
+    generated.filter(|name| keys.contains(name)).cloned().collect()
 }
 
 /// Where every look reads, the time is noted as often as elsewhere.
 fn is_in_between(rotation: &SecretRotation, plan: Plan, now: Timestamp) -> bool {
     let is_known = rotation.status.as_ref().is_some_and(|status| status.last_sync_time.is_some());
-    is_live(&rotation.spec) && is_known && plan.next_sync.is_some_and(|due| due > now)
+    rotation.spec.reads_own_namespace() && is_known && plan.next_sync.is_some_and(|due| due > now)
 }
 
 /// Brings to the store what is on its way, or else what it lacks. Returns the values that the store has and keeps, and whether it was to be written to.
@@ -187,19 +208,25 @@ async fn to_the_store(
     (gathered, data, pending): (&Gathered, &SecretData, Option<&Pending>),
     versions: &mut Versions,
 ) -> Result<(SecretData, bool), Halt> {
-    let Look { context, rotation, held, .. } = look;
+    let Look { context, rotation, held, facts, .. } = look;
     let Some(source) = source else { return Ok((SecretData::new(), pending.is_some())) };
     let Some(pending) = pending else {
-        let is_pushed = push_again(look, source, gathered, versions).await?;
+        let is_pushed = push_again(look, source, (gathered, data), versions).await?;
         return Ok((SecretData::new(), is_pushed));
     };
     target::may_add(context, rotation, held, data.clone()).await?;
     is_current(context, rotation).await?;
     // Of a Secret that was deleted meanwhile it stands with what is on its way, which values there were.
-    let known = &pending.memory.values.iter().chain(&held.memory.values).map(|(key, hash)| (key.clone(), hash.clone())).collect();
+    let mut known = Replaceable::new();
+    // What was taken back may stand there again: who asks for others has it replaced.
+    for name in pending.data.keys() {
+        let before = [pending.memory.values.get(name), held.memory.values.get(name)].into_iter().flatten();
+        known.insert(name.clone(), before.chain(&held.memory.rejected).cloned().collect());
+    }
     let noted = &pending.memory.versions.superseded;
     let token = pending.memory.rotation.as_deref().unwrap_or_default();
-    let generated = Generated { source, values: &pending.data, known, token, noted, back: false };
+    let reason = facts.plan.reason;
+    let generated = Generated { source, values: &pending.data, known: &known, token, noted, reason, back: false };
     let kept = context.steps.run("push", push::generated(context, rotation, &generated, versions)).await?;
     Ok((kept, true))
 }
@@ -208,11 +235,12 @@ async fn to_the_store(
 fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -> (SecretData, bool) {
     let Look { rotation, held, facts, .. } = look;
     // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
-    let rests = matches!(held.memory.stage, Stage::Open { .. }) && facts.plan.read == Some(Reason::RefreshDue);
+    let rests = matches!(held.memory.stage, Stage::Open { .. }) && matches!(facts.plan.read, Some(Reason::RefreshDue | Reason::Modified));
+    let edited = edited(look);
     let mut is_as_read = true;
-    let generated = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate);
+    let generated = rotation.spec.generators();
     for name in generated.map(|generate| &generate.secret_key) {
-        let here = || held.data.get(name).filter(|_| rests || !values.contains_key(name));
+        let here = || held.data.get(name).filter(|_| rests && !edited.contains(name) || !values.contains_key(name));
         if let Some(value) = pending.and_then(|pending| pending.data.get(name)).or_else(here) {
             is_as_read &= values.get(name).is_none_or(|read| read == value);
             values.insert(name.clone(), value.clone());
@@ -255,10 +283,10 @@ fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory
 
 /// Whether there was a generated value.
 fn has_generated(rotation: &SecretRotation, memory: &Memory) -> bool {
-    rotation.spec.rotation.iter().flat_map(|rotation| &rotation.generate).any(|generate| memory.values.contains_key(&generate.secret_key))
+    rotation.spec.generators().any(|generate| memory.values.contains_key(&generate.secret_key))
 }
 
-/// What is another for who uses it has a name, and a reason.
+/// If what consumers use has changed, that is a rotation of its own: with an id, a reason and a time.
 fn note_change(look: Look<'_>, data: &SecretData, (memory, reason): (&mut Memory, Reason)) {
     let Look { rotation, held, facts, .. } = look;
     if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
@@ -268,36 +296,44 @@ fn note_change(look: Look<'_>, data: &SecretData, (memory, reason): (&mut Memory
 }
 
 /// What the store was to have and does not: a `push` that was added later, or a value that somebody deleted there. Returns whether there was any.
-async fn push_again(look: Look<'_>, source: &Source, gathered: &Gathered, versions: &mut Versions) -> Result<bool, Halt> {
-    let Look { context, rotation, held, .. } = look;
-    let hashes = context.roller.restarter.key().await?;
+async fn push_again(
+    look: Look<'_>,
+    source: &Source,
+    (gathered, data): (&Gathered, &SecretData),
+    versions: &mut Versions,
+) -> Result<bool, Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let hash_key = context.roller.restarter.key().await?;
     // What somebody else put into the Secret is not what the store was to have.
-    let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hashes, key, value));
-    let pushed = |key: &String| rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).any(|push| push.secret_key == *key);
+    let ours = |key: &String, value: &[u8]| held.memory.values.get(key).is_some_and(|known| *known == hash(&hash_key, key, value));
+    let pushed = |key: &String| rotation.spec.rotation_pushes().any(|push| push.secret_key == *key);
     let is_lacking = |key: &String| gathered.gone.contains_key(key) && gathered.remote.contains(key) && pushed(key);
-    let lacking = held.data.iter().filter(|(key, value)| is_lacking(key) && ours(key, value));
-    let lacking: SecretData = lacking.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let nowhere = held.data.iter().filter(|(key, value)| is_lacking(key) && ours(key, value));
+    // What one of several places has goes to the others, unless the Secret is not to have that now.
+    let elsewhere = gathered.lacking.iter().filter(|(key, value)| pushed(key) && data.get(*key) == Some(value));
+    let lacking: SecretData = nowhere.chain(elsewhere).map(|(key, value)| (key.clone(), value.clone())).collect();
     if lacking.is_empty() {
         return Ok(false);
     }
     is_current(context, rotation).await?;
     let token = format!("{}-again", held.memory.rotation.as_deref().unwrap_or_default());
-    let (known, noted) = (&held.memory.values, &Superseded::new());
-    let generated = Generated { source, values: &lacking, known, token: &token, noted, back: false };
+    let (known, noted) = (&replaceable(&held.memory.values), &Superseded::new());
+    let reason = facts.plan.reason;
+    let generated = Generated { source, values: &lacking, known, token: &token, noted, reason, back: false };
     context.steps.run("push", push::generated(context, rotation, &generated, versions)).await.map(|_| true)
 }
 
-/// So few bytes, of which nothing is made, are put together at once.
-const FEW: usize = 16 * 1024;
+/// Values that are no longer than this, and of which nothing is made, are put together where they are, not on a thread of their own.
+const INLINE_MAX_BYTES: usize = 16 * 1024;
 
-/// Work on what strangers have written, which may take a while: where it holds up nobody else, and not much of it at a time.
-async fn apart<T: Send + 'static>(
+/// Runs work on values that others have written, which may take long, on a thread for blocking work, a few at a time.
+async fn on_own_thread<T: Send + 'static>(
     context: &Context,
     spec: &SecretRotationSpec,
     bytes: usize,
     work: impl FnOnce(&SecretRotationSpec) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    if bytes <= FEW && spec.data_from.is_empty() && spec.template.is_none() && spec.rotation.is_none() {
+    if bytes <= INLINE_MAX_BYTES && spec.data_from.is_empty() && spec.template.is_none() && spec.rotation.is_none() {
         return work(spec);
     }
     let _place = context.compute.acquire().await;
@@ -334,7 +370,10 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
     let Some(spec) = &rotation.spec.rotation else { return Ok(None) };
     if let Some(pending) = &facts.pending {
         let pending = Pending { data: pending.data.clone(), memory: pending.memory.clone() };
-        let there = |name: &String| pending.data.contains_key(name) || gathered.values.contains_key(name) || held.data.contains_key(name);
+        let edited = edited(look);
+        let there = |name: &String| {
+            pending.data.contains_key(name) || gathered.values.contains_key(name) || held.data.contains_key(name) || edited.contains(name)
+        };
         let lacking: Vec<_> = spec.generate.iter().filter(|generate| !there(&generate.secret_key)).collect();
         return Ok(Some(if lacking.is_empty() {
             pending
@@ -356,10 +395,13 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
         );
         return Err(Problem::new(Reason::Modified, message).into());
     }
-    // The store has a newer value than consumers have: that one first.
+    // The store has a value that consumers have never had: that one first. One that was taken back is none.
     let newer = |name: &String| {
-        let (there, known) = (gathered.values.get(name), held.memory.values.get(name));
-        gathered.remote.contains(name) && there.zip(known).is_some_and(|(there, known)| hash(key, name, there) != *known)
+        let is_new = |there: &Bytes| {
+            let there = hash(key, name, there);
+            held.memory.values.get(name) != Some(&there) && !held.memory.rejected.contains(&there)
+        };
+        gathered.remote.contains(name) && gathered.values.get(name).is_some_and(is_new)
     };
     let all = facts.plan.generate.filter(|_| !spec.generate.iter().any(|generate| newer(&generate.secret_key)));
     let there = |name: &String| gathered.values.contains_key(name) || held.data.contains_key(name);

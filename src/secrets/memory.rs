@@ -29,6 +29,9 @@ const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
 const OVER: &str = "seaworthy.dev/versions-over";
 const REJECTED: &str = "seaworthy.dev/rejected";
 
+/// What is hashed for a key that is not there.
+pub const ABSENT: &[u8] = b"\0absent";
+
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
 
@@ -88,8 +91,9 @@ pub struct Memory {
     pub previous_keys: BTreeMap<String, String>,
     /// What is where in the store.
     pub versions: Versions,
-    /// The hash of what was taken back because consumers could not live with it.
-    pub rejected: Option<String>,
+    /// Keyed hashes ([`hash`]) of the values that were taken back because consumers could not live with them, and of [`ABSENT`] for keys that were not
+    /// among them.
+    pub rejected: BTreeSet<String>,
 }
 
 impl Memory {
@@ -116,14 +120,14 @@ impl Memory {
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 over: get(OVER).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             },
-            rejected: get(REJECTED),
+            rejected: get(REJECTED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         }
     }
 
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let Self { values, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
+        let Self { values, rejected, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -141,7 +145,7 @@ impl Memory {
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
-            (REJECTED, self.rejected.clone()),
+            (REJECTED, (!rejected.is_empty()).then(|| serde_json::to_string(rejected).unwrap_or_default())),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
@@ -211,7 +215,7 @@ mod tests {
                 superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
                 over: [("k".to_owned(), ["0".to_owned()].into())].into(),
             },
-            rejected: Some("x".into()),
+            rejected: ["x".to_owned()].into(),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());

@@ -5,7 +5,7 @@
 //!                        │
 //!                        ├─► decide (pure): read the store? generate? since when, until when
 //!                        │
-//!                        ├─► act: sync    refresh (is what is due as it was?) ─► fetch (one call for each remote key) ─► compose ─► template
+//!                        ├─► act: sync    refresh_cache (is what is due as it was?) ─► connection (one call for each remote key) ─► compose ─► template
 //!                        │        rotate  generate ─► keep as pending ─► push ─► the Secret
 //!                        │        deliver restart ─► complete, or put the values of before back
 //!                        │
@@ -17,26 +17,31 @@
 //! A store is one file in `stores/` and one line in `stores/mod.rs`; `store.rs` is the port.
 
 pub mod area;
+pub mod batch;
+pub mod breaker;
+pub mod coalesce;
 pub mod compose;
+pub mod connection;
+pub mod context;
 pub mod controller;
 pub mod count;
 pub mod decide;
 pub mod deliver;
-pub mod fetch;
 pub mod generate;
 pub mod index;
 mod make;
 pub mod memory;
-pub mod open_stores;
 pub mod opening;
 pub mod own_credential;
 pub mod pattern;
 pub mod permissions;
+pub mod pool;
 pub mod property;
 pub mod push;
 mod put;
 pub mod reason;
-pub mod refresh;
+pub mod refresh_cache;
+pub mod refresh_times;
 mod report;
 pub mod resolve;
 pub mod retire;

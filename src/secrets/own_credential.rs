@@ -34,8 +34,8 @@ use crate::{
 /// The steps, in their order: what fault tests go through.
 pub const STEPS: &[&str] = &["make-credential", "write-credential", "destroy-credential"];
 
-/// So long the one before is left, for who has opened the store with it.
-const WHILE: SignedDuration = SignedDuration::from_mins(1);
+/// The replaced credential is destroyed so long after, so that calls that were under way with it can end.
+const OLD_CREDENTIAL_GRACE: SignedDuration = SignedDuration::from_mins(1);
 
 /// So many that were replaced, and could not be destroyed yet, are noted.
 const MOST_REPLACED: usize = 100;
@@ -100,7 +100,9 @@ pub async fn replace(
     let writer = context.writer.managed(&notes.manager);
     if let (Some(replaced), false) = (get(&notes.replaced), due) {
         let made_at = made_at.unwrap_or(now);
-        let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= WHILE) else { return Ok(Some(made_at)) };
+        let Some(value) = held.data.get(&own.place.key).filter(|_| now.duration_since(made_at) >= OLD_CREDENTIAL_GRACE) else {
+            return Ok(Some(made_at));
+        };
         is_current(context, store).await?;
         let destroy = async {
             for replaced in replaced.split(' ') {
@@ -126,8 +128,8 @@ pub async fn replace(
         Ok::<_, Halt>(open.make_credential(&mark).await?)
     };
     let made = context.steps.run("make-credential", make).await?;
-    // Whether or not it is written, nothing is destroyed now: a lost answer is no refusal. What is left over is found by its mark.
-    // Those that could not be destroyed yet are not forgotten; of many, the first: those that we made have the mark.
+    // If the write below fails, the new credential is not destroyed: the API server may have stored it, and only the answer was lost. One that was made in
+    // vain is found later by its mark. Those that could not be destroyed yet stay noted.
     let replaced = get(&notes.replaced).unwrap_or_default();
     let replaced: Vec<&str> =
         replaced.split(' ').filter(|one| !one.is_empty()).chain([made.replaces.as_str()]).take(MOST_REPLACED).collect();

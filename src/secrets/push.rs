@@ -8,15 +8,17 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, annotation, is_current, last_told},
-    decide::{self, Plan},
+    coalesce::Demand,
+    connection::in_time,
+    context::{Context, annotation, is_current, last_told},
+    decide::Plan,
     index::words,
     memory::{Hashes, Superseded, Versions, hash},
     property,
     reason::Reason,
-    refresh, retire,
+    refresh_times, retire,
     status::{Halt, Problem, View},
-    store::{Content, Place, SecretData, Store, StoreError, Stored, Write},
+    store::{Content, Place, SecretData, StoreError, Stored, Write},
     sync::{self, Source, away},
     target::{self, Which, described},
 };
@@ -41,7 +43,9 @@ pub struct Pushing<'a> {
     pub source: &'a Source,
     /// Which field of the spec asks for it.
     pub field: &'a str,
-    /// The hashes of what may be replaced in the store: anything else was put there by somebody else.
+    /// Why, for the audit log.
+    pub reason: Reason,
+    /// Keyed hashes of what may be replaced in the store: anything else was put there by somebody else.
     pub known: &'a (dyn Fn(&Push) -> Vec<String> + Sync),
     /// The same for each attempt to write the same values.
     pub token: &'a str,
@@ -49,7 +53,7 @@ pub struct Pushing<'a> {
     pub remedy: &'a str,
     /// What was read since then for somebody else is new enough to be compared with.
     pub fresh: Timestamp,
-    /// Versions that hold what is written, maybe: the one that does is made the current one again, where the store can.
+    /// For a roll-back: versions that may hold exactly what is written. The one that does is made the current one again, where the store can.
     pub before: Vec<String>,
 }
 
@@ -83,14 +87,15 @@ pub async fn write(
     let named: Vec<String> = parts.iter().map(|(push, _)| format!("{:?}", push.secret_key)).collect();
     let field = format!("{} {} to {to}", pushing.field, named.join(", "));
     let told = |error: StoreError| {
-        let problem = away(context, rotation, &source.door, error);
+        let problem = away(context, rotation, &source.connection, error);
         Problem { message: format!("{field}: {}", problem.message), ..problem }
     };
     for attempt in 1.. {
         let now = context.clock.now();
         let fresh = if attempt == 1 { pushing.fresh } else { now };
         // What is read now is for nobody else.
-        let there = source.door.read(&source.store, &place, &who, (fresh, if fresh < now { wanted } else { 1 })).await;
+        let demand = Demand { fresh_since: fresh, readers: if fresh < now { wanted } else { 1 } };
+        let there = source.connection.read(&source.store, (&place, &who), demand).await;
         let there = match there.as_ref() {
             Ok(there) => Some(there),
             Err(StoreError::NotFound(_)) => None,
@@ -109,13 +114,15 @@ pub async fn write(
         let expected = there.and_then(|there| there.version.as_deref());
         let old = holds(source, to, &pushing.before, &content).await.map_err(told)?;
         context.writer.check()?;
-        let write = Write { key: to, content: &content, expected, token: pushing.token };
+        // Another content is another write, also where an earlier one got only half way.
+        let token = format!("{} {}", pushing.token, hash(&key, to, content.bytes().as_ref()));
+        let write = Write { key: to, content: &content, expected, token: &token };
         let written = promote_or_write(context, source, write, old).await;
-        source.door.heard(&written);
-        source.door.forget(to);
+        source.connection.record(&written);
+        source.connection.invalidate(to);
         match written {
             Ok(current) => {
-                context.audit.done("push", &described(rotation), Reason::Current.as_str(), None);
+                context.audit.done("push", &described(rotation), pushing.reason.as_str(), None);
                 return Ok(Outcome { replaced: expected.map(ToOwned::to_owned), current, ..outcome });
             }
             Err(StoreError::Conflict(_)) if attempt < ATTEMPTS => {} // read again, and see whose it is now
@@ -159,11 +166,11 @@ async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: 
     };
     for version in versions.iter().filter(|_| source.store.can_promote()) {
         let place = Place { key: key.into(), version: Some(version.clone()) };
-        let there = source.door.call(source.store.read(&place)).await;
-        source.door.heard(&there);
+        let there = in_time(source.store.read(&place)).await;
+        source.connection.record(&there);
         match there {
             Ok(stored) if canonical(&stored.content) == canonical(content) => return Ok(Some(version)),
-            Err(error) if error.is_of_the_store() => return Err(error),
+            Err(error) if error.is_store_wide() => return Err(error),
             _ => {} // one that cannot be read is none
         }
     }
@@ -173,15 +180,15 @@ async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: 
 /// Makes the version `old` the current one again, or writes. Returns the version that is the current one now.
 async fn promote_or_write(context: &Context, source: &Source, write: Write<'_>, old: Option<&str>) -> Result<Option<String>, StoreError> {
     if let (Some(old), Some(expected)) = (old, write.expected) {
-        match source.door.call(source.store.promote(write.key, old, expected)).await {
+        match in_time(source.store.promote(write.key, old, expected)).await {
             Ok(()) => return Ok(Some(old.to_owned())),
             Err(error @ StoreError::Conflict(_)) => return Err(error),
-            Err(error) if error.is_of_the_store() => return Err(error),
+            Err(error) if error.is_store_wide() => return Err(error),
             Err(error) => tracing::info!(%error, "an old version cannot be made the current one again, and is written"),
         }
     }
     context.writer.check().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    source.door.call(source.store.write(write)).await
+    in_time(source.store.write(write)).await
 }
 
 /// What is to become of a value that the store has.
@@ -214,18 +221,28 @@ fn grouped<'a>(parts: impl Iterator<Item = (&'a Push, &'a [u8])>) -> BTreeMap<&'
     of
 }
 
+/// Keyed hashes of values in the store that may be replaced, by key of the Secret.
+pub type Replaceable = BTreeMap<String, Vec<String>>;
+
+/// One for each key.
+pub fn replaceable(hashes: &Hashes) -> Replaceable {
+    hashes.iter().map(|(key, hash)| (key.clone(), vec![hash.clone()])).collect()
+}
+
 /// Values that were generated, now or before.
 pub struct Generated<'a> {
     /// Where they go.
     pub source: &'a Source,
     /// By key of the Secret.
     pub values: &'a SecretData,
-    /// The hashes of the values that they replace.
-    pub known: &'a Hashes,
+    /// The hashes of the values that they may replace.
+    pub known: &'a Replaceable,
     /// The same for each attempt to write them.
     pub token: &'a str,
     /// What was the current version when they were generated.
     pub noted: &'a Superseded,
+    /// Why, for the audit log.
+    pub reason: Reason,
     /// They are those of before, and may be back in the store with the version that held them.
     pub back: bool,
 }
@@ -243,22 +260,23 @@ pub async fn generated(
     } else {
         format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation))
     };
-    let known = |push: &Push| generated.known.get(&push.secret_key).cloned().into_iter().collect();
-    let (mut kept, hashes) = (SecretData::new(), context.roller.restarter.key().await?);
-    let pushes = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
+    let known = |push: &Push| generated.known.get(&push.secret_key).cloned().unwrap_or_default();
+    let (mut kept, hash_key) = (SecretData::new(), context.roller.restarter.key().await?);
+    let pushes = rotation.spec.rotation_pushes();
     let parts = pushes.filter_map(|push| Some((push, generated.values.get(&push.secret_key)?.as_slice())));
     for (to, parts) in grouped(parts) {
         let place = retire::place(&source.resolved, to);
         let before = versions.superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
-        let before = before.filter_map(|note| retire::version_of(&hashes, &place, note).map(ToOwned::to_owned)).collect();
+        let before = before.filter_map(|note| retire::version_of(&hash_key, &place, note).map(ToOwned::to_owned)).collect();
         let (fresh, token) = (context.clock.now(), generated.token);
-        let pushing = Pushing { source, field: "rotation.push", known: &known, token, remedy: &remedy, fresh, before };
+        let pushing =
+            Pushing { source, field: "rotation.push", reason: generated.reason, known: &known, token, remedy: &remedy, fresh, before };
         let outcome = write(context, rotation, (to, &parts), &pushing).await?;
-        // Who wrote it, and died then, noted before which version that was to be.
+        // The version that was noted before the write, with what is pending: if a process died after it, the only record of what was replaced.
         let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
         // What was there is replaced, whoever did that, and died then.
         let before = versions.current.remove(&place).filter(|_| outcome.kept.is_empty());
-        let note = |version: String| retire::noted(&hashes, &place, &version);
+        let note = |version: String| retire::noted(&hash_key, &place, &version);
         if !source.store.can_retire() {
             kept.extend(outcome.kept);
             continue;
@@ -272,7 +290,7 @@ pub async fn generated(
         kept.extend(outcome.kept);
     }
     // What is not pushed any more has no current version.
-    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push);
+    let pushed = rotation.spec.rotation_pushes();
     let places: BTreeSet<String> = pushed.map(|push| retire::place(&source.resolved, &push.remote_ref.key)).collect();
     versions.current.retain(|place, _| places.contains(place));
     versions.superseded.retain(|_, notes| !notes.is_empty());
@@ -298,10 +316,10 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     let before: Vec<Pushed> = before.filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect();
     // Since when each key is to be compared. What was missed is made good.
     let (who, told, read) = (noticed::key(rotation), last_told(rotation), view.read);
-    let (live, last) = (spec.store.as_ref().is_some_and(Store::is_own_namespace), context.known.compared(&who, now).or(view.last_sync));
+    let (live, last) = (spec.reads_own_namespace(), context.known.compared(&who, now).or(view.last_sync));
     let since = |key: &str| match read {
         _ if last == Some(Timestamp::UNIX_EPOCH) => Some(now),
-        Some(Reason::RefreshDue) | None if !live => refresh::due(spec, key, last, now),
+        Some(Reason::RefreshDue) | None if !live => refresh_times::due(spec, key, last, now),
         read => read.map(|_| now),
     };
     let due = due(rotation, (&context.roller.restarter.key().await?, &held.data), &before, |key| since(key).is_some())?;
@@ -323,11 +341,11 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         return Err(problem.into());
     }
     context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
-    if decide::only_pushes(spec) {
+    if spec.is_push_only() {
         view.handled_refresh = read.map(|_| annotation(rotation, REFRESH_ANNOTATION).into());
-        view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh::is_told(rotation, told, *now));
+        view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh_times::is_told(rotation, told, *now));
         // The next time is another, now that the store was asked.
-        view.plan = Some(Plan { next_sync: refresh::next_refresh(spec, &words(spec), view.synced.or(told).map(|_| now)), ..plan });
+        view.plan = Some(Plan { next_sync: refresh_times::next_refresh(spec, &words(spec), view.synced.or(told).map(|_| now)), ..plan });
     }
     Ok(())
 }
@@ -350,6 +368,7 @@ async fn compare(
     view: &mut View,
 ) -> Result<Option<Problem>, Halt> {
     let Comparison { source, due, before, fresh } = comparison;
+    let reason = view.plan.map_or(Reason::RefreshDue, |plan| plan.reason);
     let known = |push: &Push| {
         let pushed = before.iter().find(|pushed| is_of(pushed, push));
         pushed.into_iter().flat_map(|pushed| pushed.hash.iter().chain(&pushed.next)).cloned().collect()
@@ -361,10 +380,10 @@ async fn compare(
         let token = format!("{}-{}", rotation.uid().unwrap_or_default(), ids::short(hashes.join(" ").as_bytes()));
         is_current(context, rotation).await?;
         let remedy = "delete it there, or take it over into the Secret";
-        let pushing = Pushing { source, field: "push", known: &known, token: &token, remedy, fresh: fresh(to), before: Vec::new() };
+        let pushing = Pushing { source, field: "push", reason, known: &known, token: &token, remedy, fresh: fresh(to), before: Vec::new() };
         match write(context, rotation, (to, &parts), &pushing).await {
             Ok(_) => {}
-            Err(Halt::Problem(problem)) if !matches!(problem.reason, Reason::StoreUnavailable | Reason::StoreThrottled) => {
+            Err(Halt::Problem(problem)) if source.connection.pause().is_none() => {
                 first.get_or_insert(problem);
                 continue;
             }

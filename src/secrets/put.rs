@@ -5,11 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, Look, annotation, facts_after, is_current},
+    context::{Context, Look, annotation, is_current, plan_after},
     decide::{Plan, Target},
-    deliver::{self, Delivered, consumed, deliver, fingerprint},
+    deliver::{self, Delivered, consumed, deliver, judged},
     make,
-    memory::Memory,
+    memory::{ABSENT, Memory, hash},
+    property::Bytes,
     reason::Reason,
     report::told,
     rotate,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        REFRESH_ANNOTATION, SecretRotation,
+        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
         secret_rotation::{RefreshPolicy, TargetPolicy},
     },
     cluster::{conditions, noticed},
@@ -36,13 +37,13 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     let same_rotation = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
     let mut is_other = held.meta.is_none() || (!same_rotation && consumed(&data) != consumed(&held.ours()));
     let mut is_rejected = is_other && is_rejected(look, &data, &memory).await?;
-    // What was taken back is not made anew, so that it is as before for who uses it.
-    if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory).await?) {
+    // After a roll-back, when only a previous value expires: nothing new is composed, the previous value is taken out of what is there.
+    if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory)) {
         view.made = None;
         ((data, memory), is_other, is_rejected) = (make::retired(look).await?, false, false);
     }
     if is_rejected {
-        return leave(look, source, view).await;
+        return leave(look, Left::InTheStore, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -63,31 +64,56 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
         context.steps.run("drop-pending", rotate::finish(context, rotation, &[&held.memory, &view.memory])).await?;
     }
     // What was due is done: the next times are others.
-    let mut after = facts_after(context, rotation, facts, view);
+    let mut after = plan_after(context, rotation, facts, view);
     after.reason = facts.plan.reason;
     view.plan = Some(after);
     deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
 }
 
-/// Consumers could not live with what was made; it is not tried again before somebody changes something.
-pub(super) async fn leave(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+/// What was taken back, and is not tried again before somebody changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The store has it, or has it again.
+    InTheStore,
+    /// A generated value that is lacking since then.
+    Lacking,
+}
+
+/// Consumers could not live with what would be made: the Secret stays as it was put back.
+pub(super) async fn leave(look: Look<'_>, left: Left, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     view.synced = view.read_at.or(view.synced);
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
-    let asked = Some(annotation(rotation, REFRESH_ANNOTATION));
-    if held.memory.handled_refresh.as_deref() != asked {
-        // Who asked is answered, and the store is not read for him with each look.
-        view.memory.handled_refresh = asked.map(ToOwned::to_owned);
-        meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
+    // Who asked is answered, and the store is not read for him with each look.
+    let mut memory = Memory { handled_refresh: Some(annotation(rotation, REFRESH_ANNOTATION).into()), ..held.memory.clone() };
+    if facts.plan.generate.is_some() || facts.pending.is_some() {
+        // New values were made, and the store keeps what it has (`IfNotExists`): until somebody asks again, or the next time comes.
+        let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
+        (memory.handled_rotate, memory.rotated_at) = (Some(annotation(rotation, ROTATE_ANNOTATION).into()), Some(second));
     }
-    view.plan = Some(Plan { reason: facts.plan.reason, ..facts_after(context, rotation, facts, view) });
+    if memory != held.memory {
+        view.memory = memory;
+        meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
+        if facts.pending.is_some() || facts.plan.generate.is_some() {
+            target::forget(context, rotation, Which::Pending).await?;
+        }
+    }
+    if let Some(made) = view.made.take().filter(|_| facts.target == Target::AsWritten) {
+        // As long as the store has just that, nothing else of it is read.
+        context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
+    }
+    view.plan = Some(Plan { reason: facts.plan.reason, ..plan_after(context, rotation, facts, view) });
     deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await?;
     let Target::Edited(keys) = &facts.target else { return Ok(()) };
-    let message = format!(
-        "keys {keys:?} of Secret {} were changed by somebody else, and what the store has was taken back: it is left as it is until the spec or the values of the store are others; what stood there is in Secret {}",
-        rotation.spec.target.name,
-        Which::Previous.name(rotation)
-    );
+    let (name, previous) = (&rotation.spec.target.name, Which::Previous.name(rotation));
+    let message = match left {
+        Left::InTheStore => format!(
+            "keys {keys:?} of Secret {name} were changed by somebody else, and what the store has was taken back: the Secret is left as it is until the spec or the values of the store are others, or `seaworthy rotate`; what stood there is in Secret {previous}"
+        ),
+        Left::Lacking => format!(
+            "keys {keys:?} of Secret {name} were changed by somebody else, and a generated value was taken back with others: the Secret is left as it is until the spec is another, or `seaworthy rotate`; what stood there is in Secret {previous}"
+        ),
+    };
     Err(Problem::new(Reason::Modified, message).into())
 }
 
@@ -99,18 +125,26 @@ pub(super) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool 
 /// Whether these are the values that were taken back, and nobody has changed anything since.
 async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
-    let key = context.roller.restarter.key().await?;
-    Ok(is_taken_back(rotation, &held.memory) && memory.rejected.as_deref() == Some(&fingerprint(&key, rotation, memory, data)))
-}
-
-/// Whether it is what was gone back to, but for what changes when a previous value goes.
-async fn is_back(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
-    let Look { context, rotation, held, .. } = look;
-    if !held.memory.stage.is_rolled_back() {
+    if !is_taken_back(rotation, &held.memory) {
         return Ok(false);
     }
     let key = context.roller.restarter.key().await?;
-    Ok(fingerprint(&key, rotation, memory, data) == fingerprint(&key, rotation, &held.memory, &held.ours()))
+    let (values, rejected) = (&held.memory.values, &held.memory.rejected);
+    let new = judged(rotation, memory, data);
+    // A part of what was taken back, beside what was put back, is no other try.
+    let is_known = |(name, value): (&String, &Bytes)| {
+        let hash = hash(&key, name, value);
+        values.get(name) == Some(&hash) || rejected.contains(&hash)
+    };
+    let before = judged(rotation, &held.memory, &values.keys().map(|name| (name.clone(), Bytes::default())).collect());
+    let mut removed = before.keys().filter(|name| !new.contains_key(*name));
+    Ok(new.iter().all(is_known) && removed.all(|name| rejected.contains(&hash(&key, name, ABSENT))))
+}
+
+/// Whether it is what was gone back to, but for what changes when a previous value goes.
+fn is_back(look: Look<'_>, data: &SecretData, memory: &Memory) -> bool {
+    let Look { rotation, held, .. } = look;
+    held.memory.stage.is_rolled_back() && judged(rotation, memory, data) == judged(rotation, &held.memory, &held.ours())
 }
 
 /// Writes it; when it `is_other` for who uses it, with a new revision, and what was there before is kept.

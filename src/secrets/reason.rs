@@ -22,6 +22,8 @@ reasons! {
     Resumed,
     /// The previous values are not needed any more.
     PreviousOver,
+    /// The resource that had added keys to a Secret of somebody else is gone, or adds them elsewhere.
+    Withdrawn,
     /// Nothing has to be done.
     Current,
     // What keeps it from being done.

@@ -3,7 +3,7 @@
 use kube::{Resource, ResourceExt};
 
 use super::{
-    controller::{Context, KIND},
+    context::{Context, KIND},
     memory::Memory,
     reason::Reason,
     status::View,
@@ -45,6 +45,9 @@ pub async fn report(
     let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
     if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
         let reason = reason.as_str();
+        if view.problem.is_none() {
+            context.metrics.failed(KIND, reason); // a problem is counted whenever it is met
+        }
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         let because = view.plan.map_or(reason, |plan| plan.reason.as_str());
         let verb = if action == "Sync" { "sync" } else { "restart" };

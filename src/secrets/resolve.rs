@@ -8,10 +8,10 @@ use kube::{
 };
 
 use super::{
-    controller::Context,
-    fetch::Door,
+    connection::StoreConnection,
+    context::Context,
     index::{places, scope},
-    open_stores::Identity,
+    pool::ConnectionId,
     reason::Reason,
     status::Problem,
     store::{OpenStore, Opening, Store, StoreError},
@@ -124,16 +124,16 @@ fn named(stores: Option<&ClusterStores>, name: &str, namespace: &str) -> Result<
 }
 
 /// What tells a store of `owner` apart: another spec, or other credentials, is another one. Its Secrets lie in `namespace`.
-pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), spec: &StoreSpec) -> Identity {
+pub fn identity(secrets: &Facts<SecretFact>, (owner, namespace): (&str, &str), spec: &StoreSpec) -> ConnectionId {
     let mut credentials = String::new();
     for name in spec.secrets() {
         let version = secrets.get(namespace, &name).map(|fact| fact.resource_version);
         credentials = format!("{credentials} {name}@{}", version.as_deref().unwrap_or("-"));
     }
-    Identity { owner: owner.into(), spec: hash(spec), credentials }
+    ConnectionId { owner: owner.into(), spec: hash(spec), credentials }
 }
 
-/// The stores that resources refer to which are not suspended, as [`Identity`] is written.
+/// The stores that resources refer to which are not suspended, as [`ConnectionId`] is written.
 pub fn referenced(context: &Context, rotations: &Cache<Guarded<SecretRotation>>) -> HashSet<String> {
     let rotations = rotations.state();
     let users = rotations.iter().filter_map(|rotation| rotation.0.as_ref().ok()).filter(|rotation| !rotation.spec.suspend);
@@ -154,18 +154,18 @@ fn hash(spec: &StoreSpec) -> String {
     ids::hash(serde_json::to_string(spec).unwrap_or_default().as_bytes())
 }
 
-fn identity_of(context: &Context, resolved: &Resolved) -> Identity {
+fn identity_of(context: &Context, resolved: &Resolved) -> ConnectionId {
     let owner = if resolved.shared { &resolved.scope } else { &resolved.namespace };
     identity(&context.roller.inventory.secrets, (owner, &resolved.namespace), &resolved.spec)
 }
 
-/// The door of a store.
-pub fn door(context: &Context, resolved: &Resolved) -> Arc<Door> {
-    context.stores.door(&identity_of(context, resolved))
+/// The connection of a store.
+pub fn connection(context: &Context, resolved: &Resolved) -> Arc<StoreConnection> {
+    context.pool.connection(&identity_of(context, resolved))
 }
 
 /// Opens a store, once for all who use it.
-pub async fn open(context: &Context, resolved: &Resolved, door: &Door) -> Result<Arc<dyn OpenStore>, StoreError> {
+pub async fn open(context: &Context, resolved: &Resolved, connection: &StoreConnection) -> Result<Arc<dyn OpenStore>, StoreError> {
     let secrets = NamespaceSecrets::new(context.client.clone(), &resolved.namespace);
     let administrators = context.allowed.of_administrators();
     let opening = Opening {
@@ -175,5 +175,5 @@ pub async fn open(context: &Context, resolved: &Resolved, door: &Door) -> Result
         writer: Some(&context.writer),
         allowed: if resolved.shared { &administrators } else { &context.allowed },
     };
-    door.open(resolved.spec.open(opening)).await
+    connection.open(resolved.spec.open(opening)).await
 }

@@ -7,13 +7,13 @@ use kube::ResourceExt;
 
 use super::{
     compose::Remote,
-    controller::{Context, is_current},
-    decide,
+    connection::in_time,
+    context::{Context, is_current},
     memory::{Memory, Superseded, Versions, hash},
     reason::Reason,
     resolve::{Resolved, resolve},
     status::{Halt, View},
-    store::Place,
+    store::{Place, Store},
     sync::{self, Source},
     target::{self, Which, described},
 };
@@ -28,10 +28,9 @@ fn due(memory: &Memory) -> Versions {
     versions
 }
 
-/// A remote key of a certain store: in another one it is another value.
+/// A remote key of a certain store, whatever it is opened with: in another one it is another value.
 pub fn place(resolved: &Resolved, key: &str) -> String {
-    let spec = serde_json::to_string(&resolved.spec).unwrap_or_default();
-    format!("{} {key}", ids::short(format!("{} {spec}", resolved.scope).as_bytes()))
+    format!("{} {key}", ids::short(resolved.spec.location().as_bytes()))
 }
 
 /// How a version is noted, so that nobody but us can note one: who may write to the Secret does not say what is retired.
@@ -46,8 +45,8 @@ pub fn version_of<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str>
 }
 
 /// What is the current version of what is to be pushed, as far as the store has versions.
-pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, hashes: &[u8]) -> Superseded {
-    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
+pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, hash_key: &[u8]) -> Superseded {
+    let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
     let version = |key: &String| match remote.values.get(&Place { key: key.clone(), version: None })?.as_ref() {
         Ok(stored) => stored.version.clone(),
         Err(_) => None,
@@ -55,7 +54,7 @@ pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, 
     pushed
         .filter_map(|key| {
             let place = place(resolved, key);
-            let note = noted(hashes, &place, &version(key)?);
+            let note = noted(hash_key, &place, &version(key)?);
             Some((place, [note].into()))
         })
         .collect()
@@ -63,7 +62,7 @@ pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, 
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.
 pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    if due(&view.memory).over.is_empty() || view.plan.is_none_or(|plan| plan.rest) || decide::only_pushes(&rotation.spec) {
+    if due(&view.memory).over.is_empty() || view.plan.is_none_or(|plan| plan.rest) || rotation.spec.is_push_only() {
         return Ok(());
     }
     let held = target::read(context, rotation, Which::Target).await?;
@@ -74,15 +73,23 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
     let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
     let source = sync::source(context, rotation, resolved).await?;
     // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
-    let pushed = rotation.spec.rotation.iter().flat_map(|rotation| &rotation.push).map(|push| &push.remote_ref.key);
+    let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
     let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
-    let hashes = context.roller.restarter.key().await?;
+    let hash_key = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
     let versions = due(&held.memory);
     for (place, notes) in &versions.over {
-        let Some(key) = keys.get(place) else { continue };
+        let Some(key) = keys.get(place) else {
+            tracing::warn!(
+                object = rotation.name_any(),
+                namespace = rotation.namespace(),
+                versions = notes.len(),
+                "versions that were replaced stay in a store, or under a key, that the spec does not push to any more"
+            );
+            continue;
+        };
         for note in notes {
-            let Some(version) = version_of(&hashes, place, note) else {
+            let Some(version) = version_of(&hash_key, place, note) else {
                 tracing::warn!(
                     object = rotation.name_any(),
                     namespace = rotation.namespace(),
@@ -109,15 +116,15 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
 /// Whether nothing is left to be done about it.
 async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key, version): (&str, &str)) -> Result<bool, Halt> {
     context.writer.check()?;
-    let retired = source.door.call(source.store.retire(key, version)).await;
-    source.door.heard(&retired);
+    let retired = in_time(source.store.retire(key, version)).await;
+    source.connection.record(&retired);
     match retired {
         Ok(true) => {
             context.audit.done("retire", &described(rotation), Reason::PreviousOver.as_str(), None);
             Ok(true)
         }
         Ok(false) => Ok(false),
-        Err(error) if error.is_of_the_store() => Err(sync::away(context, rotation, &source.door, error).into()),
+        Err(error) if error.is_store_wide() => Err(sync::away(context, rotation, &source.connection, error).into()),
         // It is another right than that of writing.
         Err(error) => {
             tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %error, "a version that was replaced is left as it is");

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    controller::{Context, is_current},
+    context::{Context, is_current},
     generate::generate,
     memory::{Memory, Superseded, Versions},
     reason::Reason,

@@ -6,7 +6,7 @@ use super::{
     decide::{Plan, Wait},
     memory::Memory,
     reason::Reason,
-    refresh::Made,
+    refresh_cache::Made,
     store::StoreError,
 };
 use crate::{
@@ -230,7 +230,7 @@ pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
     let unnoted = (!view.memory.change.is_noted()).then(|| now + SignedDuration::from_secs(5));
     let on_its_way = view.problem.is_none() && view.pushed.iter().flatten().any(|pushed| !pushed.next.is_empty());
     let noted = on_its_way.then(|| now + SignedDuration::from_millis(200));
-    // What the store had by then was taken over first.
+    // A rotation is still due, because a newer value of the store was taken over first.
     let new = planned.and_then(|plan| plan.generate).map(|_| now);
     // What is due and was not done waits for something else; it is looked at again even so.
     let soon = |time: Timestamp| if time > now { time } else { now + SignedDuration::from_mins(1) };

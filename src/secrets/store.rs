@@ -1,6 +1,6 @@
 //! The port: what a store must be able to do, and how it may fail. No I/O.
 
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
@@ -13,10 +13,7 @@ use super::reason::Reason;
 use crate::clients::error::ClientError;
 pub use crate::{
     api::secret_rotation::Find,
-    cluster::{
-        references::{ReadSecrets, ReferenceError, SecretData},
-        token::TokenError,
-    },
+    cluster::references::{ReadSecrets, ReferenceError, SecretData},
 };
 
 /// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
@@ -25,7 +22,10 @@ pub enum StoreError {
     /// The store says that it has no such value.
     #[error("{0}")]
     NotFound(String),
-    /// It may not be read or written with these credentials, or from here: a person is needed.
+    /// The store does not accept the credentials: whatever is asked with them is refused, until they are others or the store accepts them.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The value may not be read or written with these credentials, or from here: a person is needed.
     #[error("{0}")]
     Denied(String),
     /// It is configured wrongly, or cannot do what is asked: a person is needed.
@@ -37,7 +37,7 @@ pub enum StoreError {
     /// It asks to wait.
     #[error("{message}")]
     Throttled {
-        /// How long, if it said so.
+        /// For how long; None: it did not say.
         after: Option<Duration>,
         /// What it said.
         message: String,
@@ -52,7 +52,7 @@ impl StoreError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NotFound(_) => Reason::ValueNotFound,
-            Self::Denied(_) => Reason::StoreDenied,
+            Self::Unauthenticated(_) | Self::Denied(_) => Reason::StoreDenied,
             Self::Invalid(_) => Reason::StoreInvalid,
             Self::Conflict(_) => Reason::StoreConflict,
             Self::Throttled { .. } => Reason::StoreThrottled,
@@ -60,9 +60,9 @@ impl StoreError {
         }
     }
 
-    /// Whether it is about the store and not about one value: others that ask it now would hear the same.
-    pub const fn is_of_the_store(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unavailable(_))
+    /// Whether it is about the store as a whole and not about one value: whoever asks it now for another one would get the same error.
+    pub const fn is_store_wide(&self) -> bool {
+        matches!(self, Self::Unauthenticated(_) | Self::Throttled { .. } | Self::Unavailable(_))
     }
 }
 
@@ -70,21 +70,13 @@ impl From<ClientError> for StoreError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::NotFound(why) => Self::NotFound(why),
+            ClientError::Unauthenticated(why) => Self::Unauthenticated(why),
             // Nothing is concluded from it.
             ClientError::NotFoundOrDenied(why) | ClientError::Denied(why) => Self::Denied(why),
             ClientError::Invalid(why) => Self::Invalid(why),
             ClientError::Conflict(why) | ClientError::WrongState(why) => Self::Conflict(why),
             ClientError::Throttled(message, after) => Self::Throttled { after, message },
             ClientError::Unavailable(why) => Self::Unavailable(why),
-        }
-    }
-}
-
-impl From<TokenError> for ClientError {
-    fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Refused(why) => Self::Denied(why),
-            TokenError::Unavailable(why) => Self::Unavailable(why),
         }
     }
 }
@@ -117,6 +109,22 @@ impl Content {
         }
     }
 
+    /// All of it as bytes, the same for the same content.
+    pub fn bytes(&self) -> Cow<'_, Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Map(map) => {
+                let parts = map.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_slice()]);
+                let mut all = Zeroizing::new(Vec::new());
+                for part in parts {
+                    all.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+                    all.extend_from_slice(part);
+                }
+                Cow::Owned(all)
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -131,6 +139,9 @@ impl std::fmt::Debug for Content {
         })
     }
 }
+
+/// What a call to a store gives, for all who wait for it.
+pub type Answer<T = Stored> = Arc<Result<T, StoreError>>;
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +177,8 @@ pub struct Write<'a> {
 /// No value that is read or written is longer: Kubernetes allows a Secret 1 MiB.
 pub const MAX_VALUE: usize = 1024 * 1024;
 
-/// A store whose credentials were read and let us in. Dropping it forgets them.
+/// A store whose credentials were read; it logs in with the first call. [`OpenStore::close`] gives back what it has issued, dropping it forgets the
+/// credentials. Every method may be cancelled; only a write may then have taken effect.
 pub trait OpenStore: Send + Sync {
     /// Reads one value.
     fn read<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Stored, StoreError>>;
@@ -231,13 +243,13 @@ pub trait OpenStore: Send + Sync {
         async { Ok(()) }.boxed()
     }
 
-    /// Prolongs what was lent to us, such as a token, if it ends soon. Returns whether the store was asked; an error is of the store as a whole. What it
-    /// does not prolong ends, and who reads next asks for another.
-    fn keep(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+    /// Renews what the store has issued to us, such as a token, if that ends soon. Returns whether the store was asked; an error is of the store as a
+    /// whole. What it does not renew ends, and the next read asks for another.
+    fn renew(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
         async { Ok(false) }.boxed()
     }
 
-    /// Gives back what was lent to us.
+    /// Gives back what the store has issued to us.
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
@@ -286,7 +298,11 @@ pub trait Store {
         false
     }
 
-    /// Reads its credentials and makes sure that it can be asked.
+    /// Where its values are, whoever reads them: the same for all specs that lead to the same values, with whatever credentials. Versions that were
+    /// replaced are found again by it.
+    fn location(&self) -> String;
+
+    /// Reads its credentials and makes a client for it; no call to the store is needed.
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>>;
 }
 

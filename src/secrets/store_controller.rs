@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Client, Resource, ResourceExt};
 
 use super::{
-    fetch::Door,
+    connection::{CALL_TIMEOUT, StoreConnection},
     index::scope_of,
-    open_stores::{Identity, Stores},
     own_credential,
+    pool::{ConnectionId, StorePool},
     reason::Reason,
     resolve,
     status::{Halt, Problem},
@@ -60,45 +60,43 @@ pub struct Context {
     pub steps: Steps,
     /// For the backoff.
     pub failures: Failures,
-    /// Those that are in use.
-    pub stores: Stores,
+    /// Connections of those who use it.
+    pub pool: StorePool,
     /// The Secrets of the cluster.
     pub secrets: Facts<SecretFact>,
-    /// What is not asked again yet.
-    pub rests: Rests,
+    /// Stores whose check has failed, and that are not asked again yet.
+    pub failed_checks: FailedChecks,
 }
 
-/// What stores said that are not asked again yet, by uid: that somebody names a store, or changes what names it, is no reason to.
+/// What stores said whose check has failed, by uid, until they are asked again: that a resource refers to a store is no reason to ask it sooner.
 #[derive(Default)]
-pub struct Rests(Mutex<HashMap<String, (Identity, Timestamp, Problem)>>);
+pub struct FailedChecks(Mutex<HashMap<String, (ConnectionId, Timestamp, Problem)>>);
 
-impl Rests {
+impl FailedChecks {
     /// The problem, if it is still that of the same store with the same credentials.
-    fn of(&self, uid: &str, identity: &Identity, now: Timestamp) -> Option<Problem> {
-        let rests = self.lock();
-        let (_, until, problem) = rests.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
+    fn of(&self, uid: &str, identity: &ConnectionId, now: Timestamp) -> Option<Problem> {
+        let failed = self.lock();
+        let (_, until, problem) = failed.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
         Some(Problem { after: Some(until.duration_since(now)), ..problem.clone() })
     }
 
-    fn note(&self, uid: String, identity: Identity, until: Timestamp, problem: Problem) {
-        let mut rests = self.lock();
-        rests.retain(|_, (_, last, _)| *last > until - DAY);
-        rests.insert(uid, (identity, until, problem));
+    fn note(&self, uid: String, identity: ConnectionId, until: Timestamp, problem: Problem) {
+        let mut failed = self.lock();
+        failed.retain(|_, (_, last, _)| *last > until - FORGET_AFTER);
+        failed.insert(uid, (identity, until, problem));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Identity, Timestamp, Problem)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (ConnectionId, Timestamp, Problem)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A store is asked so often whether it still lets us in.
-const ROUND: SignedDuration = SignedDuration::from_mins(15);
-/// No question to a store takes longer.
-const MOST: Duration = Duration::from_secs(30);
-/// While somebody else asks whether it is back.
-const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// How often a store is asked whether it still lets us in.
+const CHECK_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
+/// When to look again while a user of the store probes it.
+const PROBE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// What a store said so long ago is forgotten.
-const DAY: SignedDuration = SignedDuration::from_hours(24);
+const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Looks at one store.
 pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>) -> Done {
@@ -141,7 +139,7 @@ struct Look {
     /// What went wrong.
     problem: Option<Problem>,
     /// Of what.
-    identity: Option<Identity>,
+    identity: Option<ConnectionId>,
 }
 
 /// Fails only when what it rests on was superseded.
@@ -157,40 +155,40 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let before = store.status.clone().unwrap_or_default();
     // That its status says another count of users is no reason to ask it.
     let last = before.last_check_time.as_ref().map(|time| time.0).filter(|_| before.observed_generation == object.meta().generation);
-    let known = last.is_some_and(|last| now.duration_since(last) < ROUND / 2) && conditions::is_true(&before.conditions, READY);
+    let known = last.is_some_and(|last| now.duration_since(last) < CHECK_INTERVAL / 2) && conditions::is_true(&before.conditions, READY);
     let place = (scope_of(&store.name_any()), &context.operator_namespace);
     let identity = resolve::identity(&context.secrets, (&place.0, place.1), &store.spec.store);
-    let door = context.stores.opened(&identity);
-    let rests = context.rests.of(&store.uid().unwrap_or_default(), &identity, now);
+    let connection = context.pool.opened(&identity);
+    let failed = context.failed_checks.of(&store.uid().unwrap_or_default(), &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
     if known {
         return Ok(seen);
     }
-    if let Some(problem) = rests.or_else(|| left_alone(door.as_deref(), now)) {
+    if let Some(problem) = failed.or_else(|| must_wait(connection.as_deref(), now)) {
         return Ok(Look { problem: Some(problem), ..seen });
     }
-    match check(context, store, door.as_deref()).await {
+    match check(context, store, connection.as_deref()).await {
         Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
         Err(Halt::Problem(problem)) => {
             // It is asked again when its users ask it again.
-            let alone = door.as_deref().and_then(Door::left_alone).map(|(until, _)| until.duration_since(now));
+            let alone = connection.as_deref().and_then(StoreConnection::pause).map(|(until, _)| until.duration_since(now));
             Ok(Look { checked: true, problem: Some(Problem { after: alone.or(problem.after), ..problem }), ..seen })
         }
         Err(Halt::Superseded(error)) => Err(error),
     }
 }
 
-/// A store that its users leave alone is not asked here, and one asks when its time has come: with None that is who has called this.
-fn left_alone(door: Option<&Door>, now: Timestamp) -> Option<Problem> {
-    let door = door?;
+/// Some: the store is not to be asked now, because calls pause or a user of it is probing it. None: the caller may ask, and is the probe if one was due.
+fn must_wait(connection: Option<&StoreConnection>, now: Timestamp) -> Option<Problem> {
+    let connection = connection?;
     let alone = |(until, error): (Timestamp, StoreError)| Problem { after: Some(until.duration_since(now)), ..error.into() };
-    let asked = || door.may().err().map(|error| Problem { after: Some(SOON), ..error.into() });
-    door.left_alone().map(alone).or_else(asked)
+    let asked = || connection.try_acquire().err().map(|error| Problem { after: Some(PROBE_RETRY), ..error.into() });
+    connection.pause().map(alone).or_else(asked)
 }
 
 /// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made. Its
 /// users hear what it said.
-async fn check(context: &Context, store: &SecretStore, door: Option<&Door>) -> Result<Option<Timestamp>, Halt> {
+async fn check(context: &Context, store: &SecretStore, connection: Option<&StoreConnection>) -> Result<Option<Timestamp>, Halt> {
     store.spec.store.validate(true)?;
     let secrets = NamespaceSecrets::new(context.client.clone(), &context.operator_namespace);
     let allowed = context.allowed.of_administrators();
@@ -208,13 +206,13 @@ async fn check(context: &Context, store: &SecretStore, door: Option<&Door>) -> R
             None => None,
         };
         let opened = store.spec.store.open(opening).await;
-        if let (Some(door), Err(_)) = (door, &opened) {
-            door.heard(&opened);
+        if let (Some(connection), Err(_)) = (connection, &opened) {
+            connection.record(&opened);
         }
         let open: Box<dyn OpenStore> = opened?;
         let lets_in = open.check().await;
-        if let Some(door) = door {
-            door.heard(&lets_in);
+        if let Some(connection) = connection {
+            connection.record(&lets_in);
         }
         let answer = match (lets_in, own.as_ref().zip(held.as_ref())) {
             (Ok(()), Some(own)) => own_credential::replace(context, store, own, &*open).await,
@@ -223,10 +221,10 @@ async fn check(context: &Context, store: &SecretStore, door: Option<&Door>) -> R
         open.close().await;
         answer
     };
-    tokio::time::timeout(MOST, ask).await.unwrap_or_else(|_| {
-        let late = Err::<(), _>(StoreError::Unavailable(format!("the store did not answer within {MOST:?}")));
-        if let Some(door) = door {
-            door.heard(&late);
+    tokio::time::timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| {
+        let late = Err::<(), _>(StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}")));
+        if let Some(connection) = connection {
+            connection.record(&late);
         }
         late.map(|()| None).map_err(Halt::from)
     })
@@ -257,16 +255,16 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
     let Some(problem) = look.problem.filter(|_| written.is_ok()) else {
         if written.is_ok() {
             context.failures.succeeded(&uid);
-            return Done { again: after(ROUND), outcome: Outcome::Success };
+            return Done { again: after(CHECK_INTERVAL), outcome: Outcome::Success };
         }
         let wait = retry_after(context.failures.failed(&uid, (Reason::WriteFailed.as_str(), object.meta().generation)), None, now, &uid);
         return Done { again: after(wait), outcome: Outcome::Retry };
     };
     let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
     let failed = || retry_after(context.failures.failed(&uid, (problem.reason.as_str(), object.meta().generation)), None, now, &uid);
-    let wait = problem.after.unwrap_or_else(failed).clamp(SignedDuration::from_secs(1), ROUND);
+    let wait = problem.after.unwrap_or_else(failed).clamp(SignedDuration::from_secs(1), CHECK_INTERVAL);
     if let Some(identity) = look.identity.filter(|_| look.checked) {
-        context.rests.note(uid, identity, now + wait, problem);
+        context.failed_checks.note(uid, identity, now + wait, problem);
     }
     Done { again: after(wait), outcome }
 }

@@ -11,43 +11,37 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{
+    coalesce::Demand,
     compose::Remote,
-    controller::Context,
+    connection::StoreConnection,
+    context::Context,
     decide::Plan,
-    fetch::Door,
     index::{finds, places, want, want_found, want_to_push},
     reason::Reason,
-    refresh,
+    refresh_times,
     resolve::Resolved,
     status::Problem,
-    store::{Find, OpenStore, Place, Store, StoreError},
+    store::{Find, OpenStore, Place, StoreError},
     target::Which,
 };
-use crate::{
-    api::{
-        SecretRotation,
-        secret_rotation::{RefreshPolicy, SecretRotationSpec},
-    },
-    cluster::noticed,
-    schedule::jitter,
-};
+use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
 
 /// So many calls for values of one resource are under way at a time.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_READS: usize = 4;
 /// What was read so shortly ago for somebody else is new enough for who asks for the first time.
-const JUST_NOW: SignedDuration = SignedDuration::from_secs(60);
+const REUSE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// All values of one resource are no longer than this together: a Secret has room for 1 MiB, and parts may be taken out of more.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_TOTAL_BYTES: usize = 8 * 1024 * 1024;
 /// `find` may find no more.
-const MOST_FOUND: usize = 1000;
+const MAX_FOUND: usize = 1000;
 
 /// All values of one resource take no longer, so that a slow store does not hold a place for long.
-const WHOLE: Duration = Duration::from_secs(45);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A store that can be asked.
 pub struct Source {
-    /// Shared by all who use it.
-    pub door: Arc<Door>,
+    /// Shared by all who use the store.
+    pub connection: Arc<StoreConnection>,
     /// Itself.
     pub store: Arc<dyn OpenStore>,
     /// Which.
@@ -56,29 +50,25 @@ pub struct Source {
 
 /// Opens the store, unless it is to be left alone.
 pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Resolved) -> Result<Source, Problem> {
-    let door = super::resolve::door(context, &resolved);
-    if let Err(error) = door.may() {
-        return Err(away(context, rotation, &door, error));
+    let connection = super::resolve::connection(context, &resolved);
+    if let Err(error) = connection.try_acquire() {
+        return Err(away(context, rotation, &connection, error));
     }
-    match super::resolve::open(context, &resolved, &door).await {
-        Ok(store) => Ok(Source { door, store, resolved }),
-        Err(error) => Err(away(context, rotation, &door, error)),
+    match super::resolve::open(context, &resolved, &connection).await {
+        Ok(store) => Ok(Source { connection, store, resolved }),
+        Err(error) => Err(away(context, rotation, &connection, error)),
     }
 }
 
-/// What a store said. If it is about the store as a whole, the first who comes when it may be asked again asks, and all others are told then.
-pub fn away(context: &Context, rotation: &SecretRotation, door: &Door, error: StoreError) -> Problem {
-    let until = error.is_of_the_store().then(|| door.waits(&noticed::key(rotation))).flatten();
+/// An error of a store as a problem of the resource. If it is store-wide, the resource is woken when the store answers again, and asks by itself at a time
+/// of its own after the pause.
+pub fn away(context: &Context, rotation: &SecretRotation, connection: &StoreConnection, error: StoreError) -> Problem {
+    let until = error.is_store_wide().then(|| connection.wake_on_recovery(&noticed::key(rotation))).flatten();
     let problem = Problem::from(error);
     let Some(until) = until else { return problem };
     let wait = until.duration_since(context.clock.now()).max(SignedDuration::from_secs(1));
     let after = wait + jitter(&rotation.uid().unwrap_or_default(), wait.max(SignedDuration::from_secs(30)));
     Problem { after: Some(after), ..problem }
-}
-
-/// Whether it is read again by itself.
-pub fn is_periodic(spec: &SecretRotationSpec) -> bool {
-    spec.refresh_policy == RefreshPolicy::Periodic && !spec.refresh_interval.signed().is_zero()
 }
 
 /// How many want a value, to read it or to compare it with what they push.
@@ -91,26 +81,26 @@ pub fn takers(context: &Context, scope: &str, place: &Place) -> usize {
 
 async fn bounded(work: impl Future<Output = Result<Remote, Problem>>) -> Result<Remote, Problem> {
     let late = |_| {
-        let message = format!("the store did not give all values within {WHOLE:?}; name fewer of them, or look why it is slow");
+        let message = format!("the store did not give all values within {TOTAL_TIMEOUT:?}; name fewer of them, or look why it is slow");
         Err(Problem::new(Reason::StoreUnavailable, message))
     };
-    tokio::time::timeout(WHOLE, work).await.unwrap_or_else(late)
+    tokio::time::timeout(TOTAL_TIMEOUT, work).await.unwrap_or_else(late)
 }
 
 /// Since when what was read for somebody else is new enough.
 fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp {
     let now = context.clock.now();
-    if rotation.spec.store.as_ref().is_some_and(Store::is_own_namespace) {
+    if rotation.spec.reads_own_namespace() {
         return now; // where changes are told, what was read before one is old
     }
     match plan.read {
-        // Who comes late in a round takes what was read for it, and nobody what is older than an interval.
+        // A resource that is late in its round may take what was read in this round, never what was read in an earlier one.
         Some(Reason::RefreshDue) => {
-            let round = || refresh::round(&rotation.spec, &context.known.words(rotation), now);
+            let round = || refresh_times::round(&rotation.spec, &context.known.words(rotation), now);
             plan.next_sync.filter(|due| *due <= now).map_or(now, |due| round().map_or(due, |round| round.max(due)))
         }
         // Only where it is read again by itself.
-        Some(Reason::Missing) if plan.generate.is_none() && is_periodic(&rotation.spec) => now - JUST_NOW,
+        Some(Reason::Missing) if plan.generate.is_none() && rotation.spec.is_periodic() => now - REUSE_WINDOW,
         _ => now,
     }
 }
@@ -187,7 +177,7 @@ impl<'a> Reading<'a> {
     }
 
     fn away(&self, error: StoreError) -> Problem {
-        away(self.context, self.rotation, &self.source.door, error)
+        away(self.context, self.rotation, &self.source.connection, error)
     }
 
     async fn find(&mut self, finds: impl Iterator<Item = &Find>) -> Result<(), Problem> {
@@ -196,15 +186,20 @@ impl<'a> Reading<'a> {
             if self.remote.found.contains_key(find) {
                 continue;
             }
+            let number = self.rotation.spec.data_from.iter().position(|from| from.find.as_ref() == Some(find)).unwrap_or_default();
+            let field = format!("dataFrom[{number}].find");
             let sharers = self.count(&want_found(self.scope(), find));
-            let found = source.door.find(&source.store, find, &who, (self.fresh, sharers)).await;
-            let mut found = (*found).clone().map_err(|error| self.away(error))?;
+            let found = source.connection.find(&source.store, (find, &who), Demand { fresh_since: self.fresh, readers: sharers }).await;
+            let mut found = (*found).clone().map_err(|error| {
+                let problem = self.away(error);
+                Problem { message: format!("{field}: {}", problem.message), ..problem }
+            })?;
             // What we write ourselves is no source of it.
             if source.resolved.is_own_of(self.rotation) {
                 found.retain(|name| !Which::all(self.rotation).contains(name));
             }
-            if found.len() > MOST_FOUND {
-                let message = format!("dataFrom.find finds {} values, more than {MOST_FOUND}; narrow it", found.len());
+            if found.len() > MAX_FOUND {
+                let message = format!("{field} finds {} values, more than {MAX_FOUND}; narrow it", found.len());
                 return Err(Problem::new(Reason::ValueInvalid, message));
             }
             self.remote.found.insert(find.clone(), found);
@@ -216,26 +211,26 @@ impl<'a> Reading<'a> {
         let (who, source, fresh) = (&noticed::key(self.rotation), self.source, self.fresh);
         let reads = wanted.into_iter().map(|(place, wanted)| async move {
             // Another call has just told that it is away.
-            let answer = match source.door.left_alone() {
+            let answer = match source.connection.pause() {
                 Some((_, error)) => Arc::new(Err(error)),
-                None => source.door.read(&source.store, &place, who, (fresh, wanted)).await,
+                None => source.connection.read(&source.store, (&place, who), Demand { fresh_since: fresh, readers: wanted }).await,
             };
             (place, answer)
         });
-        let at_once = source.door.at_once(&*source.store, AT_ONCE);
+        let at_once = source.connection.max_reads(&*source.store, MAX_CONCURRENT_READS);
         let mut answers = std::pin::pin!(stream::iter(reads).buffer_unordered(at_once));
         let mut bytes = self.remote.bytes();
         while let Some((place, answer)) = answers.next().await {
             bytes += answer.as_ref().as_ref().map_or(0, |stored| stored.content.len());
-            if bytes > MOST_BYTES {
+            if bytes > MAX_TOTAL_BYTES {
                 let message =
-                    format!("the values that the spec names are together longer than {MOST_BYTES} bytes; the Secret stays as it is");
+                    format!("the values that the spec names are together longer than {MAX_TOTAL_BYTES} bytes; the Secret stays as it is");
                 return Err(Problem::new(Reason::ValueInvalid, message));
             }
             self.remote.values.insert(place, answer);
         }
         let errors = self.remote.values.values().filter_map(|answer| answer.as_ref().as_ref().err());
-        match errors.into_iter().find(|error| error.is_of_the_store()).cloned() {
+        match errors.into_iter().find(|error| error.is_store_wide()).cloned() {
             Some(error) => Err(self.away(error)),
             None => Ok(()),
         }

@@ -13,8 +13,8 @@ use kube::{Api, Resource, ResourceExt};
 use super::{
     area::MANAGER,
     compose::{previous_keys, public_keys},
-    controller::Context,
-    decide::{self, Target},
+    context::Context,
+    decide::Target,
     index::{PENDING, PREVIOUS},
     memory::{Memory, hashes},
     reason::Reason,
@@ -111,7 +111,7 @@ impl Which {
 pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) -> Result<Held, Problem> {
     let (namespace, name) = (rotation.namespace().unwrap_or_default(), which.name(rotation));
     let facts = &context.roller.inventory.secrets;
-    // Of what the inventory does not know, creating it tells for certain whether it is there; only if that was tried in vain it is read.
+    // A Secret that the inventory does not know is not read: if it is there all the same, creating it fails with 409, and the next reconcile reads it.
     let unknown = facts.is_filled()
         && facts.get(&namespace, &name).is_none()
         && context.writer.just_written(&namespace, &name).is_none()
@@ -125,7 +125,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
     let Some(secret) = found else { return Ok(Held::default()) };
     let allowed = if which.is_somebody_elses(rotation) {
         // Read it may be, whosever it is; keys are added to none that is kept by another resource of ours.
-        let adds = !decide::only_pushes(&rotation.spec);
+        let adds = !rotation.spec.is_push_only();
         owner::check_shared(&secret, adds, "spec.target.name")
     } else {
         owner::check(&secret, &owned_by(rotation), which.secret_type(rotation), "spec.target.name")
@@ -137,7 +137,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
     let (meta, data) = (secret.metadata.clone(), references::data(secret));
     let mut memory = match which.is_somebody_elses(rotation) {
         // Nothing is written there, and what is noted there is another's.
-        true if decide::only_pushes(&rotation.spec) => Memory::default(),
+        true if rotation.spec.is_push_only() => Memory::default(),
         true => Memory::read(meta.annotations.as_ref().and_then(|annotations| noted(annotations.get(&note(rotation))?)).as_ref()),
         false => Memory::read(meta.annotations.as_ref()),
     };
@@ -306,8 +306,8 @@ pub fn is_dressed(rotation: &SecretRotation, held: &Held) -> bool {
 /// A hash of what in the spec says what the Secret holds and looks like: another one is a reason to make it anew.
 pub fn request(rotation: &SecretRotation) -> String {
     let spec = &rotation.spec;
-    let generated: Vec<_> = spec.rotation.iter().flat_map(|rotation| &rotation.generate).map(|generate| &generate.secret_key).collect();
-    let pushed: Vec<_> = spec.rotation.iter().flat_map(|rotation| &rotation.push).collect();
+    let generated: Vec<_> = spec.generators().map(|generate| &generate.secret_key).collect();
+    let pushed: Vec<_> = spec.rotation_pushes().collect();
     let parts = (&spec.target, &spec.store, &spec.store_ref, &spec.data, &spec.data_from, &spec.template, generated, pushed);
     ids::hash(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
 }

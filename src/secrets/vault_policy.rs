@@ -60,13 +60,13 @@ impl Policy {
         for key in single.chain(extracted) {
             self.allow(store, "data", key, &["read"])?;
         }
-        for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push).chain(&rotation.push) {
+        for push in rotation.rotation_pushes().chain(&rotation.push) {
             self.allow(store, "data", &push.remote_ref.key, &["create", "read", "update"])?;
             if store.version == Version::V2 {
                 self.allow(store, "metadata", &push.remote_ref.key, &["read"])?;
             }
         }
-        for push in rotation.rotation.iter().flat_map(|rotation| &rotation.push) {
+        for push in rotation.rotation_pushes() {
             if store.version == Version::V2 {
                 self.allow(store, "delete", &push.remote_ref.key, &["update"])?; // of the version before
             }

@@ -6,7 +6,10 @@ use std::collections::HashSet;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::Store};
 
-use super::target::{manager, short};
+use super::{
+    reason::Reason,
+    target::{manager, short},
+};
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
@@ -64,7 +67,7 @@ impl Withdrawal {
             match self.withdraw(&namespace, &name, &whose).await {
                 Ok(()) => {
                     tracing::info!(namespace, secret = name, "keys of a resource that is gone were withdrawn");
-                    self.audit.done("withdraw", &format!("Secret/{namespace}/{name}"), "Deleted", None);
+                    self.audit.done("withdraw", &format!("Secret/{namespace}/{name}"), Reason::Withdrawn.as_str(), None);
                 }
                 Err(error) => tracing::warn!(%error, namespace, secret = name, "keys of a resource that is gone cannot be withdrawn"),
             }

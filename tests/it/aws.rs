@@ -60,6 +60,14 @@ async fn versions_stages_bytes_and_conflicts() {
     assert!(matches!(store.write(stale).await, Err(StoreError::Conflict(_))), "who rests on an old version is refused");
     assert_eq!(store.read(&place("new", None)).await.unwrap().content, second, "and changes nothing");
 
+    // A secret that was made for somebody else to fill; and one that somebody else has filled.
+    moto.call("CreateSecret", json!({"Name": "empty"})).await;
+    assert!(matches!(store.read(&place("empty", None)).await, Err(StoreError::NotFound(_))));
+    let filled = store.write(write("empty", &first, None)).await.unwrap();
+    let stored = store.read(&place("empty", None)).await.unwrap();
+    assert_eq!((&stored.content, &stored.version), (&first, &filled));
+    assert!(matches!(store.write(Write { token: "rotation-4", ..write("empty", &other, None) }).await, Err(StoreError::Conflict(_))));
+
     let binary = bytes(&[0, 255, 128]);
     store.write(write("binary", &binary, None)).await.unwrap();
     assert_eq!(store.read(&place("binary", None)).await.unwrap().content, binary);
@@ -85,7 +93,7 @@ async fn versions_stages_bytes_and_conflicts() {
 
     // As a role, which the emulator's STS gives at the same address.
     let mut as_role = spec(&moto);
-    as_role["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"});
+    (as_role["aws"]["role"], as_role["aws"]["externalID"]) = (json!("arn:aws:iam::123456789012:role/reader"), json!("tmi"));
     let role = open(as_role).await;
     role.check().await.unwrap();
 
@@ -231,7 +239,7 @@ async fn the_identity_of_the_operators_pod() {
     }
     // A role that the machine assumes: AWS gives temporary keys for it, and who asks for them is the machine.
     let mut assumed = object.clone();
-    assumed["spec"]["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"});
+    (assumed["spec"]["aws"]["role"], assumed["spec"]["aws"]["externalID"]) = (json!("arn:aws:iam::123456789012:role/reader"), json!("tmi"));
     std::fs::write(&store, assumed.to_string()).unwrap();
     let environment = [machine.as_slice(), &[("AWS_ENDPOINT_URL_STS", between.address.as_str())]].concat();
     assert_eq!(seaworthy_in(&environment, &kubeconfig, &arguments), (0, "v\n".into()));

@@ -1,5 +1,10 @@
 //! What the API server itself accepts and refuses: schema and CEL rules, asked on the real thing.
 
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use seaworthy::api::SecretStore;
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, Rotations};
@@ -228,13 +233,92 @@ async fn refused_of_values() {
     }
 }
 
-/// Where two would write the same key of a Secret.
+#[tokio::test]
+async fn refused_of_keys_and_texts() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("keys").await;
+    let rotations = Rotations(&namespace);
+    let (memory, data) = (json!({"memory": {}}), json!([{"secretKey": "x", "remoteRef": {"key": "k"}}]));
+    for (spec, wanted) in [
+        (
+            json!({"target": {"name": "t"}, "data": data, "store": {"aws": {"region": "us-east-1", "externalID": "xy", "auth":
+                {"secretRef": {"accessKeyID": {"name": "a", "key": "b"}, "secretAccessKey": {"name": "a", "key": "b"}}}}}}),
+            "externalID is for a role",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge"}, "store": memory, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}], "template": {"data": {"x": "y"}}}),
+            "with push alone leave them out",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge"}, "store": memory, "data": data, "template": {"type": "c/d"}}),
+            "leave template.type out",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": data, "template": {"type": "bootstrap.kubernetes.io/token"}}),
+            "filled by Kubernetes itself",
+        ),
+        (json!({"target": {"name": "t"}, "store": memory, "data": data, "template": {"data": {"a/b": "x"}}}), "a key of a Secret holds"),
+        (json!({"target": {"name": "t"}, "store": memory, "data": data, "template": {"data": {"..a": "x"}}}), "a key of a Secret holds"),
+        (json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "..a", "remoteRef": {"key": "k"}}]}), "secretKey"),
+        (json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": ".", "remoteRef": {"key": "k"}}]}), "secretKey"),
+        (json!({"target": {"name": "t"}, "store": memory, "data": data, "refreshInterval": "1d"}), "refreshInterval"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "sshKey": {"algorithm": "Ed25519", "size": 2048}}]}}),
+            "size",
+        ),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "rsaKey": {"size": 1024}}]}}), "size must be 2048, 3072 or 4096"),
+        (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "ecdsaKey": {"size": 255}}]}}), "size must be"),
+    ] {
+        let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(wanted), "{spec}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn refused_of_stores() {
+    let cluster = Cluster::shared().await;
+    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
+    let role = json!({"roleId": "r", "secretRef": {"name": "a", "key": "b"}, "rotateSecretId": {"every": "59m"}});
+    for (spec, wanted) in [
+        (json!({}), "spec"),
+        (json!({"memory": {}, "env": {}}), "spec"),
+        (json!({"kubernetes": {}}), "say which namespace's Secrets are given out"),
+        (
+            json!({"kubernetes": {"server": {"url": "https://a.example", "auth": {"token": {"secretRef": {"name": "a", "key": "b"}}}}}}),
+            "say which namespace's Secrets are given out",
+        ),
+        (json!({"kubernetes": {"namespace": "a", "server": {"url": "http://a.example", "auth": {}}}}), "spec.kubernetes.server.url"),
+        (json!({"vault": {"server": "https://v.example", "auth": {"appRole": role}}}), "every must be at least 1h"),
+        (json!({"vault": {"server": "https://v.example", "auth": {}}}), "spec.vault.auth"),
+        (json!({"aws": {"region": "us-east-1", "externalID": "xy", "auth": {"ambient": {}}}}), "externalID is for a role"),
+        (json!({"file": {"path": "relative"}}), "spec.file.path"),
+        (json!({"allowedNamespaces": {"matchLabels": {"a": 1}}, "memory": {}}), "matchLabels"),
+    ] {
+        let object = json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretStore", "metadata": {"name": "refused"}, "spec": spec});
+        let refused =
+            stores.patch("refused", &PatchParams::apply("test"), &Patch::Apply(object)).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(wanted), "{spec}: {refused}");
+    }
+}
+
+/// Where two would write the same key of a Secret, or the same place of a store.
 #[tokio::test]
 async fn refused_of_generated_keys() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("generated").await;
     let rotations = Rotations(&namespace);
     let (generate, memory) = (json!([{"secretKey": "a", "hex": {}}]), json!({"memory": {}}));
+    let to = |name: &str, key: &str, property: Value| {
+        let mut reference = json!({"key": key});
+        if !property.is_null() {
+            reference["property"] = property;
+        }
+        json!({"secretKey": name, "remoteRef": reference})
+    };
+    // One value for two places, and two members of one.
+    let pushes = json!([to("a", "k", json!("p")), to("a", "l", Value::Null), to("b", "k", json!("q"))]);
+    let spec = json!({"target": {"name": "good"}, "store": memory, "rotation": {"generate": [generate[0], {"secretKey": "b", "hex": {}}], "push": pushes}});
+    rotations.create("good", spec).await;
     for (spec, wanted) in [
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
@@ -262,6 +346,27 @@ async fn refused_of_generated_keys() {
             json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a", "remoteRef": {"key": "k", "version": "1"}}],
                 "rotation": {"generate": generate, "push": [{"secretKey": "a", "remoteRef": {"key": "k"}}]}}),
             "the store would take each new value back",
+        ),
+        // Two values for one place.
+        (
+            json!({"target": {"name": "t"}, "store": memory, "rotation": {"generate": [generate[0], {"secretKey": "b", "hex": {}}], "push": [to("a", "k", json!("p")), to("b", "k", json!("p"))]}}),
+            "rotation.push writes two values to one place",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "rotation": {"generate": [generate[0], {"secretKey": "b", "hex": {}}], "push": [to("a", "k", json!("p")), to("b", "k", Value::Null)]}}),
+            "rotation.push writes two values to one place",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge"}, "store": memory, "push": [to("a", "k", Value::Null), to("b", "k", Value::Null)]}),
+            "push writes two values to one place",
+        ),
+        (
+            json!({"target": {"name": "t", "creationPolicy": "Merge"}, "store": memory, "push": [to("b", "k", json!("p"))], "rotation": {"generate": generate, "push": [to("a", "k", json!("p"))]}}),
+            "push and rotation.push write to one place",
+        ),
+        (
+            json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "a-previous", "remoteRef": {"key": "k"}}], "rotation": {"generate": generate, "previous": {}}}),
+            "the previous value stands there",
         ),
     ] {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();

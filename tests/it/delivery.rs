@@ -93,9 +93,77 @@ async fn what_was_generated_and_taken_back_is_not_made_anew_by_itself() {
     }
     let data = rotations.data("web-tls").await;
     assert_eq!((data.len(), data["value"].as_str(), world.restarts("a").await.0), (1, "1", 2));
+    // An edit is not put right with half of what would be made.
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    let message = rotations.says("web", "Stalled", "True", "Modified").await;
+    assert!(message.contains("a generated value was taken back with others"), "{message}");
     rotations.ask("web", "rotate", "1").await;
     rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["key"].len(), 64);
+}
+
+/// A key that was added, brought to the store, and taken back: who asks for new values gets them, for all keys, in the store as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_back_in_the_store_makes_room_for_new_values() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    vault.put("app", json!({"value": "1"})).await;
+    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b")).await;
+    let rotations = Rotations(&world.namespace);
+    let of = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "app", "property": key}});
+    let generate = json!([{"secretKey": "value", "hex": {}}, {"secretKey": "more", "hex": {}}]);
+    rotations.change("web", json!({"rotation": {"generate": generate, "push": [of("value"), of("more")]}})).await;
+    world.crashes("b").await;
+    let rejected = vault.get("app").await.0["more"].as_str().unwrap().to_owned();
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    rotations.consumers("web", "4/4").await;
+    assert_eq!(rotations.data("web-tls-previous").await.get("more.rejected"), Some(&rejected), "who had moved may have used it");
+    // What is left of it in the store is not tried again by itself.
+    operator.clock.advance(HOUR);
+    rotations.ask("web", "refresh", "1").await;
+    eventually("the request is noted", || async {
+        let noted = world.namespace.secrets().get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations;
+        let handled = noted.unwrap_or_default().remove("seaworthy.dev/handled-refresh");
+        if handled.as_deref() == Some("1") { Ok(()) } else { Err(format!("{handled:?}")) }
+    })
+    .await;
+    assert_eq!((rotations.data("web-tls").await.len(), world.restarts("a").await.0), (1, 2));
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "1").await;
+    rotations.complete("web", 4).await;
+    let (data, there) = (rotations.data("web-tls").await, vault.get("app").await.0);
+    assert_eq!((data["value"].len(), data["more"].len()), (64, 64));
+    assert!(data["more"] != rejected && there == json!({"value": data["value"], "more": data["more"]}), "{there}");
+}
+
+/// With `IfNotExists` the store keeps what was taken back: new values can go nowhere, and nobody is restarted for that again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_keeps_and_was_taken_back_is_not_tried_for_ever() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    vault.put("app", json!({"value": "1"})).await;
+    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b")).await;
+    let rotations = Rotations(&world.namespace);
+    let push = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}, "updatePolicy": "IfNotExists"}]);
+    rotations.change("web", json!({"rotation": {"push": push}})).await;
+    rotations.ready("web", 1).await;
+    vault.put("app", json!({"value": "theirs"})).await;
+    rotations.ask("web", "refresh", "1").await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    rotations.consumers("web", "4/4").await;
+    let restarts = world.restarts("a").await.0;
+    rotations.ask("web", "rotate", "1").await;
+    eventually("the request is answered, and nothing is on its way", || async {
+        let secrets = world.namespace.secrets();
+        let noted = secrets.get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
+        let pending = secrets.get_metadata_opt("web-tls-pending").await.map_err(|error| error.to_string())?.is_some();
+        let handled = noted.get("seaworthy.dev/handled-rotate").cloned();
+        if handled.as_deref() == Some("1") && !pending { Ok(()) } else { Err(format!("{handled:?} {pending}")) }
+    })
+    .await;
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("1", restarts));
+    assert_eq!(vault.get("app").await.0["value"], "theirs");
 }
 
 /// A value that is generated and pushed to `key` of this store, and Deployments that use it, of which one crashes with the second one.

@@ -328,16 +328,16 @@ async fn a_role_of_aws_that_may_not_be_assumed_is_told() {
         <Message>not authorized to perform: sts:AssumeRole</Message></Error><RequestId>r</RequestId></ErrorResponse>";
     let (address, record) = serve(Manner::Says(403, REFUSED), None).await;
     let (.., mut spec) = of_tenants(address).into_iter().find(|(kind, ..)| *kind == "aws").unwrap();
-    spec["aws"]["role"] = json!({"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "of-tmi"});
+    (spec["aws"]["role"], spec["aws"]["externalID"]) = (json!("arn:aws:iam::123456789012:role/reader"), json!("of-tmi"));
     let checked = open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await;
-    assert!(matches!(&checked, Err(StoreError::Denied(why)) if why.contains("AssumeRole")), "{checked:?}");
+    assert!(matches!(&checked, Err(StoreError::Unauthenticated(why)) if why.contains("AssumeRole")), "{checked:?}");
     for code in ["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"] {
         let said: &'static str = Box::leak(REFUSED.replace("AccessDenied", code).into_boxed_str());
         let (address, _) = serve(Manner::Says(403, said), None).await;
         let mut spec = spec.clone();
         spec["aws"]["endpoint"] = format!("http://{address}").into();
         let checked = open(&spec, "own", &[("k", "of-the-tenant")]).await.unwrap().check().await;
-        assert!(matches!(&checked, Err(StoreError::Denied(_))), "{code}: {checked:?}");
+        assert!(matches!(&checked, Err(StoreError::Unauthenticated(_))), "{code}: {checked:?}");
     }
     let asked = record.all();
     assert!(asked.contains("Action=AssumeRole") && asked.contains("ExternalId=of-tmi") && asked.contains("role%2Freader"), "{asked}");

@@ -57,7 +57,7 @@ async fn who_the_operator_is_lets_it_in() {
     };
     let stores = [
         ("pod", aws(json!({})), "of-aws"),
-        ("role", aws(json!({"role": {"arn": "arn:aws:iam::123456789012:role/reader", "externalId": "tmi"}})), "of-aws"),
+        ("role", aws(json!({"role": "arn:aws:iam::123456789012:role/reader", "externalID": "tmi"})), "of-aws"),
         ("machine", oracle(json!({"instancePrincipal": {}})), "of-oracle"),
         ("workload", oracle(json!({"workloadIdentity": {"serviceAccountRef": {"name": "app"}}})), "of-oracle"),
     ];

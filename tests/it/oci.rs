@@ -114,7 +114,7 @@ async fn versions_stages_tags_and_what_is_not_told_apart() {
     let other = Oci::start().await;
     let mut spec = other.store();
     spec["oci"]["endpoints"] = oci.store()["oci"]["endpoints"].clone();
-    assert!(matches!(open(&other, spec).await.check().await, Err(StoreError::Denied(why)) if why.contains("NotAuthenticated")));
+    assert!(matches!(open(&other, spec).await.check().await, Err(StoreError::Unauthenticated(why)) if why.contains("NotAuthenticated")));
 }
 
 /// A value is pending first: what is interrupted there is gone on with, and not written twice.
@@ -212,7 +212,7 @@ async fn a_machine_and_a_pod_get_a_session_of_their_own() {
     assert_eq!(list(Client::new(http.clone(), pod(POD_TOKEN))).await, (Ok(()), Ok(())));
     assert_eq!(oci.sessions(), 1, "one session for both requests");
     let (first, _) = list(Client::new(http.clone(), pod("another"))).await;
-    assert!(matches!(first, Err(ClientError::Denied(why)) if why.contains("enhanced")));
+    assert!(matches!(first, Err(ClientError::Unauthenticated(why)) if why.contains("enhanced")));
 
     // The machine shows the certificate that its metadata service gives it.
     let metadata = format!("{}/", metadata(&oci).await.0).parse().unwrap();

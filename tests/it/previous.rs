@@ -145,9 +145,9 @@ async fn the_previous_value_has_a_suffix_of_ones_own_and_its_place_for_itself() 
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("suffix").await;
     let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let data = |key: &str| json!([{"secretKey": key, "remoteRef": {"key": "a"}}]);
     let spec = json!({
-        "target": {"name": "app"}, "store": {"memory": {"data": {"a": "v"}}}, "data": data("other"),
+        "target": {"name": "app"}, "store": {"memory": {"data": {"a": "v", "all": r#"{"jwt_old": "v"}"#}}},
+        "data": [{"secretKey": "other", "remoteRef": {"key": "a"}}],
         "rotation": {"generate": [{"secretKey": "jwt", "hex": {}}], "previous": {"suffix": "_old"}},
     });
     rotations.create("app", spec).await;
@@ -157,7 +157,7 @@ async fn the_previous_value_has_a_suffix_of_ones_own_and_its_place_for_itself() 
     rotations.ready("app", 2).await;
     let second = rotations.data("app").await;
     assert!(second["jwt_old"] == first["jwt"] && second["jwt"] != first["jwt"] && second["other"] == "v", "{:?}", second.keys());
-    rotations.change("app", json!({"data": data("jwt_old")})).await;
+    rotations.change("app", json!({"dataFrom": [{"extract": {"key": "all"}}]})).await;
     let message = rotations.says("app", "Ready", "False", "ValueInvalid").await;
     assert!(message.contains("\"jwt_old\"") && message.contains("rotation.previous.suffix"), "{message}");
     assert_eq!(rotations.data("app").await, second, "the Secret stays as it is");

@@ -104,6 +104,52 @@ async fn the_previous_value_goes_though_the_store_is_away() {
     rotations.until("jwt", "nobody has rotated it", told).await;
 }
 
+/// The place of another suffix may be where a value of the store stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_suffix_takes_nothing_of_the_store_along() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("suffix").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    namespace.secret("source", "Opaque", &[("key_old", "of the store")]).await;
+    let from = json!([{"extract": {"key": "source"}}]);
+    let spec = json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "dataFrom": from, "rotation": rotation()});
+    rotations.create("jwt", spec).await;
+    let first = rotated(&rotations).await;
+    rotations.change("jwt", json!({"rotation": {"previous": {"suffix": "_old"}}})).await;
+    rotations.says("jwt", "Stalled", "True", "ValueInvalid").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    is_gone(&rotations, "jwt", &first).await;
+    assert_eq!(rotations.data("jwt").await["key_old"], "of the store");
+}
+
+/// What is left as it was put back is left with the previous value only for as long as that is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_goes_though_what_was_added_was_taken_back() {
+    let cluster = Cluster::without_node().await;
+    let restart = json!({"discover": true, "timeout": "10m"});
+    let (world, operator) = World::of_secrets(&cluster, restart, &["a", "b"], "b@4").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.change("web", json!({"rotation": rotation()})).await;
+    rotations.complete("web", 2).await;
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "1").await;
+    rotations.complete("web", 3).await;
+    let before = rotations.data("web-tls").await["key-previous"].clone();
+    world.a_second_later().await;
+    rotations.change("web", json!({"rotation": {"generate": [hex("key"), hex("more")]}})).await;
+    world.crashes("b").await;
+    operator.clock.advance(SignedDuration::from_mins(10));
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    assert_eq!(rotations.data("web-tls").await["key-previous"], before);
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("web", "look", "1").await;
+    is_gone(&rotations, "web-tls", &before).await;
+    let object = rotations.until("web", "it is said", |object| !keeps_previous(object)).await;
+    assert_eq!((object.status.unwrap().revision, rotations.data("web-tls").await.contains_key("more")), (Some(5), false));
+}
+
 /// Nobody can tell either when workloads may be restarted for what changes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_previous_value_goes_though_nobody_can_read_the_times() {

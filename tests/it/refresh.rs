@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use seaworthy::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
-    secrets::refresh::next_refresh,
+    secrets::refresh_times::next_refresh,
 };
 use serde_json::{Value, json};
 

@@ -2,10 +2,14 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, eventually, keeps_previous, said};
+use crate::{
+    support::{Cluster, Namespace, Rotations, Vault, eventually, keeps_previous, said},
+    vault::{POLICY, by_role},
+};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -404,4 +408,68 @@ async fn what_cannot_be_put_together_goes_nowhere() {
     rotations.change("jwt", json!({"template": {"data": {"users": "{{ key }}"}}})).await;
     assert_eq!(settled(&namespace, 2).await.len(), 128);
     assert_eq!(rotations.data("jwt").await["key-previous"], first);
+}
+
+/// One generated value in two places of a store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_is_filled_in_where_it_is_lacking() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("places").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let to = |key: &str| json!({"secretKey": "k", "remoteRef": {"key": key, "property": "p"}});
+    let rotation = json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [to("one"), to("two")]});
+    vault.put("one", json!({"p": "v"})).await;
+    rotations.create("app", json!({"target": {"name": "app"}, "store": namespace.store_in(&vault).await, "rotation": rotation})).await;
+    rotations.ready("app", 1).await;
+    assert_eq!((rotations.data("app").await["k"].as_str(), vault.get("two").await.0), ("v", json!({"p": "v"})), "what one has, all have");
+    vault.put("one", json!({"other": "o"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    eventually("it is filled in", || async {
+        let there = vault.get("one").await.0;
+        if there == json!({"other": "o", "p": "v"}) { Ok(()) } else { Err(there.to_string()) }
+    })
+    .await;
+    vault.put("two", json!({"p": "w"})).await;
+    rotations.ask("app", "refresh", "2").await;
+    let message = rotations.says("app", "Ready", "False", "StoreConflict").await;
+    assert!(message.contains("one, property \"p\"") && message.contains("two, property \"p\""), "{message}");
+    assert_eq!(rotations.data("app").await["k"], "v");
+    vault.put("two", json!({})).await;
+    rotations.ask("app", "refresh", "3").await;
+    rotations.ready("app", 1).await;
+    assert_eq!(vault.get("two").await.0, json!({"p": "v"}));
+}
+
+/// What somebody does to a generated value while another one is on its way is told, and not made one's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_beside_what_is_on_its_way_stays_theirs() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("beside").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let store = by_role(&vault, &namespace).await;
+    let may_read = format!("{POLICY}\npath \"secret/data/other/*\" {{ capabilities = [\"read\"] }}");
+    vault.call("POST", "sys/policies/acl/app", json!({ "policy": may_read })).await;
+    let hex = |name: &str| json!({"secretKey": name, "hex": {}});
+    let spec = json!({"target": {"name": "app"}, "store": store, "rotation": {"generate": [hex("a"), hex("c")]}});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let push = json!([{"secretKey": "b", "remoteRef": {"key": "other/b", "property": "p"}}]);
+    rotations.change("app", json!({"rotation": {"generate": [hex("a"), hex("b"), hex("c")], "push": push}})).await;
+    rotations.says("app", "Stalled", "True", "StoreDenied").await;
+    assert!(namespace.secrets().get("app-pending").await.is_ok(), "it is on its way");
+    rotations.edit("app", json!({"a": "edited"})).await;
+    let removed = json!({"data": {"c": null}});
+    namespace.secrets().patch("app", &PatchParams::default(), &Patch::Merge(removed)).await.unwrap();
+    let policy = POLICY.replace("secret/data/app/*", "secret/data/*").replace("secret/metadata/app/*", "secret/metadata/*");
+    vault.call("POST", "sys/policies/acl/app", json!({ "policy": policy })).await;
+    operator.clock.advance(SignedDuration::from_hours(1));
+    rotations.ask("app", "look", "1").await;
+    let message = rotations.says("app", "Stalled", "True", "Modified").await;
+    assert!(message.contains("\"a\""), "{message}");
+    let data = rotations.data("app").await;
+    assert_eq!((data["a"].as_str(), data["b"].len(), data.contains_key("c")), ("edited", 64, false));
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 3).await;
+    let lengths: Vec<_> = rotations.data("app").await.into_iter().map(|(name, value)| (name, value.len())).collect();
+    assert_eq!(lengths, ["a", "b", "c"].map(|name| (name.to_owned(), 64)));
 }

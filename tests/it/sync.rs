@@ -334,7 +334,7 @@ async fn what_is_found_becomes_keys() {
     assert_eq!(rotations.data("labelled").await, [("t".to_owned(), r#"<{"k":"one"}>"#.to_owned())].into());
     rotations.change("app", json!({"dataFrom": [{"find": {"name": {"regexp": "("}}}]})).await;
     let message = rotations.says("app", "Stalled", "True", "StoreInvalid").await;
-    assert!(message.contains("find.name.regexp"), "{message}");
+    assert!(message.contains("dataFrom[0].find: ") && message.contains("find.name.regexp"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -373,9 +373,9 @@ async fn a_store_for_many_is_for_those_that_it_allows() {
     let inline = json!({"target": {"name": "b"}, "store": {"kubernetes": {"namespace": shared.name}}, "data": [{"secretKey": "x", "remoteRef": {"key": "db"}}]});
     let refused = Rotations(&other).try_create("b", inline).await.unwrap_err().to_string();
     assert!(refused.contains("another namespace needs a SecretStore"), "{refused}");
-    // One that names no namespace is the operator's own, where a Secret may be called as the one that is made of it.
+    // The operator's own namespace is given out only where that is said; a Secret there may be called as the one that is made of it.
     cluster.operators_secret("named-alike", json!({"password": "q"})).await;
-    cluster.secret_store("own", json!({"allowedNamespaces": {}, "kubernetes": {}})).await;
+    cluster.secret_store("own", json!({"allowedNamespaces": {}, "kubernetes": {"namespace": "seaworthy"}})).await;
     let of = json!([{"secretKey": "x", "remoteRef": {"key": "named-alike", "property": "password"}}]);
     let find = json!([{"find": {"name": {"regexp": "^named-alike$"}}, "rewrite": [{"regexp": {"source": "^", "target": "found-"}}]}]);
     let spec = json!({"target": {"name": "named-alike"}, "storeRef": {"name": "own"}, "data": of, "dataFrom": find});

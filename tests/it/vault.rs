@@ -12,7 +12,7 @@ use seaworthy::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Namespace, Rotations, Vault, Workload, eventually, open, said};
+use crate::support::{Between, Cluster, Namespace, Rotations, Vault, Workload, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tags_and_what_was_deleted() {
@@ -223,6 +223,47 @@ async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
 }
 
 /// The policy that is printed is enough, for a real Vault; and without it nothing is allowed.
+/// Vault locks a role after a few logins that fail: all who use it wait together for what one of them hears.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_are_refused_are_not_tried_for_each_key() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let (namespace, between) = (cluster.namespace("refused").await, Between::to(&vault.address).await);
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut store = by_role(&vault, &namespace).await;
+    store["vault"]["server"] = between.address.as_str().into();
+    let good = namespace.text("approle", "id").await;
+    rotations.edit("approle", json!({"id": "wrong"})).await;
+    for resource in 0..3 {
+        let data: Vec<_> = (0..10)
+            .map(|key| json!({"secretKey": format!("k{key}"), "remoteRef": {"key": format!("app/{resource}-{key}"), "property": "p"}}))
+            .collect();
+        for key in 0..10 {
+            vault.put(&format!("app/{resource}-{key}"), json!({"p": "v"})).await;
+        }
+        let name = format!("r{resource}");
+        rotations.create(&name, json!({"target": {"name": name}, "store": store, "data": data})).await;
+    }
+    for resource in 0..3 {
+        let message = rotations.says(&format!("r{resource}"), "Stalled", "True", "StoreDenied").await;
+        assert!(message.contains("the login at auth/approle was refused"), "{message}");
+    }
+    let logins = || between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
+    assert_eq!(logins(), 1, "one for 30 keys");
+    // When the pause is over, one of them tries again for all.
+    operator.clock.advance(jiff::SignedDuration::from_mins(6));
+    for resource in 0..3 {
+        rotations.ask(&format!("r{resource}"), "look", "1").await;
+    }
+    eventually("it was tried again", || async { if between.asked("auth/approle/login") { Ok(()) } else { Err(String::new()) } }).await;
+    assert_eq!(logins(), 1);
+    // Others are another matter.
+    rotations.edit("approle", json!({"id": good})).await;
+    for resource in 0..3 {
+        rotations.ready(&format!("r{resource}"), 1).await;
+    }
+    assert_eq!(logins(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_policy_that_is_printed_is_enough() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);

@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use crate::{api::verify::StartTls, certificates::x509::Certificate};
 
 /// Connection and handshake together take at most so long.
-pub const MOST: Duration = Duration::from_secs(5);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// In TLS 1.3 a server refuses a client's certificate after the client has finished; it is given so long to do so.
 const REFUSAL: Duration = Duration::from_millis(500);
 /// What an SMTP server says before TLS, at most.
@@ -60,14 +60,14 @@ pub struct Shown {
 pub async fn shake(address: SocketAddr, terms: &Terms) -> Shown {
     let client = Arc::new(Client { key: terms.client.clone(), asked: AtomicBool::default() });
     let recorder = Arc::new(Recorder { provider: aws_lc_rs::default_provider(), given: Mutex::default() });
-    let end = tokio::time::timeout(MOST, connect(address, terms, &recorder, &client)).await;
+    let end = tokio::time::timeout(HANDSHAKE_TIMEOUT, connect(address, terms, &recorder, &client)).await;
     let failure = match end {
         Ok(Ok(())) => None,
         Ok(Err(error)) if terms.client.is_none() && client.asked.load(Ordering::Relaxed) => {
             Some(format!("{error}; it asks for a client certificate: set verify.tls.clientSecretName"))
         }
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer within {MOST:?}")),
+        Err(_) => Some(format!("no answer within {HANDSHAKE_TIMEOUT:?}")),
     };
     let given = std::mem::take(&mut *recorder.given.lock().unwrap_or_else(PoisonError::into_inner));
     let chain: Option<Vec<_>> = given.iter().map(|der| Certificate::from_der(der)).collect();

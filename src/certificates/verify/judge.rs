@@ -120,11 +120,11 @@ pub fn serves(shown: &Shown, wanted: &Certificate, roots: &[Certificate], now: T
 
 /// A stranger's words: not many, and none that a terminal would obey.
 fn subject(certificate: &Certificate) -> String {
-    const MOST: usize = 100;
+    const MAX_SHOWN: usize = 100;
     match (certificate.subject_text.as_str(), certificate.names.first()) {
-        ("", Some(name)) => cut(&format!("{name:?}"), MOST).into(),
+        ("", Some(name)) => cut(&format!("{name:?}"), MAX_SHOWN).into(),
         ("", None) => "nobody".into(),
-        (text, _) => cut(text, MOST).escape_debug().to_string(),
+        (text, _) => cut(text, MAX_SHOWN).escape_debug().to_string(),
     }
 }
 

@@ -49,10 +49,10 @@ pub struct Seen {
     pub wrong: Vec<String>,
 }
 
-/// So many at a time; each ends within [`handshake::MOST`].
+/// So many at a time; each ends within [`handshake::HANDSHAKE_TIMEOUT`].
 const AT_A_TIME: usize = 32;
 /// All of them together end within this: who asks holds a worker of the run loop.
-const MOST: Duration = Duration::from_secs(20);
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 /// So long a proof holds, and up to a quarter longer; it is taken again then.
 const HOLDS: SignedDuration = SignedDuration::from_hours(1);
 
@@ -87,9 +87,9 @@ pub async fn see(context: &Context, rotation: &CertificateRotation, verify: &Ver
             }
         }
     };
-    let _ = tokio::time::timeout(MOST, all).await;
+    let _ = tokio::time::timeout(VERIFY_TIMEOUT, all).await;
     wrong.sort();
-    wrong.extend((answered..total).map(|_| format!("an endpoint could not be asked within {MOST:?}")));
+    wrong.extend((answered..total).map(|_| format!("an endpoint could not be asked within {VERIFY_TIMEOUT:?}")));
     Seen { total, wrong }
 }
 
@@ -125,7 +125,7 @@ async fn resolve(allowed: &Networks, host: &str, port: u16) -> Result<Vec<Endpoi
     if allowed.is_empty() {
         return Err(format!("{host} is no Service of this namespace, and the operator dials nothing else without --verify-networks"));
     }
-    let found = tokio::time::timeout(handshake::MOST, tokio::net::lookup_host((host, port))).await;
+    let found = tokio::time::timeout(handshake::HANDSHAKE_TIMEOUT, tokio::net::lookup_host((host, port))).await;
     let found =
         found.map_err(|_| format!("{host} was not resolved in time"))?.map_err(|error| format!("{host} cannot be resolved: {error}"))?;
     let mut endpoints: Vec<Endpoint> = Vec::new();

@@ -22,14 +22,24 @@ use crate::clients::{
 };
 
 /// No answer is longer: a secret has 25 KiB, a page of a list a hundred entries.
-const MOST: usize = 4 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Requests, signed.
 pub struct Oci {
     http: Client,
     principal: Principal,
-    session: Mutex<Option<Session>>,
+    session: Mutex<Held>,
 }
+
+#[derive(Default)]
+struct Held {
+    session: Option<Session>,
+    /// When another one was refused last, and how.
+    refused: Option<(Instant, ClientError)>,
+}
+
+/// Who needs a session within this time after one was refused is refused with it: they were waiting for the same one.
+const SAME_REFUSAL: Duration = Duration::from_secs(1);
 
 /// What is asked.
 #[derive(Default)]
@@ -61,12 +71,20 @@ impl Oci {
             return Ok(identity.clone());
         }
         let mut held = self.session.lock().await;
-        if let Some(session) = held.as_ref().filter(|session| session.until > Instant::now()) {
+        if let Some(session) = held.session.as_ref().filter(|session| session.until > Instant::now()) {
             return Ok(session.identity.clone());
         }
-        let session = self.principal.session(&self.http).await?;
-        let session = session.ok_or_else(|| ClientError::Invalid("there is nobody to ask as".into()))?;
-        Ok(held.insert(session).identity.clone())
+        if let Some((_, error)) = held.refused.as_ref().filter(|(at, _)| at.elapsed() < SAME_REFUSAL) {
+            return Err(error.clone());
+        }
+        let session = self.principal.session(&self.http).await.map_err(|error| error.of_login("the operator's own identity"));
+        match session.and_then(|session| session.ok_or_else(|| ClientError::Invalid("there is nobody to ask as".into()))) {
+            Ok(session) => Ok(held.session.insert(session).identity.clone()),
+            Err(error) => {
+                held.refused = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Sends a request.
@@ -93,8 +111,8 @@ impl Oci {
             request.send().await.map_err(|error| ClientError::Unavailable(format!("{host} cannot be reached: {}", chain(&error))))?;
         let answered = answer(sent, &host).await;
         // A token may have been revoked, or the clock been set.
-        if matches!(&answered, Err(ClientError::Denied(why)) if why.contains("NotAuthenticated")) {
-            self.session.lock().await.take();
+        if matches!(&answered, Err(ClientError::Unauthenticated(_))) {
+            self.session.lock().await.session.take();
         }
         answered
     }
@@ -114,7 +132,7 @@ async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> 
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     let (etag, next) = (header("etag"), header("opc-next-page").filter(|next| !next.is_empty()));
     let after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-    let body = body(response, named, MOST).await?;
+    let body = body(response, named, MAX_BODY_BYTES).await?;
     if status.is_success() {
         return Ok(Answer { body, etag, next });
     }
@@ -125,7 +143,8 @@ async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> 
     Err(match status {
         StatusCode::NOT_FOUND if said.code.is_empty() => ClientError::Unavailable(format!("{text}that is not Oracle's answer")),
         StatusCode::NOT_FOUND => ClientError::NotFoundOrDenied(text),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied(text),
+        StatusCode::UNAUTHORIZED => ClientError::Unauthenticated(text),
+        StatusCode::FORBIDDEN => ClientError::Denied(text),
         StatusCode::CONFLICT if said.code == "IncorrectState" => ClientError::WrongState(text),
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => ClientError::Conflict(text),
         StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),

@@ -190,7 +190,9 @@ async fn of_workload(http: &Client, proxy: &Url, token: &str, session_key: RsaKe
     let sent =
         sent.map_err(|error| ClientError::Unavailable(format!("the workload identity proxy cannot be reached: {}", chain(&error))))?;
     let given = answer(sent, "the workload identity proxy").await.map_err(|error| match error {
-        ClientError::Denied(why) => ClientError::Denied(format!("{why} (the cluster has to be an enhanced one)")),
+        ClientError::Denied(why) | ClientError::Unauthenticated(why) => {
+            ClientError::Denied(format!("{why} (the cluster has to be an enhanced one)"))
+        }
         error => error,
     })?;
     let read = || -> Option<Zeroizing<String>> {

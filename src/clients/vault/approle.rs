@@ -9,7 +9,7 @@ use super::Vault;
 use crate::clients::error::ClientError;
 
 /// So many are looked through.
-const MOST: usize = 100;
+const MAX_SECRET_IDS: usize = 100;
 
 /// The member of a secret id's metadata that says who made it.
 const MARK: &str = "seaworthy";
@@ -91,7 +91,7 @@ impl Vault {
             Err(ClientError::NotFound(_)) => return Ok(()),
             listed => read::<Listed>(&listed?, "secret-id")?,
         };
-        for accessor in listed.keys.iter().filter(|accessor| *accessor != keep).take(MOST) {
+        for accessor in listed.keys.iter().filter(|accessor| *accessor != keep).take(MAX_SECRET_IDS) {
             let sent = json!({"secret_id_accessor": accessor});
             let found = match self.at(role, &["secret-id-accessor", "lookup"], &[], Some(&sent)).await {
                 Err(ClientError::NotFound(_) | ClientError::Invalid(_)) => continue, // it has expired meanwhile

@@ -6,7 +6,7 @@ pub mod approle;
 pub mod kv;
 
 use std::{
-    sync::PoisonError,
+    sync::{MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,10 +22,12 @@ use crate::clients::{
     error::ClientError,
 };
 
-/// Between two logins because of a refusal that may be another.
+/// The least time between two logins after a refusal that does not say that it is the token's.
 const AGAIN: Duration = Duration::from_secs(30);
+/// Calls that need a login within this time after one was refused are refused with it: they were waiting for the same one.
+const SAME_REFUSAL: Duration = Duration::from_secs(1);
 /// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
-const MOST: usize = 4 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where Vault is.
 #[derive(Clone, Debug)]
@@ -92,6 +94,8 @@ pub struct Vault {
     namespace: Option<String>,
     login: Login,
     token: Mutex<Option<Token>>,
+    /// When a login was refused last, and how. Held only with `token` locked.
+    refused: std::sync::Mutex<Option<(Instant, ClientError)>>,
     /// When another token was asked for because one was refused.
     again: std::sync::Mutex<Option<Instant>>,
 }
@@ -153,7 +157,15 @@ impl Vault {
                 None => builder,
             })
             .map_err(|why| invalid(&why))?;
-        Ok(Self { http, server, namespace: connection.namespace, login, token: Mutex::default(), again: std::sync::Mutex::default() })
+        Ok(Self {
+            http,
+            server,
+            namespace: connection.namespace,
+            login,
+            token: Mutex::default(),
+            refused: std::sync::Mutex::default(),
+            again: std::sync::Mutex::default(),
+        })
     }
 
     /// Sends a request with our token, and returns the answer's `data`; empty: there was none.
@@ -172,6 +184,8 @@ impl Vault {
                 let token = self.token(Some(&token)).await?;
                 self.send(call, Some(&token)).await
             }
+            // A token that somebody else keeps alive, and does not any more.
+            Err(ClientError::Denied(why)) if says_that_it_is_dead(&why) => Err(ClientError::Unauthenticated(why)),
             answer => answer,
         }
         .and_then(|answer| {
@@ -180,11 +194,11 @@ impl Vault {
         })
     }
 
-    /// Renews the token if it ends soon; returns whether Vault was asked to. One that cannot be renewed is left to its end: who needs another one then
+    /// Renews the token if it ends soon; returns whether Vault was asked. One that cannot be renewed is left to its end: who needs another one then
     /// logs in.
-    pub async fn keep(&self) -> Result<bool, ClientError> {
+    pub async fn renew(&self) -> Result<bool, ClientError> {
         match self.token.lock().await.as_mut().filter(|token| token.ends_soon() && token.can_be_renewed()) {
-            Some(token) => self.renew(token).await.map(|_| true),
+            Some(token) => self.renewed(token).await.map(|_| true),
             None => Ok(false),
         }
     }
@@ -205,10 +219,10 @@ impl Vault {
         }
     }
 
-    /// Whether it is the token that was refused. Newer ones say so; one that may not even look at itself cannot be told from one that was
+    /// Whether it is the token that was refused. One that may not even look at itself cannot be told from one that was
     /// revoked otherwise, and who is refused all the time does not log in all the time.
     async fn is_dead(&self, token: &str, why: &str) -> bool {
-        if why.contains("invalid token") || why.contains("bad token") {
+        if says_that_it_is_dead(why) {
             return true;
         }
         let seldom = || {
@@ -232,15 +246,24 @@ impl Vault {
         // Others may have been refused with the same one, and have asked for another already.
         held.take_if(|token| refused == Some(&token.value));
         if let Some(token) = held.as_mut()
-            && (!token.ends_soon() || self.renew(token).await.unwrap_or(false))
+            && (!token.ends_soon() || self.renewed(token).await.unwrap_or(false))
         {
             return Ok(token.value.clone());
+        }
+        // Those who waited for the same login hear the same.
+        if let Some((at, error)) = &*self.refused()
+            && at.elapsed() < SAME_REFUSAL
+        {
+            return Err(error.clone());
         }
         let token = match (self.log_in().await, held.as_ref()) {
             (Ok(token), _) => token,
             // What is left of the life of the old one is better than nothing.
             (Err(_), Some(old)) if old.lease.is_some_and(|lease| !lease.left().is_zero()) => return Ok(old.value.clone()),
-            (Err(error), _) => return Err(error),
+            (Err(error), _) => {
+                *self.refused() = Some((Instant::now(), error.clone()));
+                return Err(error);
+            }
         };
         let value = token.value.clone();
         let old = held.replace(token);
@@ -250,8 +273,12 @@ impl Vault {
         Ok(value)
     }
 
+    fn refused(&self) -> MutexGuard<'_, Option<(Instant, ClientError)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Renews a token. Returns whether that is enough to go on with it: at the end of its life Vault gives less and less.
-    async fn renew(&self, token: &mut Token) -> Result<bool, ClientError> {
+    async fn renewed(&self, token: &mut Token) -> Result<bool, ClientError> {
         let Some(lease) = token.lease.filter(|_| token.can_be_renewed()) else { return Ok(false) };
         let renewed = self.send(Call::post(&["auth", "token", "renew-self"], None), Some(&token.value)).await;
         let auth = match renewed.and_then(|answer| Ok(parse::<Answer<'_>>(&answer, &["renew-self"])?.auth)) {
@@ -267,15 +294,15 @@ impl Vault {
     async fn log_in(&self) -> Result<Token, ClientError> {
         let (path, body) = match &self.login {
             Login::Token(token) => return Ok(Token { value: token.clone(), lease: None, ours: false }),
-            Login::At { path, body } => (path, body().await?),
+            Login::At { path, body } => (path, body().await.map_err(|error| error.of_login("the token of the ServiceAccount"))?),
         };
+        let what = format!("the login at auth/{path}");
         let segments: Vec<&str> = std::iter::once("auth").chain(path.split('/')).chain(["login"]).collect();
         let sent = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
         let answer = self.send(Call::post(&segments, Some(&sent)), None).await.map_err(|error| match error {
-            ClientError::Denied(why) | ClientError::Invalid(why) | ClientError::NotFound(why) => {
-                ClientError::Denied(format!("the login at auth/{path} was refused: {why}"))
-            }
-            error => error,
+            // A role or a secret id that Vault does not know is a bad request to it.
+            ClientError::Invalid(why) => ClientError::Denied(why).of_login(&what),
+            error => error.of_login(&what),
         })?;
         let auth = parse::<Answer<'_>>(&answer, &["login"])?.auth;
         let auth = auth.ok_or_else(|| ClientError::Invalid(format!("the answer to the login at auth/{path} holds no token")))?;
@@ -314,7 +341,7 @@ impl Vault {
         let response =
             request.send().await.map_err(|error| ClientError::Unavailable(format!("{named} cannot be reached: {}", chain(&error))))?;
         let (status, after) = (response.status(), retry_after(&response));
-        let answer = body(response, &format!("{named}, {shown}"), MOST).await?;
+        let answer = body(response, &format!("{named}, {shown}"), MAX_BODY_BYTES).await?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -342,6 +369,11 @@ impl Vault {
             _ => ClientError::Invalid(text),
         })
     }
+}
+
+/// Newer versions of Vault say so.
+fn says_that_it_is_dead(why: &str) -> bool {
+    why.contains("invalid token") || why.contains("bad token")
 }
 
 /// What stands in a 404.

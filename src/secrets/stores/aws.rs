@@ -32,6 +32,7 @@ use crate::{
 /// Where, and as whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.externalID) || has(self.role)").message("externalID is for a role: set role, too"))]
 pub struct Spec {
     /// The region: `eu-central-1`.
     #[schemars(length(min = 4, max = 32), regex(pattern = "^[a-z0-9-]+$"))]
@@ -40,24 +41,16 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 253), regex(pattern = r#"^https?://[^/?#@\s"]+/?$"#))]
     pub endpoint: Option<String>,
-    /// A role that is assumed.
+    /// The ARN of a role that is assumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// As whom: exactly one.
-    pub auth: Auth,
-}
-
-/// A role.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Role {
-    /// Its ARN.
     #[schemars(length(min = 20, max = 2048), regex(pattern = "^arn:[^:]+:iam::[0-9]{12}:role/.+$"))]
-    pub arn: String,
-    /// What its trust policy wants to hear.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// What the trust policy of the role wants to hear.
+    #[serde(default, rename = "externalID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1224))]
     pub external_id: Option<String>,
+    /// As whom: exactly one.
+    pub auth: Auth,
 }
 
 /// As whom.
@@ -121,6 +114,10 @@ impl Store for Spec {
             .collect()
     }
 
+    fn location(&self) -> String {
+        format!("{} {}", self.region, self.endpoint.as_deref().unwrap_or_default().trim_end_matches('/'))
+    }
+
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         async move {
             let config = self.config(&opening).await?;
@@ -171,8 +168,8 @@ impl Spec {
             }
         };
         let Some(role) = &self.role else { return Ok(config) };
-        let mut provider = AssumeRoleProvider::builder(&role.arn).session_name("seaworthy").configure(&self.for_sts(&config));
-        if let Some(id) = &role.external_id {
+        let mut provider = AssumeRoleProvider::builder(role).session_name("seaworthy").configure(&self.for_sts(&config));
+        if let Some(id) = &self.external_id {
             provider = provider.external_id(id);
         }
         Ok(config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider.build().await)).build())
@@ -189,9 +186,8 @@ impl Spec {
     }
 }
 
-/// How the codes begin of credentials that AWS does not take, and of what they may not do.
-const REFUSED: [&str; 9] = [
-    "AccessDenied",
+/// How the codes begin of credentials that AWS does not accept.
+const UNAUTHENTICATED: [&str; 7] = [
     "UnrecognizedClient",
     "InvalidClientTokenId",
     "InvalidIdentityToken",
@@ -199,8 +195,10 @@ const REFUSED: [&str; 9] = [
     "ExpiredToken",
     "InvalidSignature",
     "MissingAuthenticationToken",
-    "DecryptionFailure",
 ];
+
+/// The same of what they may not do.
+const DENIED: [&str; 3] = ["AccessDenied", "DecryptionFailure", "EncryptionFailure"];
 
 /// By the code, never by the HTTP status, which emulators take otherwise.
 fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, error: &SdkError<E>) -> StoreError {
@@ -214,9 +212,10 @@ fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, err
             _ => "the answer cannot be read".into(),
         };
         let text = format!("AWS Secrets Manager cannot be asked for {key}: {why}");
-        // A role that may not be assumed, or credentials that STS does not take, are seen before anything is sent.
+        // A role that may not be assumed, or credentials that STS does not accept, are seen before anything is sent.
         let causes = causes(error);
-        return if REFUSED.iter().any(|code| causes.contains(code)) { StoreError::Denied(text) } else { StoreError::Unavailable(text) };
+        let is_refused = UNAUTHENTICATED.iter().chain(&DENIED).any(|code| causes.contains(code));
+        return if is_refused { StoreError::Unauthenticated(text) } else { StoreError::Unavailable(text) };
     };
     by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
 }
@@ -233,7 +232,8 @@ fn by_code(key: &str, code: &str, said: &str) -> StoreError {
         "ResourceNotFoundException" => StoreError::NotFound(text),
         "ResourceExistsException" => StoreError::Conflict(text),
         "ThrottlingException" | "Throttling" | "TooManyRequestsException" => StoreError::Throttled { after: None, message: text },
-        code if code == "EncryptionFailure" || REFUSED.iter().any(|refused| code.starts_with(refused)) => StoreError::Denied(text),
+        code if UNAUTHENTICATED.iter().any(|beginning| code.starts_with(beginning)) => StoreError::Unauthenticated(text),
+        code if DENIED.iter().any(|beginning| code.starts_with(beginning)) => StoreError::Denied(text),
         // Deleted, and not yet gone: nobody can read it.
         "InvalidRequestException" if said.contains("deletion") || said.contains("deleted") => StoreError::NotFound(text),
         // The last one is a quota, of versions of one secret for instance.
@@ -350,8 +350,12 @@ impl OpenStore for Open {
             let done = match write.expected {
                 None => {
                     let request = self.client.create_secret().name(key).client_request_token(&token);
-                    let request = request.set_secret_string(text.clone()).set_secret_binary(blob);
-                    request.send().await.map(|answer| answer.version_id.map(|id| named(&id))).map_err(|error| explain(key, &error))
+                    let request = request.set_secret_string(text.clone()).set_secret_binary(blob.clone());
+                    let created = request.send().await.map(|answer| answer.version_id.map(|id| named(&id)));
+                    match created.map_err(|error| explain(key, &error)) {
+                        Err(StoreError::Conflict(_)) if self.is_empty(key).await? => self.fill(key, &token, (text.clone(), blob)).await,
+                        created => created,
+                    }
                 }
                 Some(expected) => self.replace(key, expected, &token, (text.clone(), blob)).await,
             };
@@ -394,6 +398,24 @@ impl OpenStore for Open {
 }
 
 impl Open {
+    /// Whether a secret exists that never had a value, as tools leave it that make secrets for others to fill.
+    async fn is_empty(&self, key: &str) -> Result<bool, StoreError> {
+        let described = self.client.describe_secret().secret_id(key).send().await.map_err(|error| explain(key, &error))?;
+        Ok(described.deleted_date.is_none() && described.version_ids_to_stages.is_none_or(|versions| versions.is_empty()))
+    }
+
+    /// Gives such a secret its first value. If somebody else was faster, AWSCURRENT is at theirs, and AWS refuses to move it without their version.
+    async fn fill(&self, key: &str, token: &str, (text, blob): (Option<String>, Option<Blob>)) -> Result<Option<String>, StoreError> {
+        let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
+        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain(key, &error))?;
+        let version = put.version_id.unwrap_or_else(|| token.to_owned());
+        // The first version of a secret is the current one, whatever stage was asked for.
+        let is_current = put.version_stages.is_some_and(|stages| stages.iter().any(|stage| stage == CURRENT));
+        let moved = if is_current { Ok(()) } else { self.moved(key, self.stage(key, CURRENT).move_to_version_id(&version)).await };
+        let _ = self.stage(key, PENDING).remove_from_version_id(&version).send().await;
+        moved.map(|()| Some(named(&version)))
+    }
+
     async fn replace(
         &self,
         key: &str,
@@ -416,8 +438,11 @@ impl Open {
 
     /// AWS refuses it if the stage is not at `expected`.
     async fn make_current(&self, key: &str, version: &str, expected: &str) -> Result<(), StoreError> {
-        let moved = self.stage(key, CURRENT).move_to_version_id(version).remove_from_version_id(expected).send().await;
-        moved.map(|_| ()).map_err(|error| match explain(key, &error) {
+        self.moved(key, self.stage(key, CURRENT).move_to_version_id(version).remove_from_version_id(expected)).await
+    }
+
+    async fn moved(&self, key: &str, request: UpdateSecretVersionStageFluentBuilder) -> Result<(), StoreError> {
+        request.send().await.map(|_| ()).map_err(|error| match explain(key, &error) {
             // The stage is not where it was.
             StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
             error => error,
@@ -439,8 +464,8 @@ mod tests {
             ("LimitExceededException", "too many versions", StoreError::Invalid),
             ("ResourceExistsException", "it is there", StoreError::Conflict),
             ("AccessDeniedException", "not authorized", StoreError::Denied),
-            ("UnrecognizedClientException", "the security token is invalid", StoreError::Denied),
-            ("ExpiredTokenException", "it has expired", StoreError::Denied),
+            ("UnrecognizedClientException", "the security token is invalid", StoreError::Unauthenticated),
+            ("ExpiredTokenException", "it has expired", StoreError::Unauthenticated),
             ("DecryptionFailure", "the key may not be used", StoreError::Denied),
             ("ThrottlingException", "rate exceeded", |message| StoreError::Throttled { after: None, message }),
             ("InternalServiceError", "", StoreError::Unavailable),

@@ -26,6 +26,10 @@ impl Store for Spec {
         false
     }
 
+    fn location(&self) -> String {
+        String::new()
+    }
+
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         let allowed = opening.allowed.env.clone();
         async { Ok(Box::new(Open { allowed }) as Box<dyn OpenStore>) }.boxed()

@@ -3,11 +3,13 @@
 use std::{
     io::{self, Read},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::secrets::store::{Content, Find, MAX_VALUE, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
@@ -21,14 +23,16 @@ pub struct Spec {
 }
 
 /// `find` looks into no more files, and no deeper.
-const FILES: usize = 10_000;
-const DEEP: usize = 5;
+const MAX_FILES: usize = 10_000;
+const MAX_DEPTH: usize = 5;
 
 #[derive(Clone)]
 struct Open {
     folder: PathBuf,
     /// Where links may lead.
     allowed: Vec<PathBuf>,
+    /// One look at a time, so that a mount that hangs takes one thread and not all of them.
+    turn: Arc<Semaphore>,
 }
 
 impl Store for Spec {
@@ -44,8 +48,12 @@ impl Store for Spec {
         false
     }
 
+    fn location(&self) -> String {
+        self.path.clone()
+    }
+
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
-        let open = Open { folder: self.path.clone().into(), allowed: opening.allowed.folders.clone() };
+        let open = Open { folder: self.path.clone().into(), allowed: opening.allowed.folders.clone(), turn: Arc::new(Semaphore::new(1)) };
         async move { Ok(Box::new(open) as Box<dyn OpenStore>) }.boxed()
     }
 }
@@ -127,12 +135,12 @@ impl Open {
                     continue; // a link that leads out
                 }
                 match std::fs::metadata(path) {
-                    Ok(of) if of.is_dir() && depth < DEEP => folders.push((key, depth + 1)),
+                    Ok(of) if of.is_dir() && depth < MAX_DEPTH => folders.push((key, depth + 1)),
                     Ok(of) if of.is_file() && matcher.matches(&key) => found.push(key),
                     _ => {}
                 }
-                if found.len() > FILES || folders.len() > FILES {
-                    return Err(StoreError::Invalid(format!("find looks through more than {FILES} files; narrow the folder")));
+                if found.len() > MAX_FILES || folders.len() > MAX_FILES {
+                    return Err(StoreError::Invalid(format!("find looks through more than {MAX_FILES} files; narrow the folder")));
                 }
             }
         }
@@ -142,8 +150,14 @@ impl Open {
     /// A file system may take its time.
     async fn apart<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
         let open = self.clone();
-        let stopped = |_| Err(StoreError::Unavailable("the folder could not be read".into()));
-        tokio::task::spawn_blocking(move || work(&open)).await.unwrap_or_else(stopped)
+        let stopped = || StoreError::Unavailable("the folder could not be read".into());
+        let turn = self.turn.clone().acquire_owned().await.map_err(|_| stopped())?;
+        // The turn ends with the work, not with who waits for it.
+        let work = move || {
+            let _turn = turn;
+            work(&open)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
@@ -204,6 +218,7 @@ mod tests {
         let open = |folder: &Path, allowed: &[&Path]| Open {
             folder: folder.into(),
             allowed: allowed.iter().map(|path| path.to_path_buf()).collect(),
+            turn: Arc::new(Semaphore::new(1)),
         };
         let good = open(&mounted, &[&mounted]);
         assert_eq!(good.file("password").unwrap(), Content::Bytes(b"p".to_vec().into()));
@@ -221,7 +236,7 @@ mod tests {
         ] {
             let error = good.file(key).unwrap_err();
             assert!(error.to_string().contains(wanted), "{key}: {error}");
-            assert!(!error.is_of_the_store(), "{key}: one of many says nothing about the folder: {error:?}");
+            assert!(!error.is_store_wide(), "{key}: one of many says nothing about the folder: {error:?}");
         }
         // A folder that is not mounted is a store that is away, for who reads and for who checks.
         let away = open(&root.join("none"), &[&root]);

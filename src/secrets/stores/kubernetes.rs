@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.server) || has(self.__namespace__)").message("another cluster (server) needs its namespace, too"))]
 pub struct Spec {
-    /// Their namespace; in a SecretStore only. Default: the resource's own, in a SecretStore the operator's.
+    /// Their namespace; in a SecretStore only, and needed there. Default: the resource's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -91,11 +91,11 @@ pub struct ClientCertificate {
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// No answer of another cluster is longer: a Secret has 1 MiB, the names of all take more.
-const MOST: usize = 32 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// So many Secrets are listed at a time: each may have 256 KiB of annotations.
 const PAGE: u32 = 50;
 /// `find` finds no more.
-const FOUND: usize = 10_000;
+const MAX_FOUND: usize = 10_000;
 
 impl Server {
     fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
@@ -126,7 +126,9 @@ impl Server {
             }
         }
         let builder = ClientBuilder::try_from(config).map_err(|error| invalid("auth", &error))?;
-        Ok(builder.with_layer(&MapResponseLayer::new(|answer: http::Response<_>| answer.map(|body| Limited::new(body, MOST)))).build())
+        Ok(builder
+            .with_layer(&MapResponseLayer::new(|answer: http::Response<_>| answer.map(|body| Limited::new(body, MAX_BODY_BYTES))))
+            .build())
     }
 }
 
@@ -145,6 +147,10 @@ impl Store for Spec {
             let why = "spec.store.kubernetes.namespace: another namespace can be read through a SecretStore only (spec.storeRef)";
             return Err(StoreError::Denied(why.into()));
         }
+        if self.namespace.is_none() && shared {
+            let why = "spec.kubernetes.namespace: say which namespace's Secrets the SecretStore gives out";
+            return Err(StoreError::Invalid(why.into()));
+        }
         if self.server.is_some() && !shared {
             let why = "spec.store.kubernetes.server: another cluster can be read through a SecretStore only (spec.storeRef)";
             return Err(StoreError::Denied(why.into()));
@@ -158,6 +164,11 @@ impl Store for Spec {
 
     fn is_own_namespace(&self) -> bool {
         self.namespace.is_none() && self.server.is_none()
+    }
+
+    fn location(&self) -> String {
+        let server = self.server.as_ref().map(|server| server.url.as_str()).unwrap_or_default();
+        format!("{server} {}", self.namespace.as_deref().unwrap_or_default())
     }
 
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
@@ -200,7 +211,8 @@ impl Open {
                 StoreError::NotFound(format!("Secret {}/{name} is not there", self.namespace))
             }
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => StoreError::Conflict(text),
-            kube::Error::Api(status) if status.code == 403 || status.code == 401 => StoreError::Denied(text),
+            kube::Error::Api(status) if status.code == 401 => StoreError::Unauthenticated(text),
+            kube::Error::Api(status) if status.code == 403 => StoreError::Denied(text),
             kube::Error::Api(status) if status.code == 429 => {
                 let after = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
                 StoreError::Throttled { after: after.map(Duration::from_secs), message: text }
@@ -239,8 +251,8 @@ impl OpenStore for Open {
                 let page = self.api().list_metadata(&params).await.map_err(|error| self.explain("*", &error))?;
                 let names = page.items.iter().map(|secret: &PartialObjectMeta<Secret>| secret.name_any());
                 found.extend(names.filter(|name| matcher.matches(name)));
-                if found.len() > FOUND {
-                    return Err(StoreError::Invalid(format!("find finds more than {FOUND} Secrets; narrow it")));
+                if found.len() > MAX_FOUND {
+                    return Err(StoreError::Invalid(format!("find finds more than {MAX_FOUND} Secrets; narrow it")));
                 }
                 let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else { return Ok(found) };
                 params = params.continue_token(&next);

@@ -37,6 +37,10 @@ impl Store for Spec {
         Ok(())
     }
 
+    fn location(&self) -> String {
+        String::new()
+    }
+
     fn open<'a>(&'a self, _: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         let text = |text: &String| Content::Bytes(Zeroizing::new(text.clone().into_bytes()));
         let values = self.data.iter().map(|(key, value)| (key.clone(), (1, text(value)))).collect();

@@ -64,6 +64,9 @@ impl Store for StoreSpec {
     fn is_own_namespace(&self) -> bool {
         self.backend().is_own_namespace()
     }
+    fn location(&self) -> String {
+        format!("{} {}", self.kind(), self.backend().location())
+    }
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         self.backend().open(opening)
     }

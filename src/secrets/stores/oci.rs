@@ -144,6 +144,10 @@ impl Store for Spec {
         }
     }
 
+    fn location(&self) -> String {
+        format!("{} {}", self.region, self.vault)
+    }
+
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         async move {
             let (region, domain) = (&self.region, &self.domain);

@@ -78,9 +78,9 @@ pub enum Auth {
     /// With a role id and a secret id.
     AppRole(AppRole),
     /// With the token of a ServiceAccount, which Vault reviews in this cluster.
-    Kubernetes(ServiceAccountLogin),
+    Kubernetes(KubernetesLogin),
     /// With the token of a ServiceAccount, whose signature Vault verifies.
-    Jwt(ServiceAccountLogin),
+    Jwt(JwtLogin),
     /// With a token that somebody else keeps alive.
     Token(TokenLogin),
 }
@@ -115,20 +115,43 @@ fn approle() -> String {
     "approle".into()
 }
 
-/// A login as a ServiceAccount of the same namespace. Its token is asked for with the rights that your Role gives the operator: `create` on
-/// `serviceaccounts/token`, for that name.
+/// A login as a ServiceAccount of the same namespace, by Vault's method `kubernetes`. Its token is asked for with the rights that your Role gives the
+/// operator: `create` on `serviceaccounts/token`, for that name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ServiceAccountLogin {
-    /// Where the method is mounted. Default `kubernetes` or `jwt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct KubernetesLogin {
+    /// Where the method is mounted. Default `kubernetes`.
+    #[serde(default = "kubernetes")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/?#]+(/[^/?#]+)*$"))]
-    pub path: Option<String>,
+    pub mount_path: String,
     /// The role in Vault.
     #[schemars(length(min = 1, max = 253))]
     pub role: String,
     /// Whose token.
     pub service_account_ref: ServiceAccountRef,
+}
+
+fn kubernetes() -> String {
+    "kubernetes".into()
+}
+
+/// The same by Vault's method `jwt`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JwtLogin {
+    /// Where the method is mounted. Default `jwt`.
+    #[serde(default = "jwt")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/?#]+(/[^/?#]+)*$"))]
+    pub path: String,
+    /// The role in Vault.
+    #[schemars(length(min = 1, max = 253))]
+    pub role: String,
+    /// Whose token.
+    pub service_account_ref: ServiceAccountRef,
+}
+
+fn jwt() -> String {
+    "jwt".into()
 }
 
 /// A token.
@@ -139,14 +162,14 @@ pub struct TokenLogin {
     pub secret_ref: SecretKeyRef,
 }
 
-/// So long secret ids are looked for that nobody knows any more.
-const LOOKING: std::time::Duration = std::time::Duration::from_secs(10);
-/// So deep folders are looked through by `find`.
-const DEEP: usize = 10;
-/// So many values.
-const FOUND: usize = 10_000;
-/// So many folders.
-const FOLDERS: usize = 200;
+/// The search for secret ids that were made in vain takes no longer.
+const SEARCH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// `find` looks no deeper,
+const MAX_DEPTH: usize = 10;
+/// finds no more values,
+const MAX_FOUND: usize = 10_000;
+/// and looks into no more folders.
+const MAX_FOLDERS: usize = 200;
 
 struct Open {
     vault: Vault,
@@ -186,6 +209,11 @@ impl Store for Spec {
         credential.into_iter().chain(&self.ca_secret_ref).map(|reference| reference.name.clone()).collect()
     }
 
+    fn location(&self) -> String {
+        let server = self.server.trim_end_matches('/');
+        format!("{server} {} {} {:?}", self.namespace.as_deref().unwrap_or_default(), self.path, self.version)
+    }
+
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
         async move {
             let ca = authority(opening.secrets, self.ca_bundle.as_deref(), self.ca_secret_ref.as_ref()).await?;
@@ -210,8 +238,10 @@ impl Spec {
         Ok(match &self.auth {
             Auth::Token(token) => Login::Token(text_of(opening.secrets, &token.secret_ref).await?),
             Auth::AppRole(role) => role.login(text_of(opening.secrets, &role.secret_ref).await?),
-            Auth::Kubernetes(login) => login.login("kubernetes", opening)?,
-            Auth::Jwt(login) => login.login("jwt", opening)?,
+            Auth::Kubernetes(KubernetesLogin { mount_path, role, service_account_ref }) => {
+                as_service_account(mount_path, role, service_account_ref, opening)?
+            }
+            Auth::Jwt(JwtLogin { path, role, service_account_ref }) => as_service_account(path, role, service_account_ref, opening)?,
         })
     }
 }
@@ -227,21 +257,20 @@ impl AppRole {
     }
 }
 
-impl ServiceAccountLogin {
-    fn login(&self, method: &str, opening: &Opening<'_>) -> Result<Login, StoreError> {
-        let client = opening.cluster("a login as a ServiceAccount")?;
-        let (client, namespace) = (client.clone(), opening.namespace.to_owned());
-        let (role, account) = (self.role.clone(), self.service_account_ref.clone());
-        let body = move || {
-            let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
-            async move {
-                let token = account.token(&client, &namespace, "vault").await?;
-                Ok(json!({"role": role, "jwt": *token}))
-            }
-            .boxed()
-        };
-        Ok(Login::At { path: self.path.clone().unwrap_or_else(|| method.into()), body: Box::new(body) })
-    }
+/// A login at `auth/MOUNT/login` with a token of `account`, asked for anew each time.
+fn as_service_account(mount: &str, role: &str, account: &ServiceAccountRef, opening: &Opening<'_>) -> Result<Login, StoreError> {
+    let client = opening.cluster("a login as a ServiceAccount")?;
+    let (client, namespace) = (client.clone(), opening.namespace.to_owned());
+    let (role, account) = (role.to_owned(), account.clone());
+    let body = move || {
+        let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
+        async move {
+            let token = account.token(&client, &namespace, "vault").await?;
+            Ok(json!({"role": role, "jwt": *token}))
+        }
+        .boxed()
+    };
+    Ok(Login::At { path: mount.to_owned(), body: Box::new(body) })
 }
 
 impl Open {
@@ -258,9 +287,9 @@ impl Open {
         let (mut folders, mut found, mut asked) = (vec![(start, 0)], Vec::new(), 0);
         while let Some((folder, depth)) = folders.pop() {
             asked += 1;
-            if asked > FOLDERS || depth > DEEP {
+            if asked > MAX_FOLDERS || depth > MAX_DEPTH {
                 return Err(StoreError::Invalid(format!(
-                    "find looks through more than {FOLDERS} folders or {DEEP} levels; narrow find.path"
+                    "find looks through more than {MAX_FOLDERS} folders or {MAX_DEPTH} levels; narrow find.path"
                 )));
             }
             let path: Vec<&str> = self.path(Some("metadata"), &folder).into_iter().filter(|part| !part.is_empty()).collect();
@@ -272,8 +301,8 @@ impl Open {
             let listed: Listed = serde_json::from_slice(&listed).map_err(|_| Self::unreadable(&folder))?;
             for name in listed.keys {
                 let whole = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-                if found.len() + folders.len() > FOUND {
-                    return Err(StoreError::Invalid(format!("find looks through more than {FOUND} values; narrow find.path")));
+                if found.len() + folders.len() > MAX_FOUND {
+                    return Err(StoreError::Invalid(format!("find looks through more than {MAX_FOUND} values; narrow find.path")));
                 }
                 match whole.strip_suffix('/') {
                     Some(below) => folders.push((below.into(), depth + 1)),
@@ -427,7 +456,7 @@ impl OpenStore for Open {
             if keep != replaced {
                 self.vault.destroy_secret_id(role, replaced).await?;
             }
-            let lost = tokio::time::timeout(LOOKING, self.vault.destroy_lost_secret_ids(role, &keep, mark)).await;
+            let lost = tokio::time::timeout(SEARCH_TIMEOUT, self.vault.destroy_lost_secret_ids(role, &keep, mark)).await;
             match lost {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::info!(%error, "secret ids that were lost half way could not be looked for"),
@@ -438,8 +467,8 @@ impl OpenStore for Open {
         .boxed()
     }
 
-    fn keep(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
-        async { Ok(self.vault.keep().await?) }.boxed()
+    fn renew(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+        async { Ok(self.vault.renew().await?) }.boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -452,7 +481,8 @@ impl Open {
         self.credential.as_ref().ok_or_else(|| StoreError::Invalid("auth.appRole.rotateSecretId is not set".into()))
     }
 
-    /// What a write rests on that finds nothing: 0, or the version that was deleted. What is there is a conflict, by 0.
+    /// The `cas` with which a key is created: 0, or the number of its latest version if that was deleted. For a key that is there it is 0, too, so that the
+    /// write is a conflict.
     async fn deleted_version(&self, key: &str) -> Result<u64, StoreError> {
         let answer = match self.vault.request(&Method::GET, &self.path(Some("metadata"), key), &[], None).await {
             Ok(answer) => answer,

@@ -77,6 +77,11 @@ impl Between {
         self.world.lock().unwrap().goes_on.notify_one();
     }
 
+    /// Whether something was asked that contains this, since [`Between::take_asked`] was called last.
+    pub fn asked(&self, what: &str) -> bool {
+        self.world.lock().unwrap().asked.iter().any(|asked| asked.contains(what))
+    }
+
     /// What was asked since this was called last.
     pub fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut self.world.lock().unwrap().asked)

@@ -1,0 +1,196 @@
+//! What every step of a reconcile of a SecretRotation works with: the process ([`Context`]), and what was observed and decided ([`Look`], [`Facts`]).
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::Semaphore;
+
+use super::{
+    decide::{Observed, Plan, Target, Times, decide},
+    memory::Memory,
+    pool::StorePool,
+    refresh_cache::Known,
+    resolve::{self, ClusterStores, Resolved},
+    rotate::{self, Pending},
+    status::{Halt, Problem, View},
+    store::Allowed,
+    target::{self, Held},
+};
+use crate::{
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation},
+    clock::Clock,
+    cluster::{apply::Writer, backoff::Failures, contest::Contest, current, events::Events, index::Shared, pace::Pace, steps::Steps},
+    inventory::template::Source as Used,
+    rollout::{consumption::Consumption, roll::Roller},
+    telemetry::{audit::Audit, metrics::Metrics},
+};
+
+/// The kind, for metrics.
+pub const KIND: &str = "SecretRotation";
+
+/// What a reconcile works with.
+pub struct Context {
+    /// For reads.
+    pub client: Client,
+    /// For writes.
+    pub writer: Writer,
+    /// What a person wants to know.
+    pub events: Events,
+    /// Every act on a credential.
+    pub audit: Audit,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The steps of a rotation.
+    pub steps: Steps,
+    /// The time.
+    pub clock: Clock,
+    /// Who wants which Secret, and what from which store.
+    pub index: Shared,
+    /// The SecretStores, where they are watched.
+    pub cluster_stores: Option<ClusterStores>,
+    /// Connections to stores.
+    pub pool: StorePool,
+    /// What the operator's own settings allow stores to reach.
+    pub allowed: Allowed,
+    /// What Secrets were made of.
+    pub known: Known,
+    /// Places for work on values, which takes a core.
+    pub compute: Semaphore,
+    /// How often each object has failed in a row.
+    pub failures: Failures,
+    /// How often each object had to be decided on again in a row.
+    pub races: Failures,
+    /// Who uses which Secret; restarts them.
+    pub roller: Roller,
+    /// Who undoes what is written.
+    pub contest: Contest,
+    /// What changes by itself.
+    pub pace: Pace,
+}
+
+/// Who uses the Secret, and who of them has what is in it now.
+pub fn consumption(context: &Context, rotation: &SecretRotation, view: &View) -> Option<Consumption> {
+    let changed = view.memory.change.since(view.created)?;
+    let secret = Used::Secret(rotation.spec.target.name.as_str().into());
+    Some(Consumption::of(&context.roller.inventory.consumers(&rotation.namespace().unwrap_or_default(), &secret), &changed, None))
+}
+
+/// Nothing is written for a resource that is another by now, or by a process that does not lead any more.
+pub async fn is_current(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    context.writer.check()?;
+    let api = Api::<SecretRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    Ok(current::check(&api, &rotation.metadata, &[ROTATE_ANNOTATION, REFRESH_ANNOTATION]).await?)
+}
+
+/// An annotation of the resource; empty: it has none.
+pub fn annotation<'a>(rotation: &'a SecretRotation, key: &str) -> &'a str {
+    rotation.annotations().get(key).map(String::as_str).unwrap_or_default()
+}
+
+/// What a look has found out.
+pub struct Facts {
+    /// When the look began.
+    pub now: Timestamp,
+    /// The times in the spec.
+    pub times: Times,
+    /// What is to be done.
+    pub plan: Plan,
+    /// A hash of what the spec wants the Secret to hold ([`target::request`]).
+    pub request: String,
+    /// How the Secret compares with what was written.
+    pub target: Target,
+    /// Generated values that are on their way.
+    pub pending: Option<Pending>,
+    /// When the store was read last.
+    pub last_sync: Option<Timestamp>,
+    /// Which store is meant, or why none can be.
+    pub resolved: Result<Option<Resolved>, Problem>,
+}
+
+/// A look at one resource that has decided what to do.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// What it works with.
+    pub context: &'a Context,
+    /// The resource.
+    pub rotation: &'a SecretRotation,
+    /// Its Secret, as it was read.
+    pub held: &'a Held,
+    /// What was decided, and why.
+    pub facts: &'a Facts,
+    /// Whether the Secret's type, labels, annotations and owner are as the spec wants them.
+    pub dressed: bool,
+}
+
+/// When the store was read last, as it stands in status.
+pub fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
+    rotation.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0)
+}
+
+/// Observes what a decision rests on, and decides.
+pub async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&Held, Times), view: &mut View) -> Result<Facts, Halt> {
+    let (spec, now) = (&rotation.spec, context.clock.now());
+    let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation);
+    if let Ok(resolved) = &resolved {
+        view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
+    }
+    let (status, mut memory) = (rotation.status.as_ref(), held.memory.clone());
+    if spec.is_push_only() {
+        memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
+    }
+    let key = context.roller.restarter.key().await?;
+    let (target, mut pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
+    let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
+    if pending.as_ref().is_some_and(was_here) && !spec.suspend {
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &[&memory])).await?;
+        pending = None;
+    }
+    let last_sync = context.known.last(rotation, last_told(rotation), now);
+    let (uid, words) = (rotation.uid().unwrap_or_default(), context.known.words(rotation));
+    let observed = Observed {
+        target: &target,
+        pending: pending.is_some(),
+        last_sync,
+        live: spec.reads_own_namespace(),
+        stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
+        ..settled(rotation, (&uid, &words), &request, &memory)
+    };
+    let plan = decide(&observed, &times, now);
+    Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
+}
+
+/// The plan as it is after what it asked for was done.
+pub fn plan_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
+    let (uid, words) = (rotation.uid().unwrap_or_default(), context.known.words(rotation));
+    let observed = Observed {
+        last_sync: context.known.last(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
+        ..settled(rotation, (&uid, &words), &facts.request, &view.memory)
+    };
+    decide(&observed, &facts.times, facts.now)
+}
+
+/// What there is to decide about a resource whose Secret is as it was written, with nothing on its way.
+fn settled<'a>(
+    rotation: &'a SecretRotation,
+    (uid, words): (&'a str, &'a BTreeSet<String>),
+    request: &'a str,
+    memory: &'a Memory,
+) -> Observed<'a> {
+    Observed {
+        uid,
+        spec: &rotation.spec,
+        generation: rotation.metadata.generation,
+        request,
+        rotate: annotation(rotation, ROTATE_ANNOTATION),
+        refresh: annotation(rotation, REFRESH_ANNOTATION),
+        target: &Target::AsWritten,
+        memory,
+        pending: false,
+        last_sync: None,
+        words,
+        live: false,
+        stale: None,
+    }
+}
