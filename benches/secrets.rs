@@ -29,7 +29,7 @@ use kube::{
 };
 use seaworthy::{
     api::{SecretRotation, SecretStore},
-    secrets::refresh_times::next_refresh,
+    secrets::reading::refresh_times::next_refresh,
 };
 use serde_json::json;
 use tokio::{

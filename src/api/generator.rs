@@ -1,4 +1,4 @@
-//! How a new value is made, as it stands in a resource. What makes it is in [`crate::secrets::generate`].
+//! How a new value is made, as it stands in a resource. What makes it is in [`crate::secrets::contents::generate`].
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,7 @@ pub mod schedule;
 pub mod secret_rotation;
 pub mod secret_store;
 pub mod status;
+pub mod template;
 pub mod verify;
 pub mod x509;
 

@@ -15,7 +15,7 @@ use crate::{
     cluster::references::{NamespaceSecrets, ReadSecrets, ReferenceError, SecretData},
     ids,
     secrets::{
-        property,
+        contents::property,
         store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError},
         stores::StoreSpec,
     },

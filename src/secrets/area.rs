@@ -9,14 +9,16 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    context, controller, count,
-    index::{entry, words},
-    pool::StorePool,
-    refresh_cache::Known,
-    resolve::{self, ClusterStores},
+    context, controller, gauges,
+    index::{entry, refresh_keys},
+    reading::{
+        pool::StorePool,
+        refresh_cache::RefreshCache,
+        resolve::{self, ClusterStores},
+    },
     store::{Allowed, Store as _},
     store_controller,
-    withdraw::Withdrawal,
+    writing::withdraw::Withdrawal,
 };
 use crate::{
     api::{SecretRotation, SecretStore},
@@ -56,9 +58,9 @@ pub struct Caches {
 impl Caches {
     /// Adds what is in them.
     pub fn count(&self, counts: &mut Secrets, now: Timestamp) {
-        self.rotations.state().iter().for_each(|rotation| count::rotation(counts, rotation.0.as_ref().ok(), now));
+        self.rotations.state().iter().for_each(|rotation| gauges::rotation(counts, rotation.0.as_ref().ok(), now));
         let shared = self.shared.iter().flat_map(Store::state);
-        shared.for_each(|store| count::store(counts, store.0.as_ref().ok()));
+        shared.for_each(|store| gauges::store(counts, store.0.as_ref().ok()));
         counts.stores_away += i64::try_from(self.pool.away()).unwrap_or(i64::MAX);
     }
 }
@@ -69,7 +71,7 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     let api = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let mut rotations = Kind::<SecretRotation>::new(api, leadership.clone());
     // One read serves all who want the same value, and it does not lie about until the last of them comes.
-    rotations.together = Some(|rotation| words(&rotation.spec).pop_first().unwrap_or_default());
+    rotations.together = Some(|rotation| refresh_keys(&rotation.spec).pop_first().unwrap_or_default());
     let shared = namespace.is_none().then(|| Kind::<SecretStore>::new(Api::all(client), leadership));
     let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
     parts.readiness.wait_for(&format!("SecretRotations{place}"), rotations.filled());
@@ -195,7 +197,7 @@ fn rotation_context(
         cluster_stores,
         pool,
         allowed,
-        known: Known::default(),
+        refresh_cache: RefreshCache::default(),
         compute: Semaphore::new(MAX_CPU_JOBS),
         failures: Failures::default(),
         races: Failures::default(),

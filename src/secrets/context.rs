@@ -7,15 +7,19 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 
 use super::{
-    decide::{Observed, Plan, Target, Times, decide},
+    decide::{Observed, Plan, TargetState, Times, decide},
     memory::Memory,
-    pool::StorePool,
-    refresh_cache::Known,
-    resolve::{self, ClusterStores, Resolved},
-    rotate::{self, Pending},
+    reading::{
+        pool::StorePool,
+        refresh_cache::RefreshCache,
+        resolve::{self, ClusterStores, Resolved},
+    },
     status::{Halt, Problem, View},
     store::Allowed,
-    target::{self, Held},
+    writing::{
+        managed_secret::{self, ManagedSecret},
+        rotate::{self, Pending},
+    },
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation},
@@ -54,7 +58,7 @@ pub struct Context {
     /// What the operator's own settings allow stores to reach.
     pub allowed: Allowed,
     /// What Secrets were made of.
-    pub known: Known,
+    pub refresh_cache: RefreshCache,
     /// Places for work on values, which takes a core.
     pub compute: Semaphore,
     /// How often each object has failed in a row.
@@ -96,15 +100,15 @@ pub struct Facts {
     pub times: Times,
     /// What is to be done.
     pub plan: Plan,
-    /// A hash of what the spec wants the Secret to hold ([`target::request`]).
+    /// A hash of what the spec wants the Secret to hold ([`managed_secret::request`]).
     pub request: String,
     /// How the Secret compares with what was written.
-    pub target: Target,
+    pub target: TargetState,
     /// Generated values that are on their way.
     pub pending: Option<Pending>,
     /// When the store was read last.
     pub last_sync: Option<Timestamp>,
-    /// Which store is meant, or why none can be.
+    /// SecretSlot store is meant, or why none can be.
     pub resolved: Result<Option<Resolved>, Problem>,
 }
 
@@ -116,7 +120,7 @@ pub struct Look<'a> {
     /// The resource.
     pub rotation: &'a SecretRotation,
     /// Its Secret, as it was read.
-    pub held: &'a Held,
+    pub held: &'a ManagedSecret,
     /// What was decided, and why.
     pub facts: &'a Facts,
     /// Whether the Secret's type, labels, annotations and owner are as the spec wants them.
@@ -129,7 +133,12 @@ pub fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
 }
 
 /// Observes what a decision rests on, and decides.
-pub async fn facts(context: &Context, rotation: &SecretRotation, (held, times): (&Held, Times), view: &mut View) -> Result<Facts, Halt> {
+pub async fn facts(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, times): (&ManagedSecret, Times),
+    view: &mut View,
+) -> Result<Facts, Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
     let resolved = resolve::resolve(context.cluster_stores.as_ref(), rotation);
     if let Ok(resolved) = &resolved {
@@ -140,15 +149,16 @@ pub async fn facts(context: &Context, rotation: &SecretRotation, (held, times): 
         memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
     }
     let key = context.roller.restarter.key().await?;
-    let (target, mut pending, request) = (held.compared(&key), rotate::pending(context, rotation).await?, target::request(rotation));
+    let (target, mut pending, request) =
+        (held.compared(&key), rotate::pending(context, rotation).await?, managed_secret::request(rotation));
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {
         context.steps.run("drop-pending", rotate::finish(context, rotation, &[&memory])).await?;
         pending = None;
     }
-    let last_sync = context.known.last(rotation, last_told(rotation), now);
-    let (uid, words) = (rotation.uid().unwrap_or_default(), context.known.words(rotation));
+    let last_sync = context.refresh_cache.last_read(rotation, last_told(rotation), now);
+    let (uid, words) = (rotation.uid().unwrap_or_default(), context.refresh_cache.refresh_keys(rotation));
     let observed = Observed {
         target: &target,
         pending: pending.is_some(),
@@ -163,9 +173,9 @@ pub async fn facts(context: &Context, rotation: &SecretRotation, (held, times): 
 
 /// The plan as it is after what it asked for was done.
 pub fn plan_after(context: &Context, rotation: &SecretRotation, facts: &Facts, view: &View) -> Plan {
-    let (uid, words) = (rotation.uid().unwrap_or_default(), context.known.words(rotation));
+    let (uid, words) = (rotation.uid().unwrap_or_default(), context.refresh_cache.refresh_keys(rotation));
     let observed = Observed {
-        last_sync: context.known.last(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
+        last_sync: context.refresh_cache.last_read(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
         ..settled(rotation, (&uid, &words), &facts.request, &view.memory)
     };
     decide(&observed, &facts.times, facts.now)
@@ -185,7 +195,7 @@ fn settled<'a>(
         request,
         rotate: annotation(rotation, ROTATE_ANNOTATION),
         refresh: annotation(rotation, REFRESH_ANNOTATION),
-        target: &Target::AsWritten,
+        target: &TargetState::AsWritten,
         memory,
         pending: false,
         last_sync: None,

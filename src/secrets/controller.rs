@@ -6,21 +6,25 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::{
-    compose::Remote,
-    context::{Context, KIND, Look, consumption, facts, last_told, plan_after},
-    decide::{Plan, Target, Times},
+    contents::compose::Remote,
+    context::{Context, Facts, KIND, Look, consumption, facts, last_told, plan_after},
+    decide::{Plan, TargetState, Times},
     deliver::{Delivered, deliver},
-    index::words,
-    make, push,
-    put::{Left, leave, put},
+    index::refresh_keys,
+    reading::{
+        read::{self, Source},
+        refresh_cache::{self, Found},
+        refresh_times,
+    },
     reason::Reason,
-    refresh_cache::{self, Found},
-    refresh_times,
     report::report,
-    retire, rotate,
     status::{self, Halt, Problem, View},
-    sync::{self, Source},
-    target::{self, Held, Which},
+    writing::{
+        desired,
+        managed_secret::{self, ManagedSecret, SecretSlot},
+        previous, push, retire, rotate,
+        update::{Left, keep_rolled_back, update},
+    },
 };
 use crate::{
     api::SecretRotation,
@@ -80,7 +84,7 @@ async fn look(object: &Guarded<SecretRotation>, context: &Context) -> Result<Don
     let after = status::status(&before, &view, object.meta().generation, context.clock.now());
     let reported = context.steps.run("report", report(context, object, (&before, &after), &view)).await;
     if let (Ok(()), Ok(rotation), Some(compared)) = (&reported, &object.0, view.compared) {
-        context.known.are_compared(noticed::key(rotation), compared, |key| context.index.read(|index| index.has(key)));
+        context.refresh_cache.mark_compared(noticed::key(rotation), compared, |key| context.index.read(|index| index.has(key)));
     }
     match reported {
         Err(error) if error.is_race() => Err(error),
@@ -114,7 +118,7 @@ fn done(context: &Context, object: &Guarded<SecretRotation>, view: &View, (repor
             let after = rollout.map_or(after, |wait| wait.max(SignedDuration::from_secs(1)).min(after));
             // What the store has by now is read when it is due, however often it was not what is needed.
             let round = object.0.as_ref().ok().filter(|_| problem.after.is_none()).map(|rotation| &rotation.spec);
-            let round = round.and_then(|spec| refresh_times::next_refresh(spec, &words(spec), Some(now)));
+            let round = round.and_then(|spec| refresh_times::next_refresh(spec, &refresh_keys(spec), Some(now)));
             let after = round.map_or(after, |time| until(time).min(after));
             // Nor does what has nothing to do with the problem wait for its end.
             let after = status::planned(view, now).map_or(after, |time| until(time).min(after));
@@ -147,7 +151,7 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
 
 /// The [`STEPS`].
 async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    if view.plan.is_some_and(|plan| !plan.rest) {
+    if view.plan.is_some_and(|plan| !plan.suspended) {
         rotate::abandon(context, rotation).await?;
     }
     context.steps.run("retire", Box::pin(retire::superseded(context, rotation, view))).await?;
@@ -155,18 +159,18 @@ async fn after(context: &Context, rotation: &SecretRotation, view: &mut View) ->
 }
 
 /// Reads the Secret, and refuses one that is not this resource's.
-async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<Held, Problem> {
+async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<ManagedSecret, Problem> {
     if let Some((secret, other)) = context.index.read(|index| index.conflict(&noticed::key(rotation))) {
         let message = format!("Secret {secret} is written by the older SecretRotation {other}; choose another spec.target.name");
         return Err(Problem::new(Reason::TargetConflict, message));
     }
-    let held = target::read(context, rotation, Which::Target).await?;
+    let held = managed_secret::read(context, rotation, SecretSlot::Target).await?;
     (view.there, view.created, view.memory) = (Some(held.meta.is_some()), held.created(), held.memory.clone());
     Ok(held)
 }
 
 /// Decides about what was read, and does it.
-async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view: &mut View) -> Result<(), Halt> {
+async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecret, view: &mut View) -> Result<(), Halt> {
     let now = context.clock.now();
     let times = match Times::parse(&rotation.spec, now) {
         Ok(times) => times,
@@ -185,19 +189,14 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     };
     view.plan = Some(facts.plan);
     (view.read, view.last_sync) = (facts.plan.read, facts.last_sync);
-    if !rotation.spec.push.is_empty() {
-        let is_other = rotation.status.as_ref().is_none_or(|status| status.observed_generation != rotation.metadata.generation);
-        let owed = is_other || facts.plan.read.is_some_and(|reason| reason != Reason::RefreshDue);
-        let is_there = |key: &_| context.index.read(|index| index.has(key));
-        context.known.to_compare(noticed::key(rotation), owed, facts.last_sync, is_there);
-    }
-    if facts.plan.rest || rotation.spec.is_push_only() {
+    require_comparison(context, rotation, &facts);
+    if facts.plan.suspended || rotation.spec.is_push_only() {
         return facts.resolved.map(|_| ()).map_err(Into::into);
     }
     let (plan, spec) = (facts.plan, &rotation.spec);
     let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some();
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
-    let look = Look { context, rotation, held: &held, facts: &facts, dressed: target::is_dressed(rotation, &held) };
+    let look = Look { context, rotation, held: &held, facts: &facts, dressed: managed_secret::is_dressed(rotation, &held) };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks =
         spec.reads_store() && (new || matches!(held.memory.stage, Stage::Open { .. }) && rotation.spec.rotation_pushes().next().is_some());
@@ -214,10 +213,11 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
         let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
-    let done = if made { Box::pin(make::make(look, (source.as_ref(), read), view)).await } else { make::retired(look).await.map(Some) };
+    let done =
+        if made { Box::pin(desired::desired(look, (source.as_ref(), read), view)).await } else { previous::retired(look).await.map(Some) };
     match done {
-        Ok(Some(made)) => Box::pin(put(look, made, source.as_ref(), view)).await,
-        Ok(None) => Box::pin(leave(look, Left::Lacking, source.as_ref(), view)).await,
+        Ok(Some(made)) => Box::pin(update(look, made, source.as_ref(), view)).await,
+        Ok(None) => Box::pin(keep_rolled_back(look, Left::Lacking, source.as_ref(), view)).await,
         // With the Secret gone there is nothing to go on with.
         Err(Halt::Problem(problem)) if view.there != Some(false) => {
             Box::pin(without_values(look, source.as_ref(), view)).await?;
@@ -227,8 +227,19 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: Held, view:
     }
 }
 
+/// Notes that what `spec.push` names is to be compared with the store: all of it after another spec or a request, else what is due.
+fn require_comparison(context: &Context, rotation: &SecretRotation, facts: &Facts) {
+    if rotation.spec.push.is_empty() {
+        return;
+    }
+    let is_other = rotation.status.as_ref().is_none_or(|status| status.observed_generation != rotation.metadata.generation);
+    let owed = is_other || facts.plan.read.is_some_and(|reason| reason != Reason::RefreshDue);
+    let is_there = |key: &_| context.index.read(|index| index.has(key));
+    context.refresh_cache.require_comparison(noticed::key(rotation), owed, facts.last_sync, is_there);
+}
+
 /// Times that cannot be read are no reason to keep the previous values for ever. What is being delivered waits: nobody knows when it may go on.
-async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<(), Halt> {
+async fn without_times(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, view: &mut View) -> Result<(), Halt> {
     if rotation.spec.suspend || held.memory.previous_since.is_none() {
         return Ok(());
     }
@@ -240,17 +251,17 @@ async fn without_times(context: &Context, rotation: &SecretRotation, held: &Held
     if !facts.plan.retire {
         return Ok(());
     }
-    without_values(Look { context, rotation, held, facts: &facts, dressed: target::is_dressed(rotation, held) }, None, view).await
+    without_values(Look { context, rotation, held, facts: &facts, dressed: managed_secret::is_dressed(rotation, held) }, None, view).await
 }
 
 /// Opens the store, if it is asked, and reads the keys that are due. None in the place of values: they are as they were, and nothing is to be done.
 async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Source>, Option<Remote>), Problem> {
     let Look { context, rotation, held, facts, .. } = look;
     let source = match facts.resolved.clone()? {
-        Some(resolved) if asks => sync::source(context, rotation, resolved).await?,
+        Some(resolved) if asks => read::source(context, rotation, resolved).await?,
         _ => return Ok((None, Some(Remote::default()))),
     };
-    let (plan, none_pending) = (&facts.plan, facts.pending.is_none() && facts.target == Target::AsWritten);
+    let (plan, none_pending) = (&facts.plan, facts.pending.is_none() && facts.target == TargetState::AsWritten);
     if plan.read != Some(Reason::RefreshDue) || plan.generate.is_some() || plan.retire || !none_pending {
         return Ok((Some(source), Some(Remote::default())));
     }
@@ -269,10 +280,10 @@ async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Sour
 /// `source`: to roll back in the store, too.
 async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
-    (view.read_at, view.made) = (None, None); // what was read comes to nothing
-    if facts.plan.retire && facts.target != Target::Missing && view.rollout.is_none() {
-        let made = Box::pin(make::retired(look)).await?;
-        return Box::pin(put(look, made, source, view)).await;
+    (view.read_at, view.snapshot) = (None, None); // what was read comes to nothing
+    if facts.plan.retire && facts.target != TargetState::Missing && view.rollout.is_none() {
+        let made = Box::pin(previous::retired(look)).await?;
+        return Box::pin(update(look, made, source, view)).await;
     }
     carry_on(context, rotation, (held, &facts.times, source), view).await
 }
@@ -281,7 +292,7 @@ async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View
 async fn carry_on(
     context: &Context,
     rotation: &SecretRotation,
-    (held, times, source): (&Held, &Times, Option<&Source>),
+    (held, times, source): (&ManagedSecret, &Times, Option<&Source>),
     view: &mut View,
 ) -> Result<(), Halt> {
     let Some(meta) = held.meta.clone() else { return Ok(()) };

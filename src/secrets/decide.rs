@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{compose::kept_keys, memory::Memory, reason::Reason, refresh_times::next_refresh};
+use super::{contents::compose::kept_keys, memory::Memory, reading::refresh_times::next_refresh, reason::Reason};
 use crate::{
     api::secret_rotation::{RefreshPolicy, SecretRotationSpec},
     rollout::stage::Stage,
@@ -13,7 +13,7 @@ use crate::{
 
 /// The Secret, as far as it is ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Target {
+pub enum TargetState {
     /// It is not there.
     #[default]
     Missing,
@@ -32,14 +32,14 @@ pub struct Observed<'a> {
     pub spec: &'a SecretRotationSpec,
     /// The resource's generation.
     pub generation: Option<i64>,
-    /// [`super::target::request`] of it.
+    /// [`super::writing::managed_secret::request`] of it.
     pub request: &'a str,
     /// The value of the `rotate` annotation, empty if there is none.
     pub rotate: &'a str,
     /// The same of `refresh`.
     pub refresh: &'a str,
     /// The Secret.
-    pub target: &'a Target,
+    pub target: &'a TargetState,
     /// What is written down with it.
     pub memory: &'a Memory,
     /// Whether values are on their way already.
@@ -58,7 +58,7 @@ pub struct Observed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Leave everything alone.
-    pub rest: bool,
+    pub suspended: bool,
     /// Read the store, for this reason.
     pub read: Option<Reason>,
     /// Generate all values anew, for this reason.
@@ -145,7 +145,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     let kept = kept_until.filter(|_| !retire && is_kept(observed));
     let in_the_way = kept.map(|until| if until > now { Wait::Previous(until) } else { Wait::Pods(most.unwrap_or(until)) });
     let mut plan = Plan {
-        rest: false,
+        suspended: false,
         read: None,
         generate: None,
         retire,
@@ -160,7 +160,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
     };
     if spec.suspend {
         return Plan {
-            rest: true,
+            suspended: true,
             retire: false,
             reason: Reason::Suspended,
             next_sync: None,
@@ -170,7 +170,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
             ..plan
         };
     }
-    let rotation = spec.rotation.is_some() && !observed.pending && *observed.target != Target::Missing;
+    let rotation = spec.rotation.is_some() && !observed.pending && *observed.target != TargetState::Missing;
     let asked = memory.handled_rotate.as_deref().is_some_and(|handled| handled != observed.rotate) && !observed.rotate.is_empty();
     let due = if asked { Some(Reason::Requested) } else { next_rotation.filter(|due| *due <= now).map(|_| Reason::RotationDue) };
     if let Some(due) = due.filter(|_| rotation) {
@@ -198,14 +198,14 @@ type Check = fn(&Observed<'_>) -> Option<Reason>;
 
 /// What is about the Secret, whoever fills it.
 const OF_THE_SECRET: &[Check] = &[
-    |observed| (*observed.target == Target::Missing).then_some(Reason::Missing),
+    |observed| (*observed.target == TargetState::Missing).then_some(Reason::Missing),
     |observed| {
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);
         let other = retried || observed.memory.request.as_deref() != Some(observed.request);
         (!once(observed) && !observed.spec.is_push_only() && other).then_some(Reason::SpecChanged)
     },
-    |observed| (!once(observed) && matches!(observed.target, Target::Edited(_))).then_some(Reason::Modified),
+    |observed| (!once(observed) && matches!(observed.target, TargetState::Edited(_))).then_some(Reason::Modified),
 ];
 
 /// What is about the store: somebody asks, its time has come, or reading it costs nothing.
@@ -222,7 +222,7 @@ fn of_the_store(observed: &Observed<'_>, due: Option<Timestamp>, now: Timestamp)
 }
 
 fn once(observed: &Observed<'_>) -> bool {
-    observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != Target::Missing
+    observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && *observed.target != TargetState::Missing
 }
 
 /// When values are generated next: every so often, a little earlier so that what was made together is not replaced together, or by the schedule.
@@ -258,7 +258,7 @@ fn kept(observed: &Observed<'_>, now: Timestamp) -> (Option<Timestamp>, Option<T
 
 /// Whether there are previous values that somebody may count on: those that others have changed or removed are gone already.
 fn is_kept(observed: &Observed<'_>) -> bool {
-    let edited = |key: &String| matches!(observed.target, Target::Edited(keys) if keys.contains(key));
+    let edited = |key: &String| matches!(observed.target, TargetState::Edited(keys) if keys.contains(key));
     observed.memory.previous_since.is_some()
         && kept_keys(observed.spec, observed.memory).any(|key| observed.memory.values.contains_key(&key) && !edited(&key))
 }
@@ -276,7 +276,7 @@ mod tests {
         request: &'static str,
         rotate: &'static str,
         refresh: &'static str,
-        target: Target,
+        target: TargetState,
         memory: Memory,
         pending: bool,
         last_sync: Option<Timestamp>,
@@ -299,7 +299,7 @@ mod tests {
             request: "r",
             rotate: "",
             refresh: "",
-            target: Target::AsWritten,
+            target: TargetState::AsWritten,
             memory: Memory {
                 request: Some("r".into()),
                 revision: 1,
@@ -349,9 +349,9 @@ mod tests {
         let rows: &[(&str, Change, bool, bool, Reason)] = &[
             ("nothing", |_| {}, false, false, Current),
             ("suspended", |w| w.spec["suspend"] = true.into(), false, false, Suspended),
-            ("no Secret", |w| w.target = Target::Missing, true, false, Missing),
+            ("no Secret", |w| w.target = TargetState::Missing, true, false, Missing),
             ("another spec", |w| w.request = "other", true, false, SpecChanged),
-            ("edited", |w| w.target = Target::Edited(vec!["a".into()]), true, false, Modified),
+            ("edited", |w| w.target = TargetState::Edited(vec!["a".into()]), true, false, Modified),
             ("an hour later", |w| w.now += HOUR, true, false, RefreshDue),
             (
                 "an hour later, on change only",
@@ -422,7 +422,7 @@ mod tests {
                 "only once, and edited, and another spec",
                 |w| {
                     w.spec["refreshPolicy"] = "CreatedOnce".into();
-                    w.target = Target::Edited(vec!["a".into()]);
+                    w.target = TargetState::Edited(vec!["a".into()]);
                     w.request = "other";
                     w.refresh = "1";
                     w.now += HOUR;
@@ -435,7 +435,7 @@ mod tests {
                 "only once, and not there",
                 |w| {
                     w.spec["refreshPolicy"] = "CreatedOnce".into();
-                    w.target = Target::Missing;
+                    w.target = TargetState::Missing;
                 },
                 true,
                 false,
@@ -445,7 +445,7 @@ mod tests {
                 "no store, no Secret",
                 |w| {
                     w.spec["data"] = serde_json::json!([]);
-                    w.target = Target::Missing;
+                    w.target = TargetState::Missing;
                 },
                 false,
                 false,
@@ -569,7 +569,7 @@ mod tests {
                 "somebody has removed them",
                 |w| {
                     w.rotate = "1";
-                    w.target = Target::Edited(vec!["a-previous".into()]);
+                    w.target = TargetState::Edited(vec!["a-previous".into()]);
                 },
                 None,
                 Some(Reason::Requested),
@@ -588,7 +588,7 @@ mod tests {
                 "somebody has changed the value itself",
                 |w| {
                     w.rotate = "1";
-                    w.target = Target::Edited(vec!["a".into()]);
+                    w.target = TargetState::Edited(vec!["a".into()]);
                 },
                 wait,
                 None,

@@ -14,16 +14,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    compose::{kept_keys, public_keys, texts_with_previous},
+    contents::compose::{kept_keys, public_keys, texts_with_previous},
     context::{Context, is_current},
-    decide::{Target, Times},
+    decide::{TargetState, Times},
     memory::{ABSENT, Memory, Superseded, hash},
-    push::{self, Generated, replaceable},
+    reading::read::Source,
     reason::Reason,
     status::{Halt, View},
     store::SecretData,
-    sync::Source,
-    target::{self, Held, Which, described},
+    writing::{
+        managed_secret::{self, ManagedSecret, SecretSlot, described},
+        push::{self, Generated, replaceable},
+    },
 };
 use crate::{
     api::{SecretRotation, restart::OnFailure},
@@ -58,20 +60,20 @@ pub fn consumed(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -
 }
 
 /// What makes room for other values is kept until those are delivered. Returns what can be gone back to.
-pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &Held) -> Result<Base, Halt> {
+pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &ManagedSecret) -> Result<Base, Halt> {
     let wanted = rotation.spec.restart.as_ref().is_some_and(|restart| restart.on_failure == OnFailure::Rollback);
     if !wanted || held.meta.is_none() {
         return Ok(None);
     }
-    let there = target::read(context, rotation, Which::Previous).await?;
+    let there = managed_secret::read(context, rotation, SecretSlot::Previous).await?;
     let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });
     // What somebody else wrote there is nothing to go back to.
-    let ours = held.compared(&context.roller.restarter.key().await?) == Target::AsWritten;
+    let ours = held.compared(&context.roller.restarter.key().await?) == TargetState::AsWritten;
     match keep(&held.memory.stage, ours.then_some(held.memory.revision), previous, context.clock.now()) {
         Keep::Leave(base) => Ok(base),
         Keep::Replace(base) => {
             let memory = Memory { stage: Stage::Complete, ..held.memory.clone() };
-            target::keep(context, rotation, Which::Previous, (&held.ours(), &memory)).await?;
+            managed_secret::keep(context, rotation, SecretSlot::Previous, (&held.ours(), &memory)).await?;
             Ok(base)
         }
     }
@@ -96,7 +98,7 @@ pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &D
             opens: delivered.times.opens(now).filter(|_| !urgent),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
-        told(context, rotation, &rollout.begun);
+        announce_restarts(context, rotation, &rollout.begun);
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -111,7 +113,7 @@ pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &D
 }
 
 /// Each restart is an event and an audit line.
-fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
+fn announce_restarts(context: &Context, rotation: &SecretRotation, begun: &[String]) {
     let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.target.name);
     for workload in begun {
         tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
@@ -125,16 +127,16 @@ fn told(context: &Context, rotation: &SecretRotation, begun: &[String]) {
 async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
     if !matches!(view.memory.stage, Stage::Open { .. }) {
         // A process that died just after it was complete has left this behind.
-        let (namespace, name) = (rotation.namespace().unwrap_or_default(), Which::Previous.name(rotation));
+        let (namespace, name) = (rotation.namespace().unwrap_or_default(), SecretSlot::Previous.name(rotation));
         if context.roller.inventory.secrets.get(&namespace, &name).is_some() && view.memory.stage == Stage::Complete {
-            target::forget(context, rotation, Which::Previous).await?;
+            managed_secret::forget(context, rotation, SecretSlot::Previous).await?;
         }
         return Ok(());
     }
     let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), ..view.memory.clone() };
     let work = async {
-        target::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
-        target::forget(context, rotation, Which::Previous).await
+        managed_secret::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
+        managed_secret::forget(context, rotation, SecretSlot::Previous).await
     };
     context.steps.run("complete", work).await?;
     view.memory = memory;
@@ -170,7 +172,7 @@ async fn roll_back(
     why: &str,
 ) -> Result<Result<Memory, &'static str>, Halt> {
     let now = context.clock.now();
-    let previous = target::read(context, rotation, Which::Previous).await?;
+    let previous = managed_secret::read(context, rotation, SecretSlot::Previous).await?;
     let kept = previous.meta.as_ref().map(|_| Previous { revision: previous.memory.revision, end: Timestamp::MAX });
     if let Some(obstacle) = obstacle(&memory.stage, kept, now) {
         return Ok(Err(obstacle));
@@ -192,7 +194,7 @@ async fn roll_back(
     let rejected = rejected(rotation, (&delivered.data, &data));
     if !rejected.is_empty() {
         let kept = data.clone().into_iter().chain(rejected).collect();
-        target::keep(context, rotation, Which::Previous, (&kept, &previous.memory)).await?;
+        managed_secret::keep(context, rotation, SecretSlot::Previous, (&kept, &previous.memory)).await?;
     }
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
@@ -218,7 +220,7 @@ async fn roll_back(
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
     }
     back.change.comes_back(replaced);
-    target::write(context, rotation, &delivered.meta, (&data, &mut back)).await?;
+    managed_secret::write(context, rotation, &delivered.meta, (&data, &mut back)).await?;
     Ok(Ok(back))
 }
 

@@ -39,9 +39,9 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
         // What is suspended takes nothing; others are not to wait for it.
         wants: places
             .iter()
-            .map(|place| want(&scope, place))
-            .chain(brought(spec).map(|key| want_to_push(&scope, key)))
-            .chain(finds(spec).map(|find| want_found(&scope, find)))
+            .map(|place| reads_value(&scope, place))
+            .chain(pushed_keys(spec).map(|key| reads_to_push(&scope, key)))
+            .chain(finds(spec).map(|find| reads_found(&scope, find)))
             .filter(|_| !spec.suspend)
             .collect(),
     }
@@ -65,17 +65,17 @@ pub fn scope_of(name: &str) -> String {
 }
 
 /// Names a value of a store, for the index of who reads what.
-pub fn want(scope: &str, place: &Place) -> String {
+pub fn reads_value(scope: &str, place: &Place) -> String {
     format!("{scope} {} {}", place.key, place.version.as_deref().unwrap_or_default())
 }
 
 /// The same for a value that is compared with what is pushed there: a resource that reads it, too, takes it twice.
-pub fn want_to_push(scope: &str, key: &str) -> String {
+pub fn reads_to_push(scope: &str, key: &str) -> String {
     format!("{scope} push {key}")
 }
 
 /// The same for what `find` looks for.
-pub fn want_found(scope: &str, find: &Find) -> String {
+pub fn reads_found(scope: &str, find: &Find) -> String {
     format!("{scope} find {}", serde_json::to_string(find).unwrap_or_default())
 }
 
@@ -85,14 +85,14 @@ pub fn finds(spec: &SecretRotationSpec) -> impl Iterator<Item = &Find> {
 }
 
 /// The remote keys that `spec.push` is compared with.
-pub fn brought(spec: &SecretRotationSpec) -> impl Iterator<Item = &String> {
+pub fn pushed_keys(spec: &SecretRotationSpec) -> impl Iterator<Item = &String> {
     spec.push.iter().map(|push| &push.remote_ref.key)
 }
 
 /// The remote keys and `find` queries that decide when a spec is refreshed. Times come from a hash of each, so that all who read a key do so together.
-pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
+pub fn refresh_keys(spec: &SecretRotationSpec) -> BTreeSet<String> {
     let mut words: BTreeSet<String> =
-        places(spec).into_iter().map(|place| place.key).chain(brought(spec).cloned()).chain(finds(spec).map(find_word)).collect();
+        places(spec).into_iter().map(|place| place.key).chain(pushed_keys(spec).cloned()).chain(finds(spec).map(find_key)).collect();
     if words.is_empty() {
         words.insert(spec.target.name.clone()); // nothing is shared
     }
@@ -100,8 +100,8 @@ pub fn words(spec: &SecretRotationSpec) -> BTreeSet<String> {
 }
 
 /// Names a `find` query, whatever store it is asked of.
-pub fn find_word(find: &Find) -> String {
-    want_found("", find)
+pub fn find_key(find: &Find) -> String {
+    reads_found("", find)
 }
 
 /// The values that a spec names, each once; not what `find` finds.

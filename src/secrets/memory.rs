@@ -35,7 +35,7 @@ pub const ABSENT: &[u8] = b"\0absent";
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
 
-/// Versions of values in the store that a rotation has replaced, by place; each with a keyed hash ([`super::retire::noted`]).
+/// Versions of values in the store that a rotation has replaced, by place; each with a keyed hash ([`super::writing::retire::sign_note`]).
 pub type Superseded = BTreeMap<String, BTreeSet<String>>;
 
 /// Versions of values in the store that a rotation has to do with.
@@ -51,7 +51,7 @@ pub struct Versions {
 
 impl Versions {
     /// The previous values are not kept any longer.
-    pub fn give_up(&mut self) {
+    pub fn retire_superseded(&mut self) {
         for (place, notes) in std::mem::take(&mut self.superseded) {
             self.over.entry(place).or_default().extend(notes);
         }
@@ -83,7 +83,7 @@ pub struct Memory {
     pub stage: Stage,
     /// What was written.
     pub values: Hashes,
-    /// Which key the hashes were made with; another one tells nothing about them.
+    /// SecretSlot key the hashes were made with; another one tells nothing about them.
     pub key: Option<String>,
     /// Since when the previous values are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,

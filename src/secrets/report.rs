@@ -7,7 +7,7 @@ use super::{
     memory::Memory,
     reason::Reason,
     status::View,
-    target::described,
+    writing::managed_secret::described,
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationStatus},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The Secret holds something else now: the event, the count, the audit line.
-pub fn told(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
+pub fn announce_change(context: &Context, rotation: &SecretRotation, memory: &Memory, reason: Reason) {
     let rotated =
         memory.reason.as_deref().is_some_and(|reason| reason == Reason::Requested.as_str() || reason == Reason::RotationDue.as_str());
     let word = memory.reason.clone().unwrap_or_default();

@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     decide::{Plan, Wait},
     memory::Memory,
+    reading::refresh_cache::Snapshot,
     reason::Reason,
-    refresh_cache::Made,
     store::StoreError,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub struct View {
     /// When the store was read in this look, and what came of it is done.
     pub synced: Option<Timestamp>,
     /// What the Secret was made of in this look.
-    pub made: Option<Made>,
+    pub snapshot: Option<Snapshot>,
     /// Why the store was to be read.
     pub read: Option<Reason>,
     /// When that had been done last.
@@ -182,16 +182,16 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
     }
     let plan = view.plan;
     let message = match plan {
-        Some(Plan { rest: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
+        Some(Plan { suspended: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
         Some(Plan { waits: Some(wait), .. }) => format!("new values are due: {}", waiting(wait)),
         Some(Plan { rotates_at: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
         _ => "the Secret is as it should be".into(),
     };
-    let pushed = view.pushed.as_ref().is_some_and(|pushed| !pushed.is_empty()) && !plan.is_some_and(|plan| plan.rest);
+    let pushed = view.pushed.as_ref().is_some_and(|pushed| !pushed.is_empty()) && !plan.is_some_and(|plan| plan.suspended);
     let message = if pushed { format!("{message}; the store has what is pushed") } else { message };
     let skipped = view.rollout.iter().flat_map(|rollout| &rollout.skipped);
     let message = skipped.fold(message, |message, left| format!("{message}; {left}"));
-    let reason = if plan.is_some_and(|plan| plan.rest) { Reason::Suspended } else { Reason::Current };
+    let reason = if plan.is_some_and(|plan| plan.suspended) { Reason::Suspended } else { Reason::Current };
     Finding { kind: READY, status: true, reason: reason.as_str().into(), message }
 }
 
@@ -207,7 +207,7 @@ pub fn waiting(wait: Wait) -> String {
 
 /// When something is due that is not due yet.
 pub fn planned(view: &View, now: Timestamp) -> Option<Timestamp> {
-    let plan = view.plan.filter(|plan| !plan.rest)?;
+    let plan = view.plan.filter(|plan| !plan.suspended)?;
     let times = [plan.next_sync, rotation(&plan), plan.kept_until];
     times.into_iter().flatten().filter(|time| *time > now).min()
 }
@@ -223,7 +223,7 @@ fn rotation(plan: &Plan) -> Option<Timestamp> {
 
 /// When to look again.
 pub fn next_look(view: &View, now: Timestamp) -> Option<Timestamp> {
-    let planned = view.plan.filter(|plan| !plan.rest);
+    let planned = view.plan.filter(|plan| !plan.suspended);
     let times = planned.map(|plan| [plan.next_sync, rotation(&plan), plan.retire_at]);
     let rollout = view.rollout.as_ref().and_then(|rollout| rollout.next);
     // When the data changed is yet to be noted; before it is, nobody can be said to have it.
@@ -248,7 +248,7 @@ mod tests {
         let (before, soon, later) =
             (now - SignedDuration::from_secs(1), now + SignedDuration::from_secs(60), now + SignedDuration::from_hours(1));
         let plan = Plan {
-            rest: false,
+            suspended: false,
             read: None,
             generate: None,
             retire: false,
@@ -266,7 +266,7 @@ mod tests {
             (Plan { next_sync: Some(before), next_rotation: Some(later), ..plan }, Some(later)),
             (Plan { next_rotation: Some(before), waits: Some(Wait::Window(later)), kept_until: Some(soon), ..plan }, Some(soon)),
             (Plan { next_sync: Some(now), ..plan }, None),
-            (Plan { rest: true, next_sync: Some(soon), ..plan }, None),
+            (Plan { suspended: true, next_sync: Some(soon), ..plan }, None),
         ] {
             assert_eq!(planned(&View { plan: Some(plan), ..View::default() }, now), wanted);
         }

@@ -16,7 +16,7 @@ pub use crate::{
     cluster::references::{ReadSecrets, ReferenceError, SecretData},
 };
 
-/// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
+/// How a store may fail. SecretSlot variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store says that it has no such value.
@@ -157,7 +157,7 @@ pub struct Stored {
 pub struct Place {
     /// The name or path.
     pub key: String,
-    /// Which version; None: the current one.
+    /// SecretSlot version; None: the current one.
     pub version: Option<String>,
 }
 
@@ -232,7 +232,7 @@ pub trait OpenStore: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Makes another credential to open the store with, marked so that it can be found again, and makes sure that it lets us in.
-    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<Made, StoreError>> {
+    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<NewCredential, StoreError>> {
         let _ = mark;
         async { Err(StoreError::Invalid("this store has no credential that could be replaced".into())) }.boxed()
     }
@@ -256,7 +256,7 @@ pub trait OpenStore: Send + Sync {
 }
 
 /// A credential that takes the place of another.
-pub struct Made {
+pub struct NewCredential {
     /// Itself.
     pub value: Zeroizing<String>,
     /// What the store calls the one before: no secret.
@@ -352,7 +352,7 @@ impl<'a> Matcher<'a> {
     /// Of `find`.
     pub fn of(find: &'a Find) -> Result<Self, StoreError> {
         let compiled = |pattern: &str| {
-            super::pattern::compile(pattern)
+            super::contents::pattern::compile(pattern)
                 .map_err(|error| StoreError::Invalid(format!("find.name.regexp {pattern:?} cannot be used: {error}")))
         };
         Ok(Self { path: find.path.as_deref(), name: find.name.as_ref().map(|name| compiled(&name.regexp)).transpose()? })

@@ -10,12 +10,14 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Client, Resource, ResourceExt};
 
 use super::{
-    connection::{CALL_TIMEOUT, StoreConnection},
     index::scope_of,
     own_credential,
-    pool::{ConnectionId, StorePool},
+    reading::{
+        connection::{CALL_TIMEOUT, StoreConnection},
+        pool::{ConnectionId, StorePool},
+        resolve,
+    },
     reason::Reason,
-    resolve,
     status::{Halt, Problem},
     store::{Allowed, OpenStore, Opening, Store, StoreError},
 };

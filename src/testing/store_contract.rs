@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::secrets::{
-    property,
+    contents::property,
     store::{Content, Find, OpenStore, Place, StoreError, Write},
 };
 

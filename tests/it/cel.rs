@@ -266,7 +266,10 @@ async fn refused_of_keys_and_texts() {
             json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "sshKey": {"algorithm": "Ed25519", "size": 2048}}]}}),
             "size",
         ),
-        (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "rsaKey": {"size": 1024}}]}}), "size must be 2048, 3072 or 4096"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "rsaKey": {"size": 1024}}]}}),
+            "size must be 2048, 3072 or 4096",
+        ),
         (json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "ecdsaKey": {"size": 255}}]}}), "size must be"),
     ] {
         let refused = rotations.try_create("refused", spec.clone()).await.map(|_| ()).unwrap_err().to_string();

@@ -10,7 +10,7 @@ use kube::{
 use seaworthy::{
     api::SecretRotation,
     clock::Clock,
-    secrets::{controller, rotate},
+    secrets::{controller, writing::rotate},
 };
 use serde_json::{Value, json};
 

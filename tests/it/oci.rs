@@ -15,7 +15,7 @@ use seaworthy::{
         oci::{Oci as Client, Request, principal::Principal},
     },
     secrets::{
-        property,
+        contents::property,
         store::{Content, Find, OpenStore, Place, StoreError, Write},
     },
 };

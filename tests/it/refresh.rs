@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use seaworthy::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
-    secrets::refresh_times::next_refresh,
+    secrets::reading::refresh_times::next_refresh,
 };
 use serde_json::{Value, json};
 

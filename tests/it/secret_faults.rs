@@ -1,7 +1,7 @@
 //! What may go wrong in the middle of a rotation of values, at every step: a write that fails, a process that dies.
 
 use futures::{StreamExt, future::join_all, stream};
-use seaworthy::secrets::{deliver::STEPS, rotate};
+use seaworthy::secrets::{deliver::STEPS, writing::rotate};
 use serde_json::{Value, json};
 
 use crate::{

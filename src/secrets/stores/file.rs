@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::secrets::store::{Content, Find, MAX_VALUE, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
-/// Which folder.
+/// SecretSlot folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Spec {
     /// A folder below one that `--store-folders` allows. A key is the path of a file in it.

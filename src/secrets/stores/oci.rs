@@ -26,7 +26,7 @@ use crate::{
     secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, text_of},
 };
 
-/// Which vault, and as whom.
+/// SecretSlot vault, and as whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {

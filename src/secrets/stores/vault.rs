@@ -21,8 +21,8 @@ use crate::{
     cluster::token::ServiceAccountRef,
     ids,
     secrets::store::{
-        Content, Find, Made, Matcher, OpenStore, Opening, OwnCredential, Place, SecretKeyRef, Store, StoreError, Stored, Write, authority,
-        text_of,
+        Content, Find, Matcher, NewCredential, OpenStore, Opening, OwnCredential, Place, SecretKeyRef, Store, StoreError, Stored, Write,
+        authority, text_of,
     },
 };
 
@@ -427,7 +427,7 @@ impl OpenStore for Open {
         .boxed()
     }
 
-    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<Made, StoreError>> {
+    fn make_credential<'a>(&'a self, mark: &'a str) -> BoxFuture<'a, Result<NewCredential, StoreError>> {
         async move {
             let own = self.own()?;
             let name = self.vault.role_name().await?;
@@ -442,7 +442,7 @@ impl OpenStore for Open {
                 self.vault.destroy_secret_id(role, &made).await?;
                 return Err(error.into());
             }
-            Ok(Made { value, replaces })
+            Ok(NewCredential { value, replaces })
         }
         .boxed()
     }

@@ -1,110 +1,50 @@
 //! What the Secret is to hold: what the store has, what is generated, what is made out of both, and for a while the previous values.
 
-use std::collections::{BTreeMap, HashSet};
-
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
-use zeroize::Zeroizing;
 
 use super::{
-    compose::{self, Gathered, Gone, Remote},
-    context::{Context, Look, annotation, is_current},
-    decide::{Plan, Target},
-    deliver::consumed,
-    memory::{Memory, Superseded, Versions, hash, hashes},
-    property::Bytes,
+    managed_secret::{self, ManagedSecret, described},
+    previous,
     push::{self, Generated, Replaceable, replaceable},
-    put,
-    reason::Reason,
     retire,
     rotate::{self, Cause, Pending},
-    status::{Halt, Problem, View, waiting},
-    store::SecretData,
-    sync::{Reading, Source},
-    target::{self, Held, described},
-    template,
+    update,
 };
 use crate::{
-    api::{
-        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
-        secret_rotation::{MergePolicy, SecretRotationSpec, Template},
-    },
+    api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
     cluster::{apply::WriteError, error::message, noticed},
     rollout::stage::Stage,
+    secrets::{
+        contents::{
+            compose::{self, Gathered, Gone, Remote},
+            property::Bytes,
+        },
+        context::{Context, Look, annotation, is_current},
+        decide::{Plan, TargetState},
+        deliver::consumed,
+        memory::{Memory, Superseded, Versions, hash},
+        reading::{
+            read::{Reading, Source},
+            refresh_cache::Snapshot,
+        },
+        reason::Reason,
+        status::{Halt, Problem, View, waiting},
+        store::SecretData,
+    },
 };
 
-/// The present content without previous values whose time is over; needs no store. What somebody else has changed stays, with the hash of before, so that
-/// it still counts as edited.
-pub(super) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt> {
-    let Look { context, rotation, held, facts, .. } = look;
-    let key = context.roller.restarter.key().await?;
-    let mut memory = held.memory.clone();
-    let mut data = held.ours();
-    if facts.plan.retire {
-        // Another suffix may be where something else stands by now.
-        let mut before: Vec<String> = held.memory.previous_keys.values().cloned().collect();
-        if before.is_empty() {
-            before.extend(compose::previous_keys(&rotation.spec));
-        }
-        memory.values.retain(|name, _| !before.contains(name));
-        data.retain(|name, _| memory.values.contains_key(name));
-        // Of a value that is not what its generator makes, what is public stays as it is until the next one.
-        let _ = compose::publish(&rotation.spec, &mut data);
-        // Another spec is followed as a whole.
-        if held.memory.request.as_ref() == Some(&facts.request) {
-            match renewed_texts(look, &data, key.clone()).await {
-                Some(texts) => data.extend(texts),
-                // They are made anew as soon as the values can be read; what was taken back comes with the next ones.
-                None if memory.stage.is_rolled_back() => {}
-                None => memory.request = None,
-            }
-        }
-        (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
-        memory.versions.give_up();
-        // What was taken back is no other revision for that.
-        if !memory.stage.is_rolled_back() {
-            note_change(look, &data, (&mut memory, Reason::PreviousOver));
-        }
-    }
-    let is_new = |name: &String| data.get(name) != held.data.get(name);
-    memory.values.extend(hashes(&key, &data).into_iter().filter(|(name, _)| is_new(name)));
-    Ok((data, memory))
-}
-
-/// The texts that name a previous value, rendered again from the other keys of the Secret. None: somebody has changed or removed one that they name.
-async fn renewed_texts(look: Look<'_>, data: &SecretData, key: Zeroizing<Vec<u8>>) -> Option<SecretData> {
-    let Look { context, rotation, held, facts, .. } = look;
-    let edited = if let Target::Edited(keys) = &facts.target { keys.as_slice() } else { &[] };
-    let variables: HashSet<String> = edited.iter().map(|name| template::variable(name)).collect();
-    let mut texts = compose::texts_with_previous(&rotation.spec, &held.memory);
-    texts.retain(|text| data.contains_key(text.key) && !edited.contains(text.key));
-    let Some(template) = rotation.spec.template.as_ref().filter(|_| !texts.is_empty()) else { return Some(SecretData::new()) };
-    if texts.iter().any(|text| !text.others.is_disjoint(&variables)) {
-        return None;
-    }
-    let is_text = |name: &String| template.data.contains_key(name);
-    let values: SecretData = data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
-    let bytes = values.values().map(|value| value.len()).sum();
-    let texts = texts.into_iter().map(|text| (text.key.clone(), text.template.clone())).collect();
-    let template = Template { data: texts, merge_policy: MergePolicy::Replace, ..template.clone() };
-    let work = move |spec: &SecretRotationSpec| {
-        let spec = SecretRotationSpec { template: Some(template), ..spec.clone() };
-        compose::render(&spec, values, &|value| salted(&key, value))
-    };
-    on_own_thread(context, &rotation.spec, bytes, work).await.ok()
-}
-
 /// What the Secret is to hold, and what is to be remembered with it. None: it is left as it was put back.
-pub(super) async fn make(
+pub(in crate::secrets) async fn desired(
     look: Look<'_>,
     (source, read): (Option<&Source>, Remote),
     view: &mut View,
 ) -> Result<Option<(SecretData, Memory)>, Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let (spec, plan, now) = (&rotation.spec, facts.plan, facts.now);
-    target::may_generate(rotation, held)?;
+    managed_secret::may_generate(rotation, held)?;
     let key = context.roller.restarter.key().await?;
     let remote = match source {
         Some(source) => context.steps.run("read", Reading::of(context, rotation, source, &plan).all(read)).await?,
@@ -115,7 +55,8 @@ pub(super) async fn make(
         .map(|source| retire::current(rotation, &source.resolved, &remote, &key))
         .unwrap_or_default();
     let (bytes, is_periodic) = (remote.bytes(), !spec.reads_own_namespace() && spec.is_periodic());
-    let made = source.filter(|_| is_periodic).and_then(|source| context.known.made(spec, source, (&facts.request, &remote), now));
+    let made =
+        source.filter(|_| is_periodic).and_then(|source| context.refresh_cache.snapshot(spec, source, (&facts.request, &remote), now));
     let work = move |spec: &SecretRotationSpec| {
         let gathered = compose::gather(spec, &remote)?;
         let gone = compose::judge(spec, &gathered)?;
@@ -126,12 +67,12 @@ pub(super) async fn make(
         return Err(everything_is_gone(context, rotation, held, view).await?.into());
     }
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
-    if is_left(look, &gathered) {
+    if waits_for_person(look, &gathered) {
         // What is kept of before goes in time all the same.
         if plan.retire {
-            return retired(look).await.map(Some);
+            return previous::retired(look).await.map(Some);
         }
-        view.made = made;
+        view.snapshot = made;
         return Ok(None);
     }
     if let Some(differing) =
@@ -139,14 +80,37 @@ pub(super) async fn make(
     {
         return Err(Problem::new(Reason::StoreConflict, differing).into());
     }
+    put_together(look, source, Read { gathered, current, made, bytes }, view).await.map(Some)
+}
+
+/// What was read.
+struct Read {
+    gathered: Gathered,
+    /// The versions that are the current ones of what is pushed.
+    current: Superseded,
+    /// Of what was read, for the next look.
+    made: Option<Snapshot>,
+    /// Of all values together.
+    bytes: usize,
+}
+
+/// What was read, with what is generated, kept of before, and made out of all that; brought to the store, as far as it is pushed there.
+async fn put_together(
+    look: Look<'_>,
+    source: Option<&Source>,
+    Read { mut gathered, current, made, bytes }: Read,
+    view: &mut View,
+) -> Result<(SecretData, Memory), Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
+    let key = context.roller.restarter.key().await?;
     let pending = values_on_their_way(look, (&gathered, &key), current).await?;
     let mut memory = held.memory.clone();
-    if plan.retire {
-        memory.versions.give_up();
+    if facts.plan.retire {
+        memory.versions.retire_superseded();
     }
-    let replaced = replaced(look, pending.as_ref(), (&gathered, &key));
-    let (mut values, is_as_read) = together(look, std::mem::take(&mut gathered.values), pending.as_ref());
-    previous(look, (pending.as_ref(), &replaced), &mut values, &mut memory);
+    let replaced = previous::replaced(look, pending.as_ref(), (&gathered, &key));
+    let (mut values, is_as_read) = with_generated(look, std::mem::take(&mut gathered.values), pending.as_ref());
+    previous::keep(look, (pending.as_ref(), &replaced), &mut values, &mut memory);
     // What cannot be put together goes nowhere.
     let mut data = rendered(look, values.clone(), bytes).await?;
     let (kept, is_pushed) = to_the_store(look, source, (&gathered, &data, pending.as_ref()), &mut memory.versions).await?;
@@ -155,18 +119,24 @@ pub(super) async fn make(
         data = rendered(look, values, bytes).await?;
     }
     // What was read before the store was written to, or is held back, is not what the Secret is made of.
-    view.made = made.filter(|_| is_as_read && !is_pushed);
-    if view.made.is_none() && source.is_some() {
-        context.known.forget(&noticed::key(rotation));
+    view.snapshot = made.filter(|_| is_as_read && !is_pushed);
+    if view.snapshot.is_none() && source.is_some() {
+        context.refresh_cache.forget(&noticed::key(rotation));
     }
-    remember(look, pending.as_ref(), &data, &mut memory);
+    update_memory(look, pending.as_ref(), &data, &mut memory);
     memory.hash(&key, &data);
-    // What others have changed or removed, and no store has, stays theirs, and is told as soon as nothing is on its way any more.
-    let theirs = edited(look).into_iter().filter(|name| pending.as_ref().is_some_and(|pending| !pending.data.contains_key(name)));
-    for name in theirs.filter(|name| !gathered.remote.contains(name) || gathered.gone.contains_key(name)) {
-        memory.values.extend(held.memory.values.get(&name).map(|known| (name.clone(), known.clone())));
+    leave_theirs(look, (pending.as_ref(), &gathered), &mut memory);
+    Ok((data, memory))
+}
+
+/// While values are on their way, a generated one that somebody else has changed or removed, and no store has, still counts as edited: that is told as soon
+/// as nothing is on its way any more.
+fn leave_theirs(look: Look<'_>, (pending, gathered): (Option<&Pending>, &Gathered), memory: &mut Memory) {
+    let Some(pending) = pending else { return };
+    let is_nowhere = |name: &String| !gathered.remote.contains(name) || gathered.gone.contains_key(name);
+    for name in edited(look).into_iter().filter(|name| !pending.data.contains_key(name) && is_nowhere(name)) {
+        memory.values.extend(look.held.memory.values.get(&name).map(|known| (name.clone(), known.clone())));
     }
-    Ok(Some((data, memory)))
 }
 
 /// The values with what is public of them, and the texts that are made of them.
@@ -180,17 +150,17 @@ async fn rendered(look: Look<'_>, mut values: SecretData, bytes: usize) -> Resul
 }
 
 /// Whether values are lacking that were generated and taken back with the others: they are not made anew before somebody changes something.
-fn is_left(look: Look<'_>, gathered: &Gathered) -> bool {
+fn waits_for_person(look: Look<'_>, gathered: &Gathered) -> bool {
     let Look { rotation, held, facts, .. } = look;
     let lacking = |name: &String| !gathered.values.contains_key(name) && !held.data.contains_key(name);
     let mut generated = rotation.spec.generators();
     let asked = facts.pending.is_some() || facts.plan.generate.is_some();
-    !asked && put::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
+    !asked && update::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
 }
 
 /// The generated values that somebody else has changed or removed in the Secret.
 fn edited(look: Look<'_>) -> Vec<String> {
-    let Target::Edited(keys) = &look.facts.target else { return Vec::new() };
+    let TargetState::Edited(keys) = &look.facts.target else { return Vec::new() };
     let generated = look.rotation.spec.generators().map(|generate| &generate.secret_key);
     generated.filter(|name| keys.contains(name)).cloned().collect()
 }
@@ -214,7 +184,7 @@ async fn to_the_store(
         let is_pushed = push_again(look, source, (gathered, data), versions).await?;
         return Ok((SecretData::new(), is_pushed));
     };
-    target::may_add(context, rotation, held, data.clone()).await?;
+    managed_secret::may_add(context, rotation, held, data.clone()).await?;
     is_current(context, rotation).await?;
     // Of a Secret that was deleted meanwhile it stands with what is on its way, which values there were.
     let mut known = Replaceable::new();
@@ -232,7 +202,7 @@ async fn to_the_store(
 }
 
 /// What was read, with the generated values that are on their way or here. Whether they are those that were read.
-fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -> (SecretData, bool) {
+fn with_generated(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -> (SecretData, bool) {
     let Look { rotation, held, facts, .. } = look;
     // What is being brought to consumers is not changed under way because somebody has changed it in the store; that comes afterwards.
     let rests = matches!(held.memory.stage, Stage::Open { .. }) && matches!(facts.plan.read, Some(Reason::RefreshDue | Reason::Modified));
@@ -250,7 +220,7 @@ fn together(look: Look<'_>, mut values: SecretData, pending: Option<&Pending>) -
 }
 
 /// What is remembered with the values.
-fn remember(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory: &mut Memory) {
+fn update_memory(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, memory: &mut Memory) {
     let Look { rotation, held, facts, .. } = look;
     // Another spec that asks for the same is tried once.
     if let Stage::RolledBack { why, .. } = &held.memory.stage {
@@ -287,7 +257,7 @@ fn has_generated(rotation: &SecretRotation, memory: &Memory) -> bool {
 }
 
 /// If what consumers use has changed, that is a rotation of its own: with an id, a reason and a time.
-fn note_change(look: Look<'_>, data: &SecretData, (memory, reason): (&mut Memory, Reason)) {
+pub(super) fn note_change(look: Look<'_>, data: &SecretData, (memory, reason): (&mut Memory, Reason)) {
     let Look { rotation, held, facts, .. } = look;
     if consumed(rotation, &held.memory, data) != consumed(rotation, &held.memory, &held.ours()) {
         (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(reason.to_string()));
@@ -327,7 +297,7 @@ async fn push_again(
 const INLINE_MAX_BYTES: usize = 16 * 1024;
 
 /// Runs work on values that others have written, which may take long, on a thread for blocking work, a few at a time.
-async fn on_own_thread<T: Send + 'static>(
+pub(super) async fn on_own_thread<T: Send + 'static>(
     context: &Context,
     spec: &SecretRotationSpec,
     bytes: usize,
@@ -343,7 +313,7 @@ async fn on_own_thread<T: Send + 'static>(
 }
 
 /// The salt of bcrypt for a value: the same for the same value.
-fn salted(key: &[u8], value: &[u8]) -> [u8; 16] {
+pub(super) fn salted(key: &[u8], value: &[u8]) -> [u8; 16] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     context.update(b"bcrypt\0");
     context.update(value);
@@ -353,7 +323,7 @@ fn salted(key: &[u8], value: &[u8]) -> [u8; 16] {
 }
 
 /// `deletionPolicy: Delete`, and the store has none of the values any more.
-async fn everything_is_gone(context: &Context, rotation: &SecretRotation, held: &Held, view: &mut View) -> Result<Problem, Halt> {
+async fn everything_is_gone(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, view: &mut View) -> Result<Problem, Halt> {
     if let Some(meta) = &held.meta {
         is_current(context, rotation).await?;
         context.writer.delete::<Secret>(meta).await?;
@@ -381,7 +351,8 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
             rotate::extend(context, rotation, pending, lacking.into_iter()).await?
         }));
     }
-    let lost = |name: &String| matches!(&facts.target, Target::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
+    let lost =
+        |name: &String| matches!(&facts.target, TargetState::Edited(keys) if keys.contains(name)) && !gathered.values.contains_key(name);
     // Of the previous values those that are kept and there: what somebody has removed is gone, and what is about to go goes.
     let kept = |name: &String| !facts.plan.retire && held.memory.previous_since.is_some() && held.data.contains_key(name);
     let before = compose::kept_keys(&rotation.spec, &held.memory).filter(kept);
@@ -429,44 +400,5 @@ async fn really_missing(context: &Context, rotation: &SecretRotation) -> Result<
     match found.map_err(|error| Problem::new(Reason::WriteFailed, message(&error)))? {
         Some(_) => Err(WriteError::Superseded(described(rotation)).into()),
         None => Ok(()),
-    }
-}
-
-/// The values that those on their way take the place of: as they stand in the Secret, or, if somebody else has changed or deleted that, in the store.
-fn replaced(look: Look<'_>, pending: Option<&Pending>, (gathered, key): (&Gathered, &[u8])) -> SecretData {
-    let Look { held, .. } = look;
-    let Some(pending) = pending else { return SecretData::new() };
-    let known = |name: &String| held.memory.values.get(name).or_else(|| pending.memory.values.get(name));
-    let value = |name: &String| {
-        let here = held.data.get(name);
-        let is_known = |value: &&Bytes| known(name).is_some_and(|known| *known == hash(key, name, value));
-        let there = || gathered.values.get(name).filter(is_known);
-        here.filter(|value| known(name).is_none() || is_known(value)).or_else(there).or(here).cloned()
-    };
-    pending.data.keys().filter_map(|name| Some((name.clone(), value(name)?))).collect()
-}
-
-/// The previous values stay beside the new ones, or go.
-fn previous(look: Look<'_>, (pending, replaced): (Option<&Pending>, &SecretData), values: &mut SecretData, memory: &mut Memory) {
-    let Look { rotation, held, facts, .. } = look;
-    (memory.previous_since, memory.previous_keys) = (None, BTreeMap::new());
-    let Some((rotation, spec)) = rotation.spec.rotation.as_ref().and_then(|spec| Some((spec, spec.previous.as_ref()?))) else { return };
-    let arriving = pending.filter(|pending| pending.memory.rotation != held.memory.rotation);
-    // What has arrived replaces nothing, whatever was written since then.
-    let old = |(name, new)| Some((name, replaced.get(name).filter(|old| *old != new)?));
-    let mut kept: Vec<_> = arriving.iter().flat_map(|pending| &pending.data).filter_map(old).collect();
-    let under = |name: &String| format!("{name}{}", spec.suffix);
-    if !kept.is_empty() {
-        memory.previous_since = Some(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now));
-    } else if !facts.plan.retire && held.memory.previous_since.is_some() {
-        // Another suffix is another place for them.
-        let place = |name: &String| held.memory.previous_keys.get(name).cloned().unwrap_or_else(|| under(name));
-        let names = rotation.generate.iter().map(|generate| &generate.secret_key);
-        kept = names.filter_map(|name| Some((name, held.data.get(&place(name))?))).collect();
-        memory.previous_since = held.memory.previous_since;
-    }
-    for (name, value) in kept {
-        values.insert(under(name), value.clone());
-        memory.previous_keys.insert(name.clone(), under(name));
     }
 }

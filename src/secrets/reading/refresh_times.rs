@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::index::words;
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
     schedule::jitter,
+    secrets::index::refresh_keys,
 };
 
 /// An interval has so many times at which keys are read, at most: who wants a thousand keys is looked at no more often, and stores that read several at
@@ -60,7 +60,7 @@ fn last_of(interval: SignedDuration, word: &str, now: Timestamp) -> Option<Times
 
 /// Whether the time of the first word has come since `status` was written: once in an interval it says that the values were read.
 pub fn is_told(rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> bool {
-    let words = words(&rotation.spec);
+    let words = refresh_keys(&rotation.spec);
     let next = |last| words.first().and_then(|word| next_of(rotation.spec.refresh_interval.signed(), word, last));
     status.filter(|status| *status <= now).and_then(next).is_none_or(|next| next <= now)
 }

@@ -52,7 +52,7 @@ pub struct ConnectionId {
     pub owner: String,
     /// A hash of what it is.
     pub spec: String,
-    /// Which credentials it is opened with: no secret.
+    /// SecretSlot credentials it is opened with: no secret.
     pub credentials: String,
 }
 

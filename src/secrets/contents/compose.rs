@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use regex::Regex;
 
 use super::{
-    generate,
-    memory::Memory,
-    pattern,
+    generate, pattern,
     property::{self, PropertyError},
-    reason::Reason,
-    status::Problem,
-    store::{Answer, Content, Find, Place, SecretData, StoreError},
     template,
 };
-use crate::api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec, TemplateText};
+use crate::{
+    api::secret_rotation::{DataFrom, DeletionPolicy, MergePolicy, RemoteRef, Rewrite, SecretRotationSpec, TemplateText},
+    secrets::{
+        memory::Memory,
+        reason::Reason,
+        status::Problem,
+        store::{Answer, Content, Find, Place, SecretData, StoreError},
+    },
+};
 
 /// More keys than anybody writes by hand; their hashes still fit into the annotations of a Secret.
 const MAX_KEYS: usize = 1000;
@@ -295,8 +298,8 @@ pub fn render(spec: &SecretRotationSpec, values: SecretData, salt: &dyn Fn(&[u8]
         }
     };
     let size: usize = data.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if size > super::store::MAX_VALUE {
-        let message = format!("the Secret would hold {size} bytes; Kubernetes allows {}", super::store::MAX_VALUE);
+    if size > crate::secrets::store::MAX_VALUE {
+        let message = format!("the Secret would hold {size} bytes; Kubernetes allows {}", crate::secrets::store::MAX_VALUE);
         return Err(Problem::new(Reason::ValueInvalid, message));
     }
     Ok(data)

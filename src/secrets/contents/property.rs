@@ -9,7 +9,7 @@ use serde::{
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::store::{Content, SecretData};
+use crate::secrets::store::{Content, SecretData};
 
 /// Why a part cannot be had. No text holds anything of the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,19 +10,21 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 
 use super::{
-    compose::Remote,
-    context::{Context, Facts},
-    index::{Key, find_word, words},
-    memory::Memory,
+    read::{Reading, Source},
     refresh_times::due,
-    status::Problem,
-    store::{Answer, Content, Find, Place, StoreError},
-    sync::{Reading, Source},
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
     cluster::noticed,
     ids,
+    secrets::{
+        contents::compose::Remote,
+        context::{Context, Facts},
+        index::{Key, find_key, refresh_keys},
+        memory::Memory,
+        status::Problem,
+        store::{Answer, Content, Find, Place, StoreError},
+    },
 };
 
 /// A keyed hash of what was read.
@@ -30,7 +32,7 @@ type Tag = [u8; 16];
 
 /// What a Secret was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct Snapshot {
     /// From which spec, and which store with which credentials.
     of: String,
     /// In the order of places.
@@ -43,14 +45,14 @@ pub struct Made {
 }
 
 /// What the Secrets were made of, by resource.
-pub struct Known {
+pub struct RefreshCache {
     key: hmac::Key,
     of: Mutex<Resources>,
 }
 
 #[derive(Default)]
 struct Resources {
-    made: HashMap<Key, Arc<Made>>,
+    made: HashMap<Key, Arc<Snapshot>>,
     /// When what they push was compared.
     compared: HashMap<Key, Timestamp>,
     /// When so many are there, those of resources that are gone are looked for.
@@ -68,21 +70,27 @@ impl Resources {
     }
 }
 
-impl Default for Known {
+impl Default for RefreshCache {
     fn default() -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, ids::random::<32>().as_bytes());
         Self { key, of: Mutex::default() }
     }
 }
 
-impl Known {
+impl RefreshCache {
     /// What is made of `remote`. None: it can only be made anew as a whole.
-    pub fn made(&self, spec: &SecretRotationSpec, source: &Source, (request, remote): (&str, &Remote), now: Timestamp) -> Option<Made> {
+    pub fn snapshot(
+        &self,
+        spec: &SecretRotationSpec,
+        source: &Source,
+        (request, remote): (&str, &Remote),
+        now: Timestamp,
+    ) -> Option<Snapshot> {
         let values: Option<Vec<_>> = remote.values.iter().map(|(place, answer)| Some((place.clone(), self.value(answer)?))).collect();
         let found: Vec<_> = remote.found.iter().map(|(find, names)| (find.clone(), self.names(names))).collect();
         let mut values = values.filter(|values| values.len() + found.len() + spec.push.len() > 1)?; // of one key there is no rest
         values.sort();
-        Some(Made { of: identity(source, request), values, found, last: now, secret: String::new() })
+        Some(Snapshot { of: identity(source, request), values, found, last: now, secret: String::new() })
     }
 
     /// What the Secret was made of is not so any more.
@@ -91,22 +99,22 @@ impl Known {
     }
 
     /// The Secret that `memory` stands with is now made of this.
-    pub fn note(&self, who: Key, made: Made, memory: &Memory, is_there: impl Fn(&Key) -> bool) {
-        let made = Made { secret: secret(memory), ..made };
+    pub fn record(&self, who: Key, made: Snapshot, memory: &Memory, is_there: impl Fn(&Key) -> bool) {
+        let made = Snapshot { secret: secret(memory), ..made };
         let mut all = self.all();
         all.make_room(is_there);
         all.made.insert(who, Arc::new(made));
     }
 
     /// All that `spec.push` names was compared with the store, as far as it was due.
-    pub fn are_compared(&self, who: Key, now: Timestamp, is_there: impl Fn(&Key) -> bool) {
+    pub fn mark_compared(&self, who: Key, now: Timestamp, is_there: impl Fn(&Key) -> bool) {
         let mut all = self.all();
         all.make_room(is_there);
         all.compared.insert(who, now);
     }
 
-    /// All that is pushed is to be compared, or, if not `owed`, what has been due since `last`; until [`Known::are_compared`].
-    pub fn to_compare(&self, who: Key, owed: bool, last: Option<Timestamp>, is_there: impl Fn(&Key) -> bool) {
+    /// All that is pushed is to be compared, or, if not `owed`, what has been due since `last`; until [`RefreshCache::mark_compared`].
+    pub fn require_comparison(&self, who: Key, owed: bool, last: Option<Timestamp>, is_there: impl Fn(&Key) -> bool) {
         let mut all = self.all();
         all.make_room(is_there);
         match (all.compared.entry(who), last) {
@@ -117,13 +125,13 @@ impl Known {
     }
 
     /// When it was compared last; [`Timestamp::UNIX_EPOCH`]: all of it is owed. A time that is yet to come tells nothing.
-    pub fn compared(&self, who: &Key, now: Timestamp) -> Option<Timestamp> {
+    pub fn last_compared(&self, who: &Key, now: Timestamp) -> Option<Timestamp> {
         self.all().compared.get(who).copied().filter(|compared| *compared <= now)
     }
 
     /// When the store was read last: later than what stands in status, which is not written each time. A time that is yet to come tells nothing: the clock
     /// has been set back.
-    pub fn last(&self, rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    pub fn last_read(&self, rotation: &SecretRotation, status: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         let (who, all) = (noticed::key(rotation), self.all());
         let made = || all.made.get(&who).map(|made| made.last);
         let looked = if rotation.spec.is_push_only() { all.compared.get(&who).copied() } else { made() };
@@ -132,8 +140,8 @@ impl Known {
     }
 
     /// What the times of its reads are spread by: what its spec names, and what was found for it.
-    pub fn words(&self, rotation: &SecretRotation) -> BTreeSet<String> {
-        let mut words = words(&rotation.spec);
+    pub fn refresh_keys(&self, rotation: &SecretRotation) -> BTreeSet<String> {
+        let mut words = refresh_keys(&rotation.spec);
         if rotation.spec.data_from.iter().any(|from| from.find.is_some())
             && let Some(made) = self.of(&noticed::key(rotation))
         {
@@ -142,7 +150,7 @@ impl Known {
         words
     }
 
-    fn of(&self, who: &Key) -> Option<Arc<Made>> {
+    fn of(&self, who: &Key) -> Option<Arc<Snapshot>> {
         self.all().made.get(who).cloned()
     }
 
@@ -196,20 +204,20 @@ pub enum Found {
 }
 
 /// Reads what is due, and nothing else.
-pub(super) async fn look(
+pub(in crate::secrets) async fn look(
     context: &Context,
     rotation: &SecretRotation,
     source: &Source,
     (facts, memory): (&Facts, &Memory),
 ) -> Result<Found, Problem> {
     let who = noticed::key(rotation);
-    let made = context.known.of(&who).filter(|made| made.of == identity(source, &facts.request) && made.secret == secret(memory));
+    let made = context.refresh_cache.of(&who).filter(|made| made.of == identity(source, &facts.request) && made.secret == secret(memory));
     let Some((made, last)) = made.zip(facts.last_sync) else { return Ok(Found::Other(Remote::default())) };
     let is_due = |word: &str| due(&rotation.spec, word, Some(last), facts.now).is_some();
-    let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_word(find))).collect();
+    let finds: Vec<&Find> = made.found.iter().map(|(find, _)| find).filter(|find| is_due(&find_key(find))).collect();
     let places = made.values.iter().map(|(place, _)| place).filter(|place| is_due(&place.key)).cloned().collect();
     let read = context.steps.run("read", Reading::of(context, rotation, source, &facts.plan).some(finds, places)).await?;
-    let known = &context.known;
+    let known = &context.refresh_cache;
     let value = |place: &Place| made.values.binary_search_by(|(known, _)| known.cmp(place)).ok().and_then(|at| made.values.get(at));
     let found = |find: &Find| made.found.iter().find(|(known, _)| known == find).map(|(_, tag)| *tag);
     let same = read.found.iter().all(|(find, names)| found(find) == Some(known.names(names)))
@@ -220,6 +228,6 @@ pub(super) async fn look(
     if !same {
         return Ok(Found::Other(read));
     }
-    known.note(who, Made { last: facts.now, ..Made::clone(&made) }, memory, |key| context.index.read(|index| index.has(key)));
+    known.record(who, Snapshot { last: facts.now, ..Snapshot::clone(&made) }, memory, |key| context.index.read(|index| index.has(key)));
     Ok(Found::Same)
 }

@@ -10,17 +10,6 @@ use k8s_openapi::{
 };
 use kube::{Api, Resource, ResourceExt};
 
-use super::{
-    area::MANAGER,
-    compose::{previous_keys, public_keys},
-    context::Context,
-    decide::Target,
-    index::{PENDING, PREVIOUS},
-    memory::{Memory, hashes},
-    reason::Reason,
-    status::{Halt, Problem},
-    store::SecretData,
-};
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
@@ -31,11 +20,22 @@ use crate::{
     },
     ids,
     rollout::{act, change::Changed},
+    secrets::{
+        area::MANAGER,
+        contents::compose::{previous_keys, public_keys},
+        context::Context,
+        decide::TargetState,
+        index::{PENDING, PREVIOUS},
+        memory::{Memory, hashes},
+        reason::Reason,
+        status::{Halt, Problem},
+        store::SecretData,
+    },
 };
 
 /// A Secret of this resource's own.
 #[derive(Default)]
-pub struct Held {
+pub struct ManagedSecret {
     /// Its metadata; None if it is not there.
     pub meta: Option<ObjectMeta>,
     /// Its data.
@@ -44,21 +44,21 @@ pub struct Held {
     pub memory: Memory,
 }
 
-impl Held {
+impl ManagedSecret {
     /// When it was created.
     pub fn created(&self) -> Option<Timestamp> {
         self.meta.as_ref()?.creation_timestamp.as_ref().map(|time| time.0)
     }
 
     /// Whether it is as it was written; `key`: of the hashes.
-    pub fn compared(&self, key: &[u8]) -> Target {
+    pub fn compared(&self, key: &[u8]) -> TargetState {
         if self.meta.is_none() {
-            return Target::Missing;
+            return TargetState::Missing;
         }
         let now = hashes(key, &self.data);
         let edited: Vec<String> =
             self.memory.values.iter().filter(|(name, hash)| now.get(*name) != Some(*hash)).map(|(name, _)| name.clone()).collect();
-        if edited.is_empty() { Target::AsWritten } else { Target::Edited(edited) }
+        if edited.is_empty() { TargetState::AsWritten } else { TargetState::Edited(edited) }
     }
 
     /// The keys that we wrote, as they are now.
@@ -67,9 +67,9 @@ impl Held {
     }
 }
 
-/// Which of the three.
+/// SecretSlot of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum SecretSlot {
     /// What consumers use.
     Target,
     /// The previous values, while others are being delivered.
@@ -78,7 +78,7 @@ pub enum Which {
     Pending,
 }
 
-impl Which {
+impl SecretSlot {
     /// The names of all three.
     pub fn all(rotation: &SecretRotation) -> [String; 3] {
         [Self::Target, Self::Previous, Self::Pending].map(|which| which.name(rotation))
@@ -108,7 +108,7 @@ impl Which {
 }
 
 /// Reads one of them; refuses one that is not this resource's, saying whose it is.
-pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) -> Result<Held, Problem> {
+pub async fn read(context: &Context, rotation: &SecretRotation, which: SecretSlot) -> Result<ManagedSecret, Problem> {
     let (namespace, name) = (rotation.namespace().unwrap_or_default(), which.name(rotation));
     let facts = &context.roller.inventory.secrets;
     // A Secret that the inventory does not know is not read: if it is there all the same, creating it fails with 409, and the next reconcile reads it.
@@ -117,12 +117,12 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
         && context.writer.just_written(&namespace, &name).is_none()
         && !context.races.has_failed(&rotation.uid().unwrap_or_default());
     if unknown {
-        return Ok(Held::default());
+        return Ok(ManagedSecret::default());
     }
     let found = Api::<Secret>::namespaced(context.client.clone(), &namespace).get_opt(&name).await;
     let found =
         found.map_err(|error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error))))?;
-    let Some(secret) = found else { return Ok(Held::default()) };
+    let Some(secret) = found else { return Ok(ManagedSecret::default()) };
     let allowed = if which.is_somebody_elses(rotation) {
         // Read it may be, whosever it is; keys are added to none that is kept by another resource of ours.
         let adds = !rotation.spec.is_push_only();
@@ -143,7 +143,7 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: Which) ->
     };
     let key = context.roller.restarter.key().await;
     memory.rehash(&key.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?, &data);
-    Ok(Held { memory, meta: Some(meta), data })
+    Ok(ManagedSecret { memory, meta: Some(meta), data })
 }
 
 /// The annotation of somebody else's Secret that holds what is remembered with the keys of this resource, and of no other.
@@ -167,7 +167,7 @@ fn noted(text: &str) -> Option<BTreeMap<String, String>> {
 
 /// For writes to the target: as itself, or to somebody else's Secret as this resource alone, taking nothing over.
 pub fn writer(context: &Context, rotation: &SecretRotation) -> Writer {
-    if Which::Target.is_somebody_elses(rotation) {
+    if SecretSlot::Target.is_somebody_elses(rotation) {
         context.writer.managed(&manager(&short(&owned_by(rotation)))).without_force()
     } else {
         context.writer.clone()
@@ -175,8 +175,8 @@ pub fn writer(context: &Context, rotation: &SecretRotation) -> Writer {
 }
 
 /// Whether keys may be generated for somebody else's Secret: it is there, and they have none of them.
-pub fn may_generate(rotation: &SecretRotation, held: &Held) -> Result<(), Problem> {
-    let Some(spec) = rotation.spec.rotation.as_ref().filter(|_| Which::Target.is_somebody_elses(rotation)) else { return Ok(()) };
+pub fn may_generate(rotation: &SecretRotation, held: &ManagedSecret) -> Result<(), Problem> {
+    let Some(spec) = rotation.spec.rotation.as_ref().filter(|_| SecretSlot::Target.is_somebody_elses(rotation)) else { return Ok(()) };
     if held.meta.is_none() {
         return Err(not_made_yet(rotation));
     }
@@ -192,10 +192,10 @@ pub fn may_generate(rotation: &SecretRotation, held: &Held) -> Result<(), Proble
 }
 
 /// Whether `data` may be added to somebody else's Secret, asked before anybody hears of it.
-pub async fn may_add(context: &Context, rotation: &SecretRotation, held: &Held, data: SecretData) -> Result<(), Halt> {
-    let Some(meta) = held.meta.as_ref().filter(|_| Which::Target.is_somebody_elses(rotation)) else { return Ok(()) };
+pub async fn may_add(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, data: SecretData) -> Result<(), Halt> {
+    let Some(meta) = held.meta.as_ref().filter(|_| SecretSlot::Target.is_somebody_elses(rotation)) else { return Ok(()) };
     let all = held.ours().into_iter().chain(data).collect();
-    let tried = writer(context, rotation).would_apply(secret(rotation, Which::Target, &all, &held.memory), meta).await;
+    let tried = writer(context, rotation).would_apply(secret(rotation, SecretSlot::Target, &all, &held.memory), meta).await;
     tried.map_err(owned)
 }
 
@@ -222,15 +222,15 @@ fn owned(error: WriteError) -> Halt {
 pub async fn store(
     context: &Context,
     rotation: &SecretRotation,
-    held: &Held,
+    held: &ManagedSecret,
     (data, consumed, memory): (&SecretData, bool, &mut Memory),
 ) -> Result<ObjectMeta, Halt> {
     let Some(read) = &held.meta else {
-        if Which::Target.is_somebody_elses(rotation) {
+        if SecretSlot::Target.is_somebody_elses(rotation) {
             return Err(not_made_yet(rotation).into());
         }
         memory.change.becomes_new(Changed::AtCreation);
-        return Ok(context.writer.create(secret(rotation, Which::Target, data, memory)).await?);
+        return Ok(context.writer.create(secret(rotation, SecretSlot::Target, data, memory)).await?);
     };
     if consumed {
         memory.change.becomes_new(Changed::JustNow);
@@ -250,7 +250,7 @@ pub async fn write(
     let mut change = memory.change.clone();
     let with = |change: &crate::rollout::change::Change| {
         let memory = Memory { change: change.clone(), ..memory.clone() };
-        secret(rotation, Which::Target, data, &memory)
+        secret(rotation, SecretSlot::Target, data, &memory)
     };
     let written = act::store(&writer(context, rotation), with, read, &mut change).await.map_err(owned)?;
     memory.change = change;
@@ -258,7 +258,12 @@ pub async fn write(
 }
 
 /// Puts `data` into one of the Secrets beside.
-pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, (data, memory): (&SecretData, &Memory)) -> Result<(), Halt> {
+pub async fn keep(
+    context: &Context,
+    rotation: &SecretRotation,
+    which: SecretSlot,
+    (data, memory): (&SecretData, &Memory),
+) -> Result<(), Halt> {
     let there = read(context, rotation, which).await?;
     let secret = secret(rotation, which, data, memory);
     match &there.meta {
@@ -270,7 +275,7 @@ pub async fn keep(context: &Context, rotation: &SecretRotation, which: Which, (d
 }
 
 /// Deletes one of the Secrets beside, if it is there and ours.
-pub async fn forget(context: &Context, rotation: &SecretRotation, which: Which) -> Result<(), Halt> {
+pub async fn forget(context: &Context, rotation: &SecretRotation, which: SecretSlot) -> Result<(), Halt> {
     match read(context, rotation, which).await {
         Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => Ok(()),
         there => match there?.meta {
@@ -281,14 +286,14 @@ pub async fn forget(context: &Context, rotation: &SecretRotation, which: Which) 
 }
 
 /// When anybody wrote to it last.
-pub fn last_change(held: &Held) -> Option<Timestamp> {
+pub fn last_change(held: &ManagedSecret) -> Option<Timestamp> {
     held.memory.change.at.time().or_else(|| held.meta.as_ref().and_then(last_written))
 }
 
 /// Whether its labels, annotations and owner are what the spec and `memory` want.
-pub fn is_dressed(rotation: &SecretRotation, held: &Held) -> bool {
+pub fn is_dressed(rotation: &SecretRotation, held: &ManagedSecret) -> bool {
     let Some(meta) = &held.meta else { return false };
-    let wanted = secret(rotation, Which::Target, &SecretData::new(), &held.memory).metadata;
+    let wanted = secret(rotation, SecretSlot::Target, &SecretData::new(), &held.memory).metadata;
     let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
         wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
     };
@@ -312,9 +317,9 @@ pub fn request(rotation: &SecretRotation) -> String {
     ids::hash(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
 }
 
-fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &Memory) -> Secret {
+fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memory: &Memory) -> Secret {
     let owned_by = owned_by(rotation);
-    let template = rotation.spec.template.as_ref().and_then(|template| template.metadata.clone()).filter(|_| which == Which::Target);
+    let template = rotation.spec.template.as_ref().and_then(|template| template.metadata.clone()).filter(|_| which == SecretSlot::Target);
     let template = template.unwrap_or_default();
     let mut labels = template.labels;
     let mut annotations = template.annotations;
@@ -328,7 +333,7 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
         annotations.insert(owner::OWNER.into(), owned_by);
     }
     // Beside the target, nothing outlives the resource.
-    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != Which::Target).then(|| {
+    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != SecretSlot::Target).then(|| {
         vec![OwnerReference {
             api_version: SecretRotation::api_version(&()).into(),
             kind: SecretRotation::kind(&()).into(),
@@ -349,7 +354,7 @@ fn secret(rotation: &SecretRotation, which: Which, data: &SecretData, memory: &M
             ..ObjectMeta::default()
         },
         type_: (!shared).then(|| which.secret_type(rotation).into()),
-        immutable: (which == Which::Target && rotation.spec.target.immutable).then_some(true),
+        immutable: (which == SecretSlot::Target && rotation.spec.target.immutable).then_some(true),
         data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
         ..Secret::default()
     }

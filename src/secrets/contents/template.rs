@@ -17,7 +17,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig, value::ValueKind};
 use zeroize::Zeroizing;
 
-use super::store::{MAX_VALUE, SecretData};
+use crate::secrets::store::{MAX_VALUE, SecretData};
 
 /// Steps of the template engine for all templates of one Secret: some hundred lines' worth of filters, milliseconds.
 const FUEL: u64 = 20_000;

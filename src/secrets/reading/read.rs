@@ -10,21 +10,22 @@ use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{
-    coalesce::Demand,
-    compose::Remote,
-    connection::StoreConnection,
-    context::Context,
-    decide::Plan,
-    index::{finds, places, want, want_found, want_to_push},
-    reason::Reason,
-    refresh_times,
-    resolve::Resolved,
-    status::Problem,
-    store::{Find, OpenStore, Place, StoreError},
-    target::Which,
+use super::{coalesce::Demand, connection::StoreConnection, refresh_times, resolve::Resolved};
+use crate::{
+    api::SecretRotation,
+    cluster::noticed,
+    schedule::jitter,
+    secrets::{
+        contents::compose::Remote,
+        context::Context,
+        decide::Plan,
+        index::{finds, places, reads_found, reads_to_push, reads_value},
+        reason::Reason,
+        status::Problem,
+        store::{Find, OpenStore, Place, StoreError},
+        writing::managed_secret::SecretSlot,
+    },
 };
-use crate::{api::SecretRotation, cluster::noticed, schedule::jitter};
 
 /// So many calls for values of one resource are under way at a time.
 const MAX_CONCURRENT_READS: usize = 4;
@@ -44,7 +45,7 @@ pub struct Source {
     pub connection: Arc<StoreConnection>,
     /// Itself.
     pub store: Arc<dyn OpenStore>,
-    /// Which.
+    /// SecretSlot.
     pub resolved: Resolved,
 }
 
@@ -74,8 +75,8 @@ pub fn away(context: &Context, rotation: &SecretRotation, connection: &StoreConn
 /// How many want a value, to read it or to compare it with what they push.
 pub fn takers(context: &Context, scope: &str, place: &Place) -> usize {
     context.index.read(|index| {
-        let pushed = if place.version.is_none() { index.count_of(&want_to_push(scope, &place.key)) } else { 0 };
-        (index.count_of(&want(scope, place)) + pushed).max(1)
+        let pushed = if place.version.is_none() { index.count_of(&reads_to_push(scope, &place.key)) } else { 0 };
+        (index.count_of(&reads_value(scope, place)) + pushed).max(1)
     })
 }
 
@@ -96,7 +97,7 @@ fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp
     match plan.read {
         // A resource that is late in its round may take what was read in this round, never what was read in an earlier one.
         Some(Reason::RefreshDue) => {
-            let round = || refresh_times::round(&rotation.spec, &context.known.words(rotation), now);
+            let round = || refresh_times::round(&rotation.spec, &context.refresh_cache.refresh_keys(rotation), now);
             plan.next_sync.filter(|due| *due <= now).map_or(now, |due| round().map_or(due, |round| round.max(due)))
         }
         // Only where it is read again by itself.
@@ -127,7 +128,7 @@ impl<'a> Reading<'a> {
         let all = async {
             self.find(finds(spec)).await?;
             let found = self.remote.found.iter().flat_map(|(find, names)| names.iter().map(move |name| (find, name)));
-            let found = found.map(|(find, key)| (Place { key: key.clone(), version: None }, self.count(&want_found(self.scope(), find))));
+            let found = found.map(|(find, key)| (Place { key: key.clone(), version: None }, self.count(&reads_found(self.scope(), find))));
             // How many want each of them.
             let mut wanted: BTreeMap<Place, usize> = BTreeMap::new();
             for (place, count) in found {
@@ -156,7 +157,7 @@ impl<'a> Reading<'a> {
                 let count = if named.contains(&place) {
                     takers(self.context, self.scope(), &place)
                 } else {
-                    finds(spec).map(|find| self.count(&want_found(self.scope(), find))).sum()
+                    finds(spec).map(|find| self.count(&reads_found(self.scope(), find))).sum()
                 };
                 (place, count)
             });
@@ -188,7 +189,7 @@ impl<'a> Reading<'a> {
             }
             let number = self.rotation.spec.data_from.iter().position(|from| from.find.as_ref() == Some(find)).unwrap_or_default();
             let field = format!("dataFrom[{number}].find");
-            let sharers = self.count(&want_found(self.scope(), find));
+            let sharers = self.count(&reads_found(self.scope(), find));
             let found = source.connection.find(&source.store, (find, &who), Demand { fresh_since: self.fresh, readers: sharers }).await;
             let mut found = (*found).clone().map_err(|error| {
                 let problem = self.away(error);
@@ -196,7 +197,7 @@ impl<'a> Reading<'a> {
             })?;
             // What we write ourselves is no source of it.
             if source.resolved.is_own_of(self.rotation) {
-                found.retain(|name| !Which::all(self.rotation).contains(name));
+                found.retain(|name| !SecretSlot::all(self.rotation).contains(name));
             }
             if found.len() > MAX_FOUND {
                 let message = format!("{field} finds {} values, more than {MAX_FOUND}; narrow it", found.len());

@@ -10,18 +10,18 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{
-    context::{Context, is_current},
-    generate::generate,
-    memory::{Memory, Superseded, Versions},
-    reason::Reason,
-    status::{Halt, Problem},
-    store::SecretData,
-    target::{self, Held, Which, described},
-};
+use super::managed_secret::{self, ManagedSecret, SecretSlot, described};
 use crate::{
     api::{SecretRotation, secret_rotation::Generate},
     ids,
+    secrets::{
+        contents::generate::generate,
+        context::{Context, is_current},
+        memory::{Memory, Superseded, Versions},
+        reason::Reason,
+        status::{Halt, Problem},
+        store::SecretData,
+    },
 };
 
 /// The steps, in their order: what fault tests go through.
@@ -32,7 +32,7 @@ pub const STEPS: &[&str] = &["read", "generate", "push", "keep-previous", "store
 pub struct Pending {
     /// By key of the Secret.
     pub data: SecretData,
-    /// Which rotation, why, since when, and which request it answers; and the hashes of the values that are to be replaced.
+    /// SecretSlot rotation, why, since when, and which request it answers; and the hashes of the values that are to be replaced.
     pub memory: Memory,
 }
 
@@ -41,7 +41,7 @@ pub async fn pending(context: &Context, rotation: &SecretRotation) -> Result<Opt
     if rotation.spec.rotation.is_none() {
         return Ok(None);
     }
-    let Held { meta, data, memory } = target::read(context, rotation, Which::Pending).await?;
+    let ManagedSecret { meta, data, memory } = managed_secret::read(context, rotation, SecretSlot::Pending).await?;
     Ok(meta.map(|_| Pending { data, memory }))
 }
 
@@ -77,7 +77,7 @@ pub async fn begin(
         key: replaced.key.clone(),
         ..Memory::default()
     };
-    target::keep(context, rotation, Which::Pending, (&data, &memory)).await?;
+    managed_secret::keep(context, rotation, SecretSlot::Pending, (&data, &memory)).await?;
     context.audit.done("generate", &described(rotation), reason.as_str(), None);
     Ok(Pending { data, memory })
 }
@@ -90,7 +90,7 @@ pub async fn extend(
     generators: impl Iterator<Item = &Generate>,
 ) -> Result<Pending, Halt> {
     pending.data.extend(values(generators).await?);
-    target::keep(context, rotation, Which::Pending, (&pending.data, &pending.memory)).await?;
+    managed_secret::keep(context, rotation, SecretSlot::Pending, (&pending.data, &pending.memory)).await?;
     Ok(pending)
 }
 
@@ -107,22 +107,22 @@ async fn values(generators: impl Iterator<Item = &Generate>) -> Result<SecretDat
 
 /// Deletes `-pending`, unless what it holds is still on its way: is of none of the rotations that `arrived`.
 pub async fn finish(context: &Context, rotation: &SecretRotation, arrived: &[&Memory]) -> Result<(), Halt> {
-    match target::read(context, rotation, Which::Pending).await {
-        Ok(Held { meta: Some(_), memory, .. }) if arrived.iter().all(|arrived| arrived.rotation != memory.rotation) => Ok(()),
-        _ => target::forget(context, rotation, Which::Pending).await,
+    match managed_secret::read(context, rotation, SecretSlot::Pending).await {
+        Ok(ManagedSecret { meta: Some(_), memory, .. }) if arrived.iter().all(|arrived| arrived.rotation != memory.rotation) => Ok(()),
+        _ => managed_secret::forget(context, rotation, SecretSlot::Pending).await,
     }
 }
 
 /// Values were on their way when `spec.rotation` was taken away: they go nowhere any more. What the store has got of them it keeps.
 pub async fn abandon(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    let (namespace, name) = (rotation.namespace().unwrap_or_default(), Which::Pending.name(rotation));
+    let (namespace, name) = (rotation.namespace().unwrap_or_default(), SecretSlot::Pending.name(rotation));
     if rotation.spec.rotation.is_some() || context.roller.inventory.secrets.get(&namespace, &name).is_none() {
         return Ok(());
     }
-    match target::read(context, rotation, Which::Pending).await {
-        Ok(Held { meta: Some(_), .. }) => {
+    match managed_secret::read(context, rotation, SecretSlot::Pending).await {
+        Ok(ManagedSecret { meta: Some(_), .. }) => {
             is_current(context, rotation).await?;
-            target::forget(context, rotation, Which::Pending).await
+            managed_secret::forget(context, rotation, SecretSlot::Pending).await
         }
         Ok(_) | Err(_) => Ok(()), // another's may be called that
     }

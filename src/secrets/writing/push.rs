@@ -8,19 +8,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    coalesce::Demand,
-    connection::in_time,
-    context::{Context, annotation, is_current, last_told},
-    decide::Plan,
-    index::words,
-    memory::{Hashes, Superseded, Versions, hash},
-    property,
-    reason::Reason,
-    refresh_times, retire,
-    status::{Halt, Problem, View},
-    store::{Content, Place, SecretData, StoreError, Stored, Write},
-    sync::{self, Source, away},
-    target::{self, Which, described},
+    managed_secret::{self, SecretSlot, described},
+    retire,
 };
 use crate::{
     api::{
@@ -29,6 +18,22 @@ use crate::{
     },
     cluster::noticed,
     ids,
+    secrets::{
+        contents::property,
+        context::{Context, annotation, is_current, last_told},
+        decide::Plan,
+        index::refresh_keys,
+        memory::{Hashes, Superseded, Versions, hash},
+        reading::{
+            coalesce::Demand,
+            connection::in_time,
+            read::{self, Source, away},
+            refresh_times,
+        },
+        reason::Reason,
+        status::{Halt, Problem, View},
+        store::{Content, Place, SecretData, StoreError, Stored, Write},
+    },
 };
 
 /// So often a write that somebody else was faster than is tried again.
@@ -41,7 +46,7 @@ const MOST_NEXT: usize = 8;
 pub struct Pushing<'a> {
     /// Where they go.
     pub source: &'a Source,
-    /// Which field of the spec asks for it.
+    /// SecretSlot field of the spec asks for it.
     pub field: &'a str,
     /// Why, for the audit log.
     pub reason: Reason,
@@ -83,7 +88,7 @@ pub async fn write(
     let place = Place { key: to.into(), version: None };
     let (namespace, name) = noticed::key(rotation);
     // Who reads it as well is another one.
-    let (who, wanted) = ((namespace, format!("{name} push")), sync::takers(context, &source.resolved.scope, &place));
+    let (who, wanted) = ((namespace, format!("{name} push")), read::takers(context, &source.resolved.scope, &place));
     let named: Vec<String> = parts.iter().map(|(push, _)| format!("{:?}", push.secret_key)).collect();
     let field = format!("{} {} to {to}", pushing.field, named.join(", "));
     let told = |error: StoreError| {
@@ -158,7 +163,7 @@ fn sort_out<'p>(
     Ok((outcome, other))
 }
 
-/// Which of `versions` holds `content` and can be made the current one again.
+/// SecretSlot of `versions` holds `content` and can be made the current one again.
 async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: &Content) -> Result<Option<&'a str>, StoreError> {
     let canonical = |content: &Content| match content {
         Content::Bytes(bytes) => Content::Bytes(property::canonical(bytes)),
@@ -258,16 +263,16 @@ pub async fn generated(
     let remedy = if generated.back {
         format!("put the one back there that was pushed last, or have this one taken over: set the annotation {REFRESH_ANNOTATION}")
     } else {
-        format!("put the one before back, or delete Secret {}, so that this one is taken over first", Which::Pending.name(rotation))
+        format!("put the one before back, or delete Secret {}, so that this one is taken over first", SecretSlot::Pending.name(rotation))
     };
     let known = |push: &Push| generated.known.get(&push.secret_key).cloned().unwrap_or_default();
     let (mut kept, hash_key) = (SecretData::new(), context.roller.restarter.key().await?);
     let pushes = rotation.spec.rotation_pushes();
     let parts = pushes.filter_map(|push| Some((push, generated.values.get(&push.secret_key)?.as_slice())));
     for (to, parts) in grouped(parts) {
-        let place = retire::place(&source.resolved, to);
+        let place = retire::store_key(&source.resolved, to);
         let before = versions.superseded.get(&place).into_iter().flatten().filter(|_| generated.back);
-        let before = before.filter_map(|note| retire::version_of(&hash_key, &place, note).map(ToOwned::to_owned)).collect();
+        let before = before.filter_map(|note| retire::verify_note(&hash_key, &place, note).map(ToOwned::to_owned)).collect();
         let (fresh, token) = (context.clock.now(), generated.token);
         let pushing =
             Pushing { source, field: "rotation.push", reason: generated.reason, known: &known, token, remedy: &remedy, fresh, before };
@@ -276,7 +281,7 @@ pub async fn generated(
         let noted = outcome.kept.is_empty().then(|| generated.noted.get(&place)).flatten().into_iter().flatten().cloned();
         // What was there is replaced, whoever did that, and died then.
         let before = versions.current.remove(&place).filter(|_| outcome.kept.is_empty());
-        let note = |version: String| retire::noted(&hash_key, &place, &version);
+        let note = |version: String| retire::sign_note(&hash_key, &place, &version);
         if !source.store.can_retire() {
             kept.extend(outcome.kept);
             continue;
@@ -291,7 +296,7 @@ pub async fn generated(
     }
     // What is not pushed any more has no current version.
     let pushed = rotation.spec.rotation_pushes();
-    let places: BTreeSet<String> = pushed.map(|push| retire::place(&source.resolved, &push.remote_ref.key)).collect();
+    let places: BTreeSet<String> = pushed.map(|push| retire::store_key(&source.resolved, &push.remote_ref.key)).collect();
     versions.current.retain(|place, _| places.contains(place));
     versions.superseded.retain(|_, notes| !notes.is_empty());
     Ok(kept)
@@ -305,8 +310,8 @@ type Due<'a> = (&'a Push, &'a property::Bytes, String);
 /// A hash of what is about to be written is noted in status before it is written, by a look of its own: who dies after the write knows the value again.
 pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
-    let Some(plan) = view.plan.filter(|plan| !plan.rest && !spec.push.is_empty()) else { return Ok(()) };
-    let held = target::read(context, rotation, Which::Target).await?;
+    let Some(plan) = view.plan.filter(|plan| !plan.suspended && !spec.push.is_empty()) else { return Ok(()) };
+    let held = managed_secret::read(context, rotation, SecretSlot::Target).await?;
     let name = &spec.target.name;
     if held.meta.is_none() {
         return Err(Problem::new(Reason::Missing, format!("there is no Secret {name} whose values could be pushed")).into());
@@ -316,7 +321,7 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     let before: Vec<Pushed> = before.filter(|pushed| spec.push.iter().any(|push| is_of(pushed, push))).cloned().collect();
     // Since when each key is to be compared. What was missed is made good.
     let (who, told, read) = (noticed::key(rotation), last_told(rotation), view.read);
-    let (live, last) = (spec.reads_own_namespace(), context.known.compared(&who, now).or(view.last_sync));
+    let (live, last) = (spec.reads_own_namespace(), context.refresh_cache.last_compared(&who, now).or(view.last_sync));
     let since = |key: &str| match read {
         _ if last == Some(Timestamp::UNIX_EPOCH) => Some(now),
         Some(Reason::RefreshDue) | None if !live => refresh_times::due(spec, key, last, now),
@@ -328,8 +333,8 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
     if due.is_empty() || is_news {
         return Ok(()); // after news the next look is soon
     }
-    let Some(resolved) = super::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
-    let source = sync::source(context, rotation, resolved).await?;
+    let Some(resolved) = crate::secrets::reading::resolve::resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
+    let source = read::source(context, rotation, resolved).await?;
     let fresh = |key: &str| {
         // What has failed before is not taken for what was read then.
         let again = before.iter().any(|pushed| pushed.remote_ref.key == key && pushed.hash.is_none());
@@ -340,12 +345,13 @@ pub async fn existing(context: &Context, rotation: &SecretRotation, view: &mut V
         view.compared = Some(now); // once status says what failed, which is due even so
         return Err(problem.into());
     }
-    context.known.are_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
+    context.refresh_cache.mark_compared(who.clone(), now, |key| context.index.read(|index| index.has(key)));
     if spec.is_push_only() {
         view.handled_refresh = read.map(|_| annotation(rotation, REFRESH_ANNOTATION).into());
         view.synced = Some(now).filter(|now| read != Some(Reason::RefreshDue) || refresh_times::is_told(rotation, told, *now));
         // The next time is another, now that the store was asked.
-        view.plan = Some(Plan { next_sync: refresh_times::next_refresh(spec, &words(spec), view.synced.or(told).map(|_| now)), ..plan });
+        view.plan =
+            Some(Plan { next_sync: refresh_times::next_refresh(spec, &refresh_keys(spec), view.synced.or(told).map(|_| now)), ..plan });
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Which store a resource means, and whether it may use it.
+//! SecretSlot store a resource means, and whether it may use it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -7,17 +7,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store as Cache},
 };
 
-use super::{
-    connection::StoreConnection,
-    context::Context,
-    index::{places, scope},
-    pool::ConnectionId,
-    reason::Reason,
-    status::Problem,
-    store::{OpenStore, Opening, Store, StoreError},
-    stores::StoreSpec,
-    target::Which,
-};
+use super::{connection::StoreConnection, pool::ConnectionId};
 use crate::{
     api::{SecretRotation, SecretStore},
     cluster::{references::NamespaceSecrets, run::Guarded},
@@ -26,6 +16,15 @@ use crate::{
         Facts,
         namespaces::{self, NamespaceLabels},
         secrets::SecretFact,
+    },
+    secrets::{
+        context::Context,
+        index::{places, scope},
+        reason::Reason,
+        status::Problem,
+        store::{OpenStore, Opening, Store, StoreError},
+        stores::StoreSpec,
+        writing::managed_secret::SecretSlot,
     },
 };
 
@@ -70,7 +69,7 @@ fn able(resolved: Resolved, rotation: &SecretRotation) -> Result<Resolved, Probl
         let message = format!("{field}: the store {} cannot be written to", store.kind());
         return Err(Problem::new(Reason::StoreInvalid, message));
     }
-    let own = Which::all(rotation);
+    let own = SecretSlot::all(rotation);
     if let Some(place) = places(&rotation.spec).iter().find(|place| resolved.is_own_of(rotation) && own.contains(&place.key)) {
         let message =
             format!("Secret {} is written by this resource itself and cannot be its source; name another remoteRef.key", place.key);
@@ -79,7 +78,7 @@ fn able(resolved: Resolved, rotation: &SecretRotation) -> Result<Resolved, Probl
     Ok(resolved)
 }
 
-/// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
+/// SecretSlot store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
 pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Result<Option<Resolved>, Problem> {
     let (spec, namespace, scope) = (&rotation.spec, rotation.namespace().unwrap_or_default(), scope(rotation));
     match (&spec.store, &spec.store_ref) {

@@ -5,43 +5,49 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 
-use super::{
-    compose::Remote,
-    connection::in_time,
-    context::{Context, is_current},
-    memory::{Memory, Superseded, Versions, hash},
-    reason::Reason,
-    resolve::{Resolved, resolve},
-    status::{Halt, View},
-    store::{Place, Store},
-    sync::{self, Source},
-    target::{self, Which, described},
+use super::managed_secret::{self, SecretSlot, described};
+use crate::{
+    api::SecretRotation,
+    ids,
+    rollout::stage::Stage,
+    secrets::{
+        contents::compose::Remote,
+        context::{Context, is_current},
+        memory::{Memory, Superseded, Versions, hash},
+        reading::{
+            connection::in_time,
+            read::{self, Source},
+            resolve::{Resolved, resolve},
+        },
+        reason::Reason,
+        status::{Halt, View},
+        store::{Place, Store},
+    },
 };
-use crate::{api::SecretRotation, ids, rollout::stage::Stage};
 
 /// Those that nobody needs: their time is over, or everybody has the new values, and those before are kept nowhere.
 fn due(memory: &Memory) -> Versions {
     let mut versions = memory.versions.clone();
     if memory.previous_since.is_none() && memory.stage == Stage::Complete {
-        versions.give_up();
+        versions.retire_superseded();
     }
     versions
 }
 
 /// A remote key of a certain store, whatever it is opened with: in another one it is another value.
-pub fn place(resolved: &Resolved, key: &str) -> String {
+pub fn store_key(resolved: &Resolved, key: &str) -> String {
     format!("{} {key}", ids::short(resolved.spec.location().as_bytes()))
 }
 
 /// How a version is noted, so that nobody but us can note one: who may write to the Secret does not say what is retired.
-pub fn noted(key: &[u8], place: &str, version: &str) -> String {
+pub fn sign_note(key: &[u8], place: &str, version: &str) -> String {
     format!("{version} {}", hash(key, place, version.as_bytes()))
 }
 
 /// The version that was noted. None: not by us.
-pub fn version_of<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str> {
+pub fn verify_note<'a>(key: &[u8], place: &str, note: &'a str) -> Option<&'a str> {
     let (version, _) = note.rsplit_once(' ')?;
-    (noted(key, place, version) == note).then_some(version)
+    (sign_note(key, place, version) == note).then_some(version)
 }
 
 /// What is the current version of what is to be pushed, as far as the store has versions.
@@ -53,8 +59,8 @@ pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, 
     };
     pushed
         .filter_map(|key| {
-            let place = place(resolved, key);
-            let note = noted(hash_key, &place, &version(key)?);
+            let place = store_key(resolved, key);
+            let note = sign_note(hash_key, &place, &version(key)?);
             Some((place, [note].into()))
         })
         .collect()
@@ -62,19 +68,19 @@ pub fn current(rotation: &SecretRotation, resolved: &Resolved, remote: &Remote, 
 
 /// Retires them, where that is due and the store lets us. A store that is away is asked with the next look.
 pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut View) -> Result<(), Halt> {
-    if due(&view.memory).over.is_empty() || view.plan.is_none_or(|plan| plan.rest) || rotation.spec.is_push_only() {
+    if due(&view.memory).over.is_empty() || view.plan.is_none_or(|plan| plan.suspended) || rotation.spec.is_push_only() {
         return Ok(());
     }
-    let held = target::read(context, rotation, Which::Target).await?;
+    let held = managed_secret::read(context, rotation, SecretSlot::Target).await?;
     let Some(meta) = held.meta.as_ref().filter(|_| held.memory.versions == view.memory.versions) else {
         return Ok(());
     };
     is_current(context, rotation).await?;
     let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
-    let source = sync::source(context, rotation, resolved).await?;
+    let source = read::source(context, rotation, resolved).await?;
     // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
     let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
-    let keys: BTreeMap<String, &String> = pushed.map(|key| (place(&source.resolved, key), key)).collect();
+    let keys: BTreeMap<String, &String> = pushed.map(|key| (store_key(&source.resolved, key), key)).collect();
     let hash_key = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
     let versions = due(&held.memory);
@@ -89,7 +95,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
             continue;
         };
         for note in notes {
-            let Some(version) = version_of(&hash_key, place, note) else {
+            let Some(version) = verify_note(&hash_key, place, note) else {
                 tracing::warn!(
                     object = rotation.name_any(),
                     namespace = rotation.namespace(),
@@ -98,7 +104,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
                 );
                 continue;
             };
-            if !one(context, rotation, &source, (key, version)).await? {
+            if !retire_version(context, rotation, &source, (key, version)).await? {
                 left.entry(place.clone()).or_default().insert(note.clone());
             }
         }
@@ -108,13 +114,13 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
         return Ok(());
     }
     let mut memory = Memory { versions, ..held.memory.clone() };
-    target::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
+    managed_secret::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
     view.memory = memory;
     Ok(())
 }
 
 /// Whether nothing is left to be done about it.
-async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key, version): (&str, &str)) -> Result<bool, Halt> {
+async fn retire_version(context: &Context, rotation: &SecretRotation, source: &Source, (key, version): (&str, &str)) -> Result<bool, Halt> {
     context.writer.check()?;
     let retired = in_time(source.store.retire(key, version)).await;
     source.connection.record(&retired);
@@ -124,7 +130,7 @@ async fn one(context: &Context, rotation: &SecretRotation, source: &Source, (key
             Ok(true)
         }
         Ok(false) => Ok(false),
-        Err(error) if error.is_store_wide() => Err(sync::away(context, rotation, &source.connection, error).into()),
+        Err(error) if error.is_store_wide() => Err(read::away(context, rotation, &source.connection, error).into()),
         // It is another right than that of writing.
         Err(error) => {
             tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), %error, "a version that was replaced is left as it is");
@@ -139,8 +145,8 @@ mod tests {
 
     #[test]
     fn only_what_we_noted_ourselves_is_believed() {
-        let note = noted(b"key", "place", "7");
-        assert_eq!(version_of(b"key", "place", &note), Some("7"));
+        let note = sign_note(b"key", "place", "7");
+        assert_eq!(verify_note(b"key", "place", &note), Some("7"));
         for (key, place, note) in [
             (b"other".as_slice(), "place", note.as_str()),
             (b"key", "another place", &note),
@@ -148,7 +154,7 @@ mod tests {
             (b"key", "place", "7 "),
             (b"key", "place", &note.replace('7', "8")),
         ] {
-            assert_eq!(version_of(key, place, note), None, "{note}");
+            assert_eq!(verify_note(key, place, note), None, "{note}");
         }
     }
 }

@@ -5,19 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    context::{Context, Look, annotation, is_current, plan_after},
-    decide::{Plan, Target},
-    deliver::{self, Delivered, consumed, deliver, judged},
-    make,
-    memory::{ABSENT, Memory, hash},
-    property::Bytes,
-    reason::Reason,
-    report::told,
-    rotate,
-    status::{Halt, Problem, View},
-    store::SecretData,
-    sync::Source,
-    target::{self, Held, Which, described},
+    managed_secret::{self, ManagedSecret, SecretSlot, described},
+    previous, rotate,
 };
 use crate::{
     api::{
@@ -26,10 +15,27 @@ use crate::{
     },
     cluster::{conditions, noticed},
     rollout::stage::Stage,
+    secrets::{
+        contents::property::Bytes,
+        context::{Context, Look, annotation, is_current, plan_after},
+        decide::{Plan, TargetState},
+        deliver::{self, Delivered, consumed, deliver, judged},
+        memory::{ABSENT, Memory, hash},
+        reading::read::Source,
+        reason::Reason,
+        report::announce_change,
+        status::{Halt, Problem, View},
+        store::SecretData,
+    },
 };
 
 /// Writes the Secret if it is to be another, and goes on to who uses it.
-pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+pub(in crate::secrets) async fn update(
+    look: Look<'_>,
+    made: (SecretData, Memory),
+    source: Option<&Source>,
+    view: &mut View,
+) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let (mut data, mut memory) = made;
     let consumed = |data: &SecretData| consumed(rotation, &held.memory, data);
@@ -39,11 +45,11 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     let mut is_rejected = is_other && is_rejected(look, &data, &memory).await?;
     // After a roll-back, when only a previous value expires: nothing new is composed, the previous value is taken out of what is there.
     if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory)) {
-        view.made = None;
-        ((data, memory), is_other, is_rejected) = (make::retired(look).await?, false, false);
+        view.snapshot = None;
+        ((data, memory), is_other, is_rejected) = (previous::retired(look).await?, false, false);
     }
     if is_rejected {
-        return leave(look, Left::InTheStore, source, view).await;
+        return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -57,8 +63,8 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
     view.memory = memory;
     view.synced = view.read_at.or(view.synced);
-    if let Some(made) = view.made.take() {
-        context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
+    if let Some(made) = view.snapshot.take() {
+        context.refresh_cache.record(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
     if rotation.spec.rotation.is_some() {
         context.steps.run("drop-pending", rotate::finish(context, rotation, &[&held.memory, &view.memory])).await?;
@@ -72,7 +78,7 @@ pub(super) async fn put(look: Look<'_>, made: (SecretData, Memory), source: Opti
 
 /// What was taken back, and is not tried again before somebody changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(in crate::secrets) enum Left {
     /// The store has it, or has it again.
     InTheStore,
     /// A generated value that is lacking since then.
@@ -80,7 +86,7 @@ pub(super) enum Left {
 }
 
 /// Consumers could not live with what would be made: the Secret stays as it was put back.
-pub(super) async fn leave(look: Look<'_>, left: Left, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
+pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     view.synced = view.read_at.or(view.synced);
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
@@ -93,19 +99,19 @@ pub(super) async fn leave(look: Look<'_>, left: Left, source: Option<&Source>, v
     }
     if memory != held.memory {
         view.memory = memory;
-        meta = target::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
+        meta = managed_secret::write(context, rotation, &meta, (&held.ours(), &mut view.memory)).await?;
         if facts.pending.is_some() || facts.plan.generate.is_some() {
-            target::forget(context, rotation, Which::Pending).await?;
+            managed_secret::forget(context, rotation, SecretSlot::Pending).await?;
         }
     }
-    if let Some(made) = view.made.take().filter(|_| facts.target == Target::AsWritten) {
+    if let Some(made) = view.snapshot.take().filter(|_| facts.target == TargetState::AsWritten) {
         // As long as the store has just that, nothing else of it is read.
-        context.known.note(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
+        context.refresh_cache.record(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
     view.plan = Some(Plan { reason: facts.plan.reason, ..plan_after(context, rotation, facts, view) });
     deliver(context, rotation, &Delivered { meta, data: held.ours(), source, times: &facts.times }, view).await?;
-    let Target::Edited(keys) = &facts.target else { return Ok(()) };
-    let (name, previous) = (&rotation.spec.target.name, Which::Previous.name(rotation));
+    let TargetState::Edited(keys) = &facts.target else { return Ok(()) };
+    let (name, previous) = (&rotation.spec.target.name, SecretSlot::Previous.name(rotation));
     let message = match left {
         Left::InTheStore => format!(
             "keys {keys:?} of Secret {name} were changed by somebody else, and what the store has was taken back: the Secret is left as it is until the spec or the values of the store are others, or `seaworthy rotate`; what stood there is in Secret {previous}"
@@ -118,7 +124,7 @@ pub(super) async fn leave(look: Look<'_>, left: Left, source: Option<&Source>, v
 }
 
 /// Whether its values were taken back, and nobody has changed the spec since.
-pub(super) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
+pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
     matches!(memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation)
 }
 
@@ -158,7 +164,7 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
     if !first {
         is_current(context, rotation).await?;
     }
-    let altered = matches!(facts.target, Target::Edited(_)) || (facts.target == Target::Missing && was_there);
+    let altered = matches!(facts.target, TargetState::Edited(_)) || (facts.target == TargetState::Missing && was_there);
     if altered {
         may_put_right(context, rotation, held, now)?;
     }
@@ -170,26 +176,26 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
         memory.stage = match (&spec.restart, &held.memory.stage) {
             (None, _) => Stage::Complete,
             (Some(_), Stage::Open { from, .. }) => {
-                Stage::Open { base, from: from.or_else(|| target::last_change(held)).filter(|_| base.is_some()) }
+                Stage::Open { base, from: from.or_else(|| managed_secret::last_change(held)).filter(|_| base.is_some()) }
             }
             (Some(_), _) => Stage::Open { base, from: None },
         };
         memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
     }
-    let written = context.steps.run("store", target::store(context, rotation, held, (data, is_other, memory))).await?;
+    let written = context.steps.run("store", managed_secret::store(context, rotation, held, (data, is_other, memory))).await?;
     if altered {
         context.contest.put_right(&uid, now);
     }
     if is_other {
-        told(context, rotation, memory, facts.plan.reason);
+        announce_change(context, rotation, memory, facts.plan.reason);
     }
     Ok(written)
 }
 
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.
-fn may_put_right(context: &Context, rotation: &SecretRotation, held: &Held, now: Timestamp) -> Result<(), Problem> {
+fn may_put_right(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, now: Timestamp) -> Result<(), Problem> {
     context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
-        let who = held.meta.as_ref().and_then(|meta| target::writer(context, rotation).last_stranger(meta));
+        let who = held.meta.as_ref().and_then(|meta| managed_secret::writer(context, rotation).last_stranger(meta));
         let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
         let message = format!(
             "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",

@@ -6,10 +6,7 @@ use std::collections::HashSet;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt, runtime::reflector::Store};
 
-use super::{
-    reason::Reason,
-    target::{manager, short},
-};
+use super::managed_secret::{manager, short};
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
@@ -18,6 +15,7 @@ use crate::{
         run::Guarded,
     },
     inventory::{Facts, secrets::SecretFact},
+    secrets::reason::Reason,
     telemetry::audit::Audit,
 };
 
