@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`api`] | the custom resources: data only, one file per kind |
+//! | [`api`] | the custom resources: data only, one file per kind (the unions of issuers and stores come from the areas' registries) |
 //! | [`certificates`] | area: certificates issued, renewed, replaced. Start with its `mod.rs`, then `decide.rs`, then `controller.rs` |
 //! | [`secrets`] | area: values synced from stores, generated, rotated, pushed back |
 //! | [`inventory`] | what runs here: one watch per built-in kind, kept as small facts |
@@ -17,6 +17,10 @@
 //! | [`cli`] | one file per subcommand |
 //! | [`area`] | what every area gets from the process, and gives to it |
 //! | [`app`] | the composition root: the only file that knows every part |
+//!
+//! Words that recur: a *look* is one reconcile of one object; its *view* is what was seen and done, for status. A *problem* keeps something from being
+//! done, *superseded* means that an object changed after it was read, so that all is decided again. What has to survive the loss of status is *memory*,
+//! annotations of the Secret. A *stage* is how far a changed value has got on its way to who uses it.
 //!
 //! Each area does the same four steps in files of the same names: observe (`controller.rs`), decide (`decide.rs`, pure), act, report.
 //! `docs/architecture.md` says why.

@@ -26,11 +26,13 @@ use crate::{
         apply::{WriteError, Writer},
         backoff::{Failures, retry_after},
         conditions::{self, READY, RECONCILING, STALLED},
+        contest,
         contest::Contest,
         current,
         events::{Events, Note},
         halt::Word,
         index::Shared,
+        owner::described,
         run::{Done, Guarded},
         steps::Steps,
         unreadable,
@@ -357,16 +359,8 @@ async fn keep(
 /// Refuses to put right what somebody else did to the Secret, if that was done again and again.
 fn may_put_right(context: &Context, rotation: &CertificateRotation, stored: &Stored, now: Timestamp) -> Result<(), Problem> {
     context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
-        let who = stored
-            .meta
-            .as_ref()
-            .and_then(|meta| context.writer.last_stranger(meta))
-            .map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
-        let message = format!(
-            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
-            rotation.spec.secret_name,
-            conditions::seconds(until).0
-        );
+        let who = stored.meta.as_ref().and_then(|meta| context.writer.last_stranger(meta));
+        let message = contest::message(&rotation.spec.secret_name, who, until);
         Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
     })
 }
@@ -398,9 +392,8 @@ async fn report(
             || conditions::is_news(&before.conditions, &after.conditions, RECONCILING)
         {
             tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = problem.message, "not done");
-            let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
             let why = view.plan.map_or(problem.reason, |plan| plan.reason);
-            context.audit.failed("issue", &resource, why.as_str(), reason);
+            context.audit.failed("issue", &described(object), why.as_str(), reason);
             context.events.send(object, &Note { warning: true, reason, action: "Issue", text: &problem.message });
         }
     }
@@ -410,8 +403,7 @@ async fn report(
         let reason = reason.as_str();
         tracing::warn!(object = object.name_any(), namespace = object.namespace(), reason, message = why, "not done");
         context.metrics.failed(KIND, reason);
-        let resource = format!("{KIND}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-        context.audit.failed("restart", &resource, view.plan.map_or(reason, |plan| plan.reason.as_str()), reason);
+        context.audit.failed("restart", &described(object), view.plan.map_or(reason, |plan| plan.reason.as_str()), reason);
         context.events.send(object, &Note { warning: true, reason, action: "Restart", text: &why });
     }
     if conditions::is_news(&before.conditions, &after.conditions, READY) {

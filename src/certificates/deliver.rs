@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     api::{CertificateRotation, restart::OnFailure, verify::Verify},
-    cluster::{apply::WriteError, events::Note},
+    cluster::{apply::WriteError, owner::described},
     rollout::{
+        announce,
         change::{Change, Changed},
         roll::Value,
         stage::{Stage, obstacle},
@@ -91,7 +92,12 @@ pub async fn deliver(
             opens: opens(times, &view.memory, now),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
-        told(context, rotation, &rollout.begun);
+        announce::restarts(
+            (&context.events, &context.audit),
+            rotation,
+            &rotation.spec.secret_name,
+            (Reason::Restarting.as_str(), &rollout.begun),
+        );
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -111,17 +117,6 @@ pub async fn deliver(
         }
     }
     complete(context, rotation, (&delivered.meta, &data), view).await
-}
-
-/// Each restart is an event and an audit line.
-fn told(context: &Context, rotation: &CertificateRotation, begun: &[String]) {
-    let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.secret_name);
-    for workload in begun {
-        tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
-        context.audit.done("restart", &rotate::described(rotation), reason, None);
-        let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
-        context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
-    }
 }
 
 /// When restarts may begin, if that is later than now.
@@ -194,7 +189,7 @@ async fn put_back(
         Ok(Rotated { material, memory, meta }) => {
             tracing::warn!(object = rotation.name_any(), namespace = rotation.namespace(), why, "rolled back");
             let name = Reason::RolledBack.as_str();
-            context.audit.done("roll-back", &rotate::described(rotation), name, Some(memory.revision));
+            context.audit.done("roll-back", &described(rotation), name, Some(memory.revision));
             rollout.failed = None;
             rollout.next = Some(context.clock.now() + SignedDuration::from_secs(1));
             let mut chain = material.chain.into_iter();

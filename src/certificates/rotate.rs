@@ -10,11 +10,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{Api, Resource, ResourceExt};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, ResourceExt};
 
 use super::{
     controller::Context,
@@ -36,7 +33,7 @@ use crate::{
     cluster::{
         apply::last_written,
         error::message,
-        owner::{self, Refused},
+        owner::{self, Refused, described, owned_by},
         references,
     },
     ids,
@@ -320,14 +317,7 @@ pub fn looks(context: &Context, rotation: &CertificateRotation, stored: &Stored,
         return Ok(Looks::Outdated);
     }
     let wanted = secret(rotation, &rotation.spec.secret_name, (&SecretData::new(), &stored.memory), true).metadata;
-    let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
-        wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
-    };
-    let owners = meta.owner_references.unwrap_or_default();
-    let right = data.iter().all(|(key, value)| stored.data.get(key) == Some(value))
-        && holds(meta.labels.as_ref(), wanted.labels)
-        && holds(meta.annotations.as_ref(), wanted.annotations)
-        && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid));
+    let right = data.iter().all(|(key, value)| stored.data.get(key) == Some(value)) && owner::is_dressed(&meta, &wanted);
     Ok(match right {
         true => Looks::Right,
         false if stored.meta.as_ref().is_some_and(|meta| context.writer.last_stranger(meta).is_some()) => Looks::Altered,
@@ -355,16 +345,7 @@ fn secret(rotation: &CertificateRotation, name: &str, (data, memory): (&SecretDa
     labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
     let mut annotations: BTreeMap<_, _> = template.annotations.into_iter().chain(memory.annotations()).collect();
     annotations.insert(owner::OWNER.into(), owned_by);
-    let owner = (rotation.spec.creation_policy == CreationPolicy::Owner).then(|| {
-        vec![OwnerReference {
-            api_version: CertificateRotation::api_version(&()).into(),
-            kind: CertificateRotation::kind(&()).into(),
-            name: rotation.name_any(),
-            uid: rotation.uid().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: Some(false),
-        }]
-    });
+    let owner = (rotation.spec.creation_policy == CreationPolicy::Owner).then(|| vec![owner::reference(rotation)]);
     Secret {
         metadata: ObjectMeta {
             name: Some(name.into()),
@@ -411,16 +392,6 @@ impl Found {
         let (meta, data) = (secret.metadata.clone(), references::data(secret));
         Ok(Self { meta, data })
     }
-}
-
-/// `CertificateRotation/NAME`.
-pub fn owned_by(rotation: &CertificateRotation) -> String {
-    owner::owner(&CertificateRotation::kind(&()), &rotation.name_any())
-}
-
-/// `CertificateRotation/NAMESPACE/NAME`, for the audit log.
-pub fn described(rotation: &CertificateRotation) -> String {
-    format!("CertificateRotation/{}/{}", rotation.namespace().unwrap_or_default(), rotation.name_any())
 }
 
 /// Opens the issuer, bounded in time: an issuer that hangs holds one object up, not a worker for ever.

@@ -103,6 +103,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             egress: Egress::of_tenants(arguments.store_networks),
             env: arguments.store_env,
             folders: arguments.store_folders,
+            ..Allowed::default()
         },
         clock: Clock::default(),
         #[cfg(feature = "testing")]

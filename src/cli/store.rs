@@ -159,7 +159,7 @@ impl Which {
             Err(_) => Box::new(NoCluster),
         };
         let egress = Egress::of_tenants(self.store_networks.clone());
-        let allowed = Allowed { egress, env: self.store_env.clone(), folders: self.store_folders.clone() };
+        let allowed = Allowed { egress, env: self.store_env.clone(), folders: self.store_folders.clone(), ..Allowed::default() };
         let allowed = if tenant.is_none() { allowed.of_administrators() } else { allowed };
         let opening = Opening { secrets: &*secrets, namespace, cluster: cluster.as_ref().ok(), writer: None, allowed: &allowed };
         let store = store.open(opening).await.map_err(|error| match &cluster {

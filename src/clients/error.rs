@@ -49,6 +49,11 @@ impl ClientError {
     }
 }
 
+/// What another system said, on one line and at most `most` characters long.
+pub fn one_line(text: &str, most: usize) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(most).collect()
+}
+
 impl From<TokenError> for ClientError {
     fn from(error: TokenError) -> Self {
         match error {

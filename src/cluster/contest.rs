@@ -8,6 +8,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::conditions::seconds;
+
 /// So often in a row a Secret is put right at once; a person who tries things out is not slowed down.
 const FREE: u32 = 5;
 /// The first wait after that; doubled each time.
@@ -40,6 +42,15 @@ impl Contest {
         let (count, last) = rounds.entry(uid.to_owned()).or_insert((0, now));
         (*count, *last) = (count.saturating_add(1), now);
     }
+}
+
+/// What to say about a Secret that is not put right before `until`; `who` wrote to it last, if that is known.
+pub fn message(secret: &str, who: Option<&str>, until: Timestamp) -> String {
+    let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
+    format!(
+        "Secret {secret} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
+        seconds(until).0
+    )
 }
 
 fn is_recent(last: Timestamp, now: Timestamp) -> bool {

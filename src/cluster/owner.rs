@@ -3,7 +3,13 @@
 //! An annotation names kind and name of the owner, not its uid, so that a restored or re-created resource takes its Secret back; a label
 //! holds a hash of the two for selecting, because label values end at 63 bytes.
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Resource, ResourceExt};
 
 use crate::ids;
 
@@ -19,6 +25,40 @@ pub const RESERVED_TYPES: &[&str] = &["kubernetes.io/service-account-token", "bo
 /// `KIND/NAME`.
 pub fn owner(kind: &str, name: &str) -> String {
     format!("{kind}/{name}")
+}
+
+/// `KIND/NAME` of a resource: what stands in [`OWNER`].
+pub fn owned_by<K: Resource<DynamicType = ()>>(resource: &K) -> String {
+    owner(&K::kind(&()), &resource.name_any())
+}
+
+/// `KIND/NAMESPACE/NAME` of a resource, or `KIND/NAME` if it has no namespace, for the audit log.
+pub fn described<K: Resource<DynamicType = ()>>(resource: &K) -> String {
+    let namespace = resource.namespace().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    format!("{}/{namespace}{}", K::kind(&()), resource.name_any())
+}
+
+/// The owner reference by which an object goes with a resource. It does not hold up the resource's deletion.
+pub fn reference<K: Resource<DynamicType = ()>>(resource: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into(),
+        kind: K::kind(&()).into(),
+        name: resource.name_any(),
+        uid: resource.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(false),
+    }
+}
+
+/// Whether an object has all labels, annotations and owners that are `wanted`; it may have more.
+pub fn is_dressed(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+    let holds = |there: &Option<BTreeMap<String, String>>, wanted: &Option<BTreeMap<String, String>>| {
+        wanted.iter().flatten().all(|(key, value)| there.as_ref().and_then(|there| there.get(key)) == Some(value))
+    };
+    let mut owners = wanted.owner_references.iter().flatten();
+    holds(&there.labels, &wanted.labels)
+        && holds(&there.annotations, &wanted.annotations)
+        && owners.all(|owner| there.owner_references.iter().flatten().any(|one| one.uid == owner.uid))
 }
 
 /// The label's value for an owner.

@@ -125,7 +125,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::certificate_rotation::{Algorithm, PrivateKey};
+    use crate::api::x509::{Algorithm, PrivateKey};
 
     #[test]
     fn the_thumbprint_of_the_example_in_rfc_7638() {

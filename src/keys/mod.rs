@@ -17,7 +17,7 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use x509_parser::asn1_rs::{Any, FromDer, Integer, OctetString, Sequence};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::api::certificate_rotation::{Algorithm, Encoding, PrivateKey as KeySpec};
+use crate::api::x509::{Algorithm, Encoding, PrivateKey as KeySpec};
 
 /// The largest PEM text that is looked at: what a Secret can hold.
 pub const MAX_PEM_BYTES: usize = 1024 * 1024;

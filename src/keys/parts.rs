@@ -4,7 +4,7 @@ use x509_parser::asn1_rs::{FromDer, Integer, OctetString, Sequence};
 use zeroize::Zeroizing;
 
 use super::{Key, KeyError};
-use crate::api::certificate_rotation::Algorithm;
+use crate::api::x509::Algorithm;
 
 /// An unsigned number, big-endian.
 pub type Number = Zeroizing<Vec<u8>>;

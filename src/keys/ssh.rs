@@ -46,7 +46,7 @@ pub fn public(private: &[u8]) -> Result<String, KeyError> {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::api::certificate_rotation::{Algorithm, PrivateKey as Spec};
+    use crate::api::x509::{Algorithm, PrivateKey as Spec};
 
     fn key(algorithm: Algorithm, size: Option<i32>) -> Key {
         Key::generate(&Spec { algorithm, size, ..Spec::default() }).unwrap()

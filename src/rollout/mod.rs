@@ -8,6 +8,7 @@
 //! ```
 
 pub mod act;
+pub mod announce;
 pub mod budget;
 pub mod change;
 pub mod consumption;

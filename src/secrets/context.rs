@@ -108,7 +108,7 @@ pub struct Facts {
     pub pending: Option<Pending>,
     /// When the store was read last.
     pub last_sync: Option<Timestamp>,
-    /// SecretSlot store is meant, or why none can be.
+    /// Which store is meant, or why none can be.
     pub resolved: Result<Option<Resolved>, Problem>,
 }
 

@@ -179,7 +179,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
             return Err(Problem::new(Reason::InvalidSpec, format!("{field}: {error}")).into());
         }
     };
-    let facts = match facts(context, rotation, (&held, times.clone()), view).await {
+    let facts = match Box::pin(facts(context, rotation, (&held, times.clone()), view)).await {
         // A store that is gone is no reason to leave half of the consumers with the previous values.
         Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
             Box::pin(carry_on(context, rotation, (&held, &times, None), view)).await?;
@@ -243,7 +243,7 @@ async fn without_times(context: &Context, rotation: &SecretRotation, held: &Mana
     if rotation.spec.suspend || held.memory.previous_since.is_none() {
         return Ok(());
     }
-    let facts = match facts(context, rotation, (held, Times::unreadable()), view).await {
+    let facts = match Box::pin(facts(context, rotation, (held, Times::unreadable()), view)).await {
         Err(Halt::Problem(_)) => return Ok(()), // the times are told first
         facts => facts?,
     };

@@ -14,23 +14,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    contents::compose::{kept_keys, public_keys, texts_with_previous},
+    contents::compose::kept_keys,
     context::{Context, is_current},
     decide::{TargetState, Times},
-    memory::{ABSENT, Memory, Superseded, hash},
+    memory::{Memory, Superseded},
     reading::read::Source,
     reason::Reason,
     status::{Halt, View},
     store::SecretData,
     writing::{
-        managed_secret::{self, ManagedSecret, SecretSlot, described},
+        managed_secret::{self, ManagedSecret, SecretSlot},
         push::{self, Generated, replaceable},
+        rejected::{self, consumed, judged},
     },
 };
 use crate::{
     api::{SecretRotation, restart::OnFailure},
-    cluster::events::Note,
+    cluster::owner::described,
     rollout::{
+        announce,
         change::Changed,
         roll::Value,
         stage::{Base, Keep, Previous, Stage, keep, obstacle},
@@ -50,13 +52,6 @@ pub struct Delivered<'a> {
     pub source: Option<&'a Source>,
     /// When somebody may be restarted.
     pub times: &'a Times,
-}
-
-/// What consumers use of it: the previous values are there for who checks signatures, not for who is restarted; and what is public changes with the
-/// value that it belongs to, or when the one before goes. `memory`: of where those before are.
-pub fn consumed(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> SecretData {
-    let kept = |key: &String| kept_keys(&rotation.spec, memory).chain(public_keys(&rotation.spec)).any(|beside| beside == *key);
-    data.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// What makes room for other values is kept until those are delivered. Returns what can be gone back to.
@@ -98,7 +93,12 @@ pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &D
             opens: delivered.times.opens(now).filter(|_| !urgent),
         };
         let (rollout, consumption) = context.roller.roll(restart, &value, now).await?;
-        announce_restarts(context, rotation, &rollout.begun);
+        announce::restarts(
+            (&context.events, &context.audit),
+            rotation,
+            &rotation.spec.target.name,
+            (Reason::Restarting.as_str(), &rollout.begun),
+        );
         let rejected = rollout.rejected.then(|| rollout.failed.clone()).flatten();
         let over = rollout.over;
         (view.rollout, view.consumption) = (Some(rollout), Some(consumption));
@@ -112,17 +112,6 @@ pub async fn deliver(context: &Context, rotation: &SecretRotation, delivered: &D
     complete(context, rotation, delivered, view).await
 }
 
-/// Each restart is an event and an audit line.
-fn announce_restarts(context: &Context, rotation: &SecretRotation, begun: &[String]) {
-    let (reason, secret) = (Reason::Restarting.as_str(), &rotation.spec.target.name);
-    for workload in begun {
-        tracing::info!(object = rotation.name_any(), namespace = rotation.namespace(), workload, "restarted");
-        context.audit.done("restart", &described(rotation), reason, None);
-        let text = format!("{workload} is restarted, as the content of Secret {secret} has changed");
-        context.events.send(rotation, &Note { warning: false, reason, action: "Restart", text: &text });
-    }
-}
-
 /// Everybody has it: the values of before are not kept for going back to any more.
 async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Delivered<'_>, view: &mut View) -> Result<(), Halt> {
     if !matches!(view.memory.stage, Stage::Open { .. }) {
@@ -133,7 +122,7 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
         }
         return Ok(());
     }
-    let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), ..view.memory.clone() };
+    let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), tried: Vec::new(), ..view.memory.clone() };
     let work = async {
         managed_secret::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
         managed_secret::forget(context, rotation, SecretSlot::Previous).await
@@ -191,11 +180,7 @@ async fn roll_back(
         return Ok(Err("the store cannot be reached"));
     }
     // Who had moved has used what is taken back, and it may be nowhere else.
-    let rejected = rejected(rotation, (&delivered.data, &data));
-    if !rejected.is_empty() {
-        let kept = data.clone().into_iter().chain(rejected).collect();
-        managed_secret::keep(context, rotation, SecretSlot::Previous, (&kept, &previous.memory)).await?;
-    }
+    keep_rejected(context, rotation, (&delivered.data, &data), &previous.memory).await?;
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
@@ -209,12 +194,12 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        rejected: differing(&key, &judged(rotation, memory, &delivered.data), &judged(rotation, memory, &data)),
         previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
         previous_keys: previous.memory.previous_keys.clone(),
         versions,
         ..memory.clone()
     };
+    rejected::note(&key, (&judged(rotation, memory, &delivered.data), &judged(rotation, memory, &data)), &mut back);
     back.hash(&key, &data);
     if !back.change.is_noted() {
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
@@ -224,28 +209,25 @@ async fn roll_back(
     Ok(Ok(back))
 }
 
-/// The suffix of a generated value that was taken back, in the Secret with the values that were gone back to.
-const REJECTED: &str = ".rejected";
-
-/// Generated values of `data` that are others than those of `before`.
-fn rejected(rotation: &SecretRotation, (data, before): (&SecretData, &SecretData)) -> SecretData {
-    let generated = rotation.spec.generators().map(|generate| &generate.secret_key);
-    let other = |name: &&String| data.get(*name) != before.get(*name);
-    generated.filter(other).filter_map(|name| Some((format!("{name}{REJECTED}"), data.get(name)?.clone()))).collect()
-}
-
-/// The hashes of what in `data` is another than `before`.
-fn differing(key: &[u8], data: &SecretData, before: &SecretData) -> BTreeSet<String> {
-    let other = data.iter().filter(|(name, value)| before.get(*name) != Some(*value)).map(|(name, value)| hash(key, name, value));
-    other.chain(before.keys().filter(|name| !data.contains_key(*name)).map(|name| hash(key, name, ABSENT))).collect()
-}
-
-/// The part of `data` by which it is judged whether it was taken back: not texts that change when a previous value goes, which are made of what stands
-/// beside them.
-pub fn judged(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> SecretData {
-    let mut data = consumed(rotation, memory, data);
-    for text in texts_with_previous(&rotation.spec, memory) {
-        data.remove(text.key);
+/// Keeps the generated values of `data` that are taken back beside those of `before`, which are put back.
+async fn keep_rejected(
+    context: &Context,
+    rotation: &SecretRotation,
+    (data, before): (&SecretData, &SecretData),
+    memory: &Memory,
+) -> Result<(), Halt> {
+    let rejected = rejected::kept(rotation, (data, before));
+    if rejected.is_empty() {
+        return Ok(());
     }
-    data
+    let kept = before.clone().into_iter().chain(rejected).collect();
+    match managed_secret::keep(context, rotation, SecretSlot::Previous, (&kept, memory)).await {
+        // Consumers come first.
+        Err(Halt::Problem(problem)) => {
+            let (object, namespace, why) = (rotation.name_any(), rotation.namespace(), problem.message);
+            tracing::warn!(object, namespace, why, "what is taken back is not kept");
+            Ok(())
+        }
+        kept => kept,
+    }
 }

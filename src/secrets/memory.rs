@@ -28,9 +28,7 @@ const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
 const OVER: &str = "seaworthy.dev/versions-over";
 const REJECTED: &str = "seaworthy.dev/rejected";
-
-/// What is hashed for a key that is not there.
-pub const ABSENT: &[u8] = b"\0absent";
+const TRIED: &str = "seaworthy.dev/rejected-fingerprints";
 
 /// A keyed hash of each value, by its key: whether somebody else changed it can be seen, what it is cannot.
 pub type Hashes = BTreeMap<String, String>;
@@ -83,7 +81,7 @@ pub struct Memory {
     pub stage: Stage,
     /// What was written.
     pub values: Hashes,
-    /// SecretSlot key the hashes were made with; another one tells nothing about them.
+    /// Which key the hashes were made with; another one tells nothing about them.
     pub key: Option<String>,
     /// Since when the previous values are kept beside; None: none are.
     pub previous_since: Option<Timestamp>,
@@ -91,9 +89,10 @@ pub struct Memory {
     pub previous_keys: BTreeMap<String, String>,
     /// What is where in the store.
     pub versions: Versions,
-    /// Keyed hashes ([`hash`]) of the values that were taken back because consumers could not live with them, and of [`ABSENT`] for keys that were not
-    /// among them.
+    /// Keyed hashes ([`hash`]) of the values that were taken back because consumers could not live with them.
     pub rejected: BTreeSet<String>,
+    /// Fingerprints of what is not tried again: what was taken back, and then what that left in the store.
+    pub tried: Vec<String>,
 }
 
 impl Memory {
@@ -121,13 +120,14 @@ impl Memory {
                 over: get(OVER).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             },
             rejected: get(REJECTED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            tried: get(TRIED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         }
     }
 
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let Self { values, rejected, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
+        let Self { values, rejected, tried, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -146,6 +146,7 @@ impl Memory {
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
             (REJECTED, (!rejected.is_empty()).then(|| serde_json::to_string(rejected).unwrap_or_default())),
+            (TRIED, (!tried.is_empty()).then(|| serde_json::to_string(tried).unwrap_or_default())),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
@@ -216,6 +217,7 @@ mod tests {
                 over: [("k".to_owned(), ["0".to_owned()].into())].into(),
             },
             rejected: ["x".to_owned()].into(),
+            tried: vec!["y".into(), "z".into()],
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());

@@ -1,8 +1,13 @@
 //! What a store is opened with.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use kube::Client;
+use tokio::sync::Semaphore;
 
 use super::store::StoreError;
 use crate::{
@@ -40,9 +45,21 @@ pub struct Allowed {
     pub env: Vec<String>,
     /// Folders of the operator's own file system.
     pub folders: Vec<PathBuf>,
+    /// Who looks into which folder.
+    pub turns: Turns,
 }
 
+/// One look into a folder at a time, whoever asks: a mount that hangs takes one thread of the process and not all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<HashMap<PathBuf, Arc<Semaphore>>>>);
+
 impl Allowed {
+    /// Whose turn it is to look into `folder`.
+    pub fn turn(&self, folder: &Path) -> Arc<Semaphore> {
+        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(folder.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+    }
+
     /// For what stands in cluster-scoped resources, which only administrators write.
     #[must_use]
     pub fn of_administrators(&self) -> Self {

@@ -26,6 +26,7 @@ use crate::{
         conditions::seconds,
         current,
         error::{is_refusal, message},
+        owner::described,
         references::{self, ReferenceError, is_name},
     },
     ids,
@@ -161,8 +162,4 @@ fn secret(context: &Context, own: &OwnCredential, notes: &Notes, (value, made_at
         data: Some(BTreeMap::from([(own.place.key.clone(), ByteString(value.to_vec()))])),
         ..Secret::default()
     }
-}
-
-fn described(store: &SecretStore) -> String {
-    format!("SecretStore/{}", store.name_any())
 }

@@ -7,7 +7,6 @@ use super::{
     memory::Memory,
     reason::Reason,
     status::View,
-    writing::managed_secret::described,
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationStatus},
@@ -15,6 +14,7 @@ use crate::{
         apply::WriteError,
         conditions::{self, READY, RECONCILING, STALLED},
         events::Note,
+        owner::described,
         run::Guarded,
     },
 };

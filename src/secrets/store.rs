@@ -16,7 +16,7 @@ pub use crate::{
     cluster::references::{ReadSecrets, ReferenceError, SecretData},
 };
 
-/// How a store may fail. SecretSlot variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
+/// How a store may fail. Which variant it is decides what happens next; the message says what was tried, on what, and what to do, and holds no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store says that it has no such value.
@@ -157,7 +157,7 @@ pub struct Stored {
 pub struct Place {
     /// The name or path.
     pub key: String,
-    /// SecretSlot version; None: the current one.
+    /// Which version; None: the current one.
     pub version: Option<String>,
 }
 

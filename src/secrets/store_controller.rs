@@ -13,6 +13,7 @@ use super::{
     index::scope_of,
     own_credential,
     reading::{
+        breaker::{AFTER_REFUSALS, QUICK_LOGINS},
         connection::{CALL_TIMEOUT, StoreConnection},
         pool::{ConnectionId, StorePool},
         resolve,
@@ -208,14 +209,12 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
             None => None,
         };
         let opened = store.spec.store.open(opening).await;
-        if let (Some(connection), Err(_)) = (connection, &opened) {
-            connection.record(&opened);
+        if let Err(error) = &opened {
+            tell(connection, &Err::<(), _>(error.clone()));
         }
         let open: Box<dyn OpenStore> = opened?;
         let lets_in = open.check().await;
-        if let Some(connection) = connection {
-            connection.record(&lets_in);
-        }
+        tell(connection, &lets_in);
         let answer = match (lets_in, own.as_ref().zip(held.as_ref())) {
             (Ok(()), Some(own)) => own_credential::replace(context, store, own, &*open).await,
             (answer, _) => answer.map(|()| None).map_err(Halt::from),
@@ -225,11 +224,17 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
     };
     tokio::time::timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| {
         let late = Err::<(), _>(StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}")));
-        if let Some(connection) = connection {
-            connection.record(&late);
-        }
+        tell(connection, &late);
         late.map(|()| None).map_err(Halt::from)
     })
+}
+
+/// Tells those who use the store what it said. That it refuses a new login says nothing about who is logged in.
+fn tell(connection: Option<&StoreConnection>, answer: &Result<(), StoreError>) {
+    if let Some(connection) = connection.filter(|connection| !matches!(answer, Err(StoreError::Unauthenticated(_))) || connection.is_away())
+    {
+        connection.record(answer);
+    }
 }
 
 fn findings(problem: Option<&Problem>) -> Vec<Finding> {
@@ -263,8 +268,12 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
         return Done { again: after(wait), outcome: Outcome::Retry };
     };
     let outcome = if problem.reason.needs_a_person() { Outcome::Stalled } else { Outcome::Retry };
-    let failed = || retry_after(context.failures.failed(&uid, (problem.reason.as_str(), object.meta().generation)), None, now, &uid);
-    let wait = problem.after.unwrap_or_else(failed).clamp(SignedDuration::from_secs(1), CHECK_INTERVAL);
+    let failed = || {
+        let failures = context.failures.failed(&uid, (problem.reason.as_str(), object.meta().generation));
+        let is_refused = problem.reason == Reason::StoreDenied && failures >= QUICK_LOGINS;
+        if is_refused { AFTER_REFUSALS } else { retry_after(failures, None, now, &uid).min(CHECK_INTERVAL) }
+    };
+    let wait = problem.after.unwrap_or_else(failed).max(SignedDuration::from_secs(1));
     if let Some(identity) = look.identity.filter(|_| look.checked) {
         context.failed_checks.note(uid, identity, now + wait, problem);
     }

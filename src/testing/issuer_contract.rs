@@ -1,38 +1,16 @@
 //! What every issuer must keep, whoever signs.
 
-use std::collections::BTreeMap;
-
-use futures::{FutureExt, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::certificate_rotation::{Algorithm, CertificateRotationSpec, PrivateKey},
     certificates::{
-        issuer::{Issuer, ReadSecrets, ReferenceError, SecretData},
+        issuer::{Issuer, ReadSecrets},
         request::Request,
         x509::path,
     },
     keys::Key,
 };
-
-/// Secrets in memory.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets(BTreeMap<String, SecretData>);
-
-impl Secrets {
-    /// With one more.
-    #[must_use]
-    pub fn with(mut self, name: &str, data: SecretData) -> Self {
-        self.0.insert(name.into(), data);
-        self
-    }
-}
-
-impl ReadSecrets for Secrets {
-    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretData, ReferenceError>> {
-        async move { self.0.get(name).cloned().ok_or_else(|| ReferenceError::NotFound(name.into())) }.boxed()
-    }
-}
 
 /// A spec with a name and the defaults, as the API server would fill it in.
 pub fn spec(name: &str) -> CertificateRotationSpec {

@@ -2,4 +2,5 @@
 
 pub mod failpoint;
 pub mod issuer_contract;
+pub mod secrets;
 pub mod store_contract;

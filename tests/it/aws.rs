@@ -5,7 +5,7 @@ use seaworthy::{
         store::{Allowed, Content, OpenStore, Opening, Place, Store, StoreError, Write},
         stores::StoreSpec,
     },
-    testing::issuer_contract::Secrets,
+    testing::secrets::Secrets,
 };
 use serde_json::{Value, json};
 

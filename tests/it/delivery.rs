@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
@@ -222,8 +222,8 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     operator.clock.advance(HOUR);
     is_back(&world, &vault).await;
-    // Another spec that asks for the same is tried once.
     let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
+    // Another spec that asks for the same is tried once.
     rotations.change("web", json!({"restart": {"timeout": "2h"}})).await;
     let generation = rotations.api().get("web").await.unwrap().metadata.generation.unwrap();
     eventually("it is noted that it was tried", || async {
@@ -242,6 +242,57 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     rotations.ask("web", "rotate", "2").await;
     rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"].len(), 64);
+}
+
+/// What the store has again after a roll-back is what an edit is put right with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_put_back_is_kept_as_anything_else() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
+    operator.clock.advance(HOUR);
+    is_back(&world, &vault).await;
+    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
+    let is_restored = async || {
+        eventually("it is put right", || async {
+            let data = rotations.data("web-tls").await;
+            if data.get("value").is_some_and(|value| value == "1") { Ok(()) } else { Err(format!("{data:?}")) }
+        })
+        .await;
+    };
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    is_restored().await;
+    secrets.patch("web-tls", &PatchParams::default(), &Patch::Merge(json!({"data": {"value": null}}))).await.unwrap();
+    is_restored().await;
+    assert_eq!(vault.get("app").await.0["value"], "1");
+}
+
+/// A part of what was taken back, which nobody has tried alone, is another try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_mended_in_the_store_is_tried_though_a_part_of_it_was_taken_back() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b@3").await;
+    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
+    rotations.edit("source", json!({"other": "1"})).await;
+    let of = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "source", "property": key}});
+    world.a_second_later().await;
+    rotations.change("web", json!({"data": [of("value"), of("other")]})).await;
+    rotations.complete("web", 2).await;
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2", "other": "2"})).await;
+    world.crashes("b").await;
+    operator.clock.advance(HOUR);
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    eventually("what is left in the store was looked at", || async {
+        let noted = secrets.get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
+        let tried = noted.get("seaworthy.dev/rejected-fingerprints").cloned().unwrap_or_default();
+        if serde_json::from_str::<Vec<String>>(&tried).is_ok_and(|tried| tried.len() == 2) { Ok(()) } else { Err(tried) }
+    })
+    .await;
+    rotations.consumers("web", "4/4").await;
+    world.a_second_later().await;
+    rotations.edit("source", json!({"other": "1"})).await;
+    rotations.complete("web", 5).await;
+    assert_eq!(rotations.data("web-tls").await["value"], "2");
 }
 
 /// What cannot be read beside it is no reason to leave workloads with what they cannot live with.

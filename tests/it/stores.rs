@@ -16,7 +16,7 @@ use seaworthy::{
         store::{Allowed, Content, OpenStore, Opening, Store},
         stores::StoreSpec,
     },
-    testing::{issuer_contract::Secrets, store_contract},
+    testing::{secrets::Secrets, store_contract},
 };
 use serde_json::{Value, json};
 

@@ -4,15 +4,19 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
-use kube::{Api, Client, Resource, api::PostParams};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
 use seaworthy::{
+    api::SecretStore,
     secrets::store::{Place, StoreError},
     testing::store_contract,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, Namespace, Rotations, Vault, Workload, eventually, open, said};
+use crate::support::{Between, Cluster, ControlPlane, Namespace, Operator, Rotations, Vault, Workload, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tags_and_what_was_deleted() {
@@ -35,6 +39,20 @@ async fn tags_and_what_was_deleted() {
     let v1 = open(&v1, "vault", &[("token", &vault.root)]).await.unwrap();
     let error = v1.read(&Place { key: "tagged/a".into(), version: None }).await.unwrap_err();
     assert!(matches!(&error, StoreError::Invalid(why) if why.contains("Invalid path for a versioned K/V secrets engine")), "{error:?}");
+    // What a key is called says nothing about the token; what becomes of the token does.
+    vault.role("tags", r#"path "secret/data/tagged/*" { capabilities = ["read"] }"#).await;
+    let token = vault.call("POST", "auth/token/create", json!({"policies": ["tags"]})).await["auth"]["client_token"].clone();
+    let token = token.as_str().unwrap();
+    let limited = open(&vault.by_token(), "vault", &[("token", token)]).await.unwrap();
+    let read = async |key: &str| limited.read(&Place { key: key.into(), version: None }).await;
+    assert!(read("tagged/a").await.is_ok());
+    for key in ["other/invalid token", "other/bad token"] {
+        let error = read(key).await.unwrap_err();
+        assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
+    }
+    vault.call("POST", "auth/token/revoke", json!({ "token": token })).await;
+    let (read, checked) = (read("tagged/a").await.unwrap_err(), limited.check().await.unwrap_err());
+    assert!(matches!((&read, &checked), (StoreError::Unauthenticated(_), StoreError::Unauthenticated(_))), "{read:?} {checked:?}");
     // What was deleted is not there, and can be written again.
     vault.put("deletedone", json!({"part": "x"})).await;
     vault.call("DELETE", "secret/data/deletedone", Value::Null).await;
@@ -262,6 +280,38 @@ async fn credentials_that_are_refused_are_not_tried_for_each_key() {
         rotations.ready(&format!("r{resource}"), 1).await;
     }
     assert_eq!(logins(), 1);
+}
+
+/// That its check cannot log in any more is told, and is no reason to keep away who is logged in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_logged_in_goes_on_though_the_secret_id_is_gone() {
+    let (_own, cluster) = ControlPlane::start().await;
+    let vault = Vault::start().await;
+    let namespace = cluster.namespace("logged-in").await;
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let (id, secret) = vault.role("app", POLICY).await;
+    cluster.operators_secret("approle", json!({"id": secret})).await;
+    let auth = json!({"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": "id"}}});
+    cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": auth}})).await;
+    let rotations = Rotations(&namespace);
+    vault.put("app/db", json!({"p": "1"})).await;
+    let data = json!([{"secretKey": "p", "remoteRef": {"key": "app/db", "property": "p"}}]);
+    rotations.create("app", json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data})).await;
+    rotations.ready("app", 1).await;
+    vault.call("POST", "auth/approle/role/app/secret-id/destroy", json!({ "secret_id": secret })).await;
+    operator.clock.advance(jiff::SignedDuration::from_mins(16));
+    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
+    stores.patch("vault", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": {"look": "1"}}}))).await.unwrap();
+    eventually("it is told", || async {
+        let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        if ready.is_some_and(|ready| ready.reason == "StoreDenied") { Ok(()) } else { Err(format!("{ready:?}")) }
+    })
+    .await;
+    vault.put("app/db", json!({"p": "2"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 2).await;
+    assert_eq!(rotations.data("app").await["p"], "2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

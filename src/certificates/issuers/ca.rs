@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         certificates::sign::tests::{ca, child, pair, spec_of_ca},
-        testing::issuer_contract::{self, Secrets},
+        testing::{issuer_contract, secrets::Secrets},
     };
 
     fn spec() -> Spec {

@@ -49,10 +49,10 @@ impl OpenIssuer for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::issuer_contract;
+    use crate::testing::{issuer_contract, secrets};
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        issuer_contract::run(&Spec {}, &issuer_contract::Secrets::default()).await;
+        issuer_contract::run(&Spec {}, &secrets::Secrets::default()).await;
     }
 }

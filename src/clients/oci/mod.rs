@@ -18,7 +18,7 @@ use self::{
 };
 use crate::clients::{
     egress::{body, chain},
-    error::ClientError,
+    error::{ClientError, one_line},
 };
 
 /// No answer is longer: a secret has 25 KiB, a page of a list a hundred entries.
@@ -137,8 +137,7 @@ async fn answer(response: Response, named: &str) -> Result<Answer, ClientError> 
         return Ok(Answer { body, etag, next });
     }
     let said: Said = serde_json::from_slice(&body).unwrap_or_default();
-    let message: String = said.message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
-    let code: String = said.code.chars().take(100).collect();
+    let (message, code) = (one_line(&said.message, 400), one_line(&said.code, 100));
     let text = format!("{named} answered {} {code}: {message}", status.as_u16());
     Err(match status {
         StatusCode::NOT_FOUND if said.code.is_empty() => ClientError::Unavailable(format!("{text}that is not Oracle's answer")),

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::clients::{
     egress::{Egress, body, chain},
-    error::ClientError,
+    error::{ClientError, one_line},
 };
 
 /// The least time between two logins after a refusal that does not say that it is the token's.
@@ -180,12 +180,10 @@ impl Vault {
         let call = Call { method, path, query, sent };
         match self.send(call, Some(&token)).await {
             // It may have been revoked by somebody, or Vault was restarted.
-            Err(ClientError::Denied(why)) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &why).await => {
+            Err(error) if matches!(self.login, Login::At { .. }) && self.is_dead(&token, &error).await => {
                 let token = self.token(Some(&token)).await?;
                 self.send(call, Some(&token)).await
             }
-            // A token that somebody else keeps alive, and does not any more.
-            Err(ClientError::Denied(why)) if says_that_it_is_dead(&why) => Err(ClientError::Unauthenticated(why)),
             answer => answer,
         }
         .and_then(|answer| {
@@ -221,9 +219,11 @@ impl Vault {
 
     /// Whether it is the token that was refused. One that may not even look at itself cannot be told from one that was
     /// revoked otherwise, and who is refused all the time does not log in all the time.
-    async fn is_dead(&self, token: &str, why: &str) -> bool {
-        if says_that_it_is_dead(why) {
-            return true;
+    async fn is_dead(&self, token: &str, error: &ClientError) -> bool {
+        match error {
+            ClientError::Unauthenticated(_) => return true,
+            ClientError::Denied(_) => {}
+            _ => return false,
         }
         let seldom = || {
             let mut last = self.again.lock().unwrap_or_else(PoisonError::into_inner);
@@ -352,13 +352,9 @@ impl Vault {
             if said.is_empty() { String::new() } else { format!(": {said}") }
         );
         Err(match status {
-            // Only Vault itself knows that there is nothing: then it says no more, or what became of it.
-            StatusCode::NOT_FOUND => match serde_json::from_slice::<Nothing>(&answer) {
-                Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => ClientError::NotFound(text),
-                // Another version of the key/value engine says so in a warning.
-                Ok(nothing) if nothing.errors.is_some() || nothing.warnings.is_some() => ClientError::Invalid(text),
-                _ => ClientError::Unavailable(format!("{text}: that is not Vault's answer")),
-            },
+            StatusCode::NOT_FOUND => not_found(&answer, text),
+            // What it says, not the path that was asked for: that is a tenant's text.
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED if says_that_it_is_dead(&said) => ClientError::Unauthenticated(text),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClientError::Denied(text),
             StatusCode::BAD_REQUEST if said.contains("check-and-set") => ClientError::Conflict(text),
             StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),
@@ -368,6 +364,16 @@ impl Vault {
             status if status.is_server_error() => ClientError::Unavailable(text),
             _ => ClientError::Invalid(text),
         })
+    }
+}
+
+/// Only Vault itself knows that there is nothing: then it says no more, or what became of it.
+fn not_found(answer: &[u8], text: String) -> ClientError {
+    match serde_json::from_slice::<Nothing>(answer) {
+        Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => ClientError::NotFound(text),
+        // Another version of the key/value engine says so in a warning.
+        Ok(nothing) if nothing.errors.is_some() || nothing.warnings.is_some() => ClientError::Invalid(text),
+        _ => ClientError::Unavailable(format!("{text}: that is not Vault's answer")),
     }
 }
 
@@ -400,8 +406,7 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], path: &[&str]) -> Result<T, C
 fn said(answer: &[u8]) -> String {
     let parsed: Value = serde_json::from_slice(answer).unwrap_or_else(|_| json!({}));
     let texts = ["errors", "warnings"].iter().filter_map(|part| parsed[part].as_array()).flatten().filter_map(Value::as_str);
-    let all = texts.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("; ");
-    all.chars().take(400).collect()
+    one_line(&texts.map(str::trim).collect::<Vec<_>>().join("; "), 400)
 }
 
 #[cfg(test)]

@@ -200,6 +200,13 @@ pub fn texts_with_previous<'a>(spec: &'a SecretRotationSpec, memory: &Memory) ->
     template.data.iter().filter_map(text).collect()
 }
 
+/// Whether a text names the value of `key`.
+pub fn is_named_by_text(spec: &SecretRotationSpec, key: &str) -> bool {
+    let variable = template::variable(key);
+    let mut texts = spec.template.iter().flat_map(|template| template.data.values());
+    texts.any(|text| template::variables_used(&text.0).is_none_or(|names| names.contains(&variable)))
+}
+
 fn variables(keys: impl Iterator<Item = String>) -> HashSet<String> {
     keys.map(|key| template::variable(&key)).collect()
 }

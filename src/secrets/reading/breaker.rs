@@ -12,8 +12,13 @@ use crate::{
     secrets::{index::Key, store::StoreError},
 };
 
-/// The longest pause, whatever the store asks for.
+/// The longest pause of a store that is away or asks to wait, whatever it asks for.
 pub const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+/// The pause after credentials were refused [`QUICK_LOGINS`] times. Vault and OpenBao lock who fails five times until a quarter of an hour goes by without
+/// another try (<https://developer.hashicorp.com/vault/docs/concepts/user-lockout>), also for credentials that are right by then.
+pub const AFTER_REFUSALS: SignedDuration = SignedDuration::from_mins(16);
+/// So many logins may fail one soon after the other.
+pub const QUICK_LOGINS: u32 = 3;
 /// A probe that has given no result for so long is taken for lost: no call to a store takes longer.
 const PROBE_TIMEOUT: Duration = super::connection::CALL_TIMEOUT;
 
@@ -32,7 +37,7 @@ pub struct Breaker {
 
 /// Whether the pause until then still holds. One that is longer than any pause means that the clock was set back, and is ignored.
 fn holds(until: Timestamp, now: Timestamp) -> bool {
-    now < until && until.duration_since(now) <= MAX_BACKOFF
+    now < until && until.duration_since(now) <= AFTER_REFUSALS
 }
 
 impl Breaker {
@@ -82,7 +87,10 @@ impl Breaker {
             StoreError::Throttled { after, .. } => after.and_then(|after| SignedDuration::try_from(after).ok()),
             _ => None,
         };
-        let pause = asked.unwrap_or_else(|| retry_after(self.failures, None, now, seed)).clamp(SignedDuration::from_secs(1), MAX_BACKOFF);
+        let pause = match error {
+            StoreError::Unauthenticated(_) if self.failures >= QUICK_LOGINS => AFTER_REFUSALS,
+            _ => asked.unwrap_or_else(|| retry_after(self.failures, None, now, seed)).clamp(SignedDuration::from_secs(1), MAX_BACKOFF),
+        };
         self.open = Some((now + pause, error.clone()));
         Some(pause)
     }
@@ -149,9 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn refused_credentials_are_tried_a_few_times_only() {
+        let (mut breaker, mut time, mut tries) = (Breaker::default(), now(), 0);
+        let refused = StoreError::Unauthenticated("no".into());
+        let end = now() + SignedDuration::from_mins(15);
+        while time < end {
+            assert!(breaker.try_acquire(time).is_ok());
+            time += breaker.failed(&refused, (time, "seed")).unwrap();
+            tries += 1;
+        }
+        assert_eq!(tries, QUICK_LOGINS, "and then not for as long as a lock is remembered");
+        assert!(time < now() + SignedDuration::from_mins(18));
+    }
+
+    #[test]
     fn no_pause_holds_for_long_when_the_clock_is_set_back() {
         let now = now();
-        assert!(holds(now + MAX_BACKOFF, now) && holds(now + SignedDuration::from_secs(1), now));
-        assert!(!holds(now, now) && !holds(now + MAX_BACKOFF + SignedDuration::from_secs(1), now));
+        assert!(holds(now + AFTER_REFUSALS, now) && holds(now + SignedDuration::from_secs(1), now));
+        assert!(!holds(now, now) && !holds(now + AFTER_REFUSALS + SignedDuration::from_secs(1), now));
     }
 }

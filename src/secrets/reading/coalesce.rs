@@ -21,7 +21,7 @@ use crate::secrets::{
 /// A value is kept for so long at most, for those who are still to come for it.
 const VALUE_TTL: Duration = Duration::from_mins(1);
 
-/// SecretSlot answers somebody takes, and how many will.
+/// Which answers somebody takes, and how many will.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
     /// An answer to a call that began before this is too old.

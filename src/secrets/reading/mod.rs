@@ -8,7 +8,7 @@
 //! ```
 
 mod batch;
-mod breaker;
+pub(super) mod breaker;
 pub(super) mod coalesce;
 pub(super) mod connection;
 pub(super) mod pool;

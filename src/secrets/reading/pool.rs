@@ -17,7 +17,7 @@ use crate::clock::Clock;
 /// A connection that nobody has used for so long may have no user any more: it is looked whether a resource refers to it.
 const IDLE_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// Who uses a store that is away comes again within twice the longest pause.
-const RECENTLY_USED: SignedDuration = SignedDuration::from_mins(10);
+const RECENTLY_USED: SignedDuration = SignedDuration::from_mins(32);
 /// A namespace has no more connections open at a time; of more, the one that was used least recently is closed.
 const MAX_OPEN_PER_NAMESPACE: usize = 64;
 /// So many connections are closed at a time.
@@ -52,7 +52,7 @@ pub struct ConnectionId {
     pub owner: String,
     /// A hash of what it is.
     pub spec: String,
-    /// SecretSlot credentials it is opened with: no secret.
+    /// Which credentials it is opened with: no secret.
     pub credentials: String,
 }
 

@@ -45,7 +45,7 @@ pub struct Source {
     pub connection: Arc<StoreConnection>,
     /// Itself.
     pub store: Arc<dyn OpenStore>,
-    /// SecretSlot.
+    /// Which store it is.
     pub resolved: Resolved,
 }
 

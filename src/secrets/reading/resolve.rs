@@ -1,4 +1,4 @@
-//! SecretSlot store a resource means, and whether it may use it.
+//! Which store a resource means, and whether it may use it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -78,7 +78,7 @@ fn able(resolved: Resolved, rotation: &SecretRotation) -> Result<Resolved, Probl
     Ok(resolved)
 }
 
-/// SecretSlot store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
+/// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.
 pub fn resolve(stores: Option<&ClusterStores>, rotation: &SecretRotation) -> Result<Option<Resolved>, Problem> {
     let (spec, namespace, scope) = (&rotation.spec, rotation.namespace().unwrap_or_default(), scope(rotation));
     match (&spec.store, &spec.store_ref) {

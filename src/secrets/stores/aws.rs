@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    clients::aws::http,
+    clients::{aws::http, error::one_line},
     ids,
     secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, text_of},
 };
@@ -226,8 +226,7 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn by_code(key: &str, code: &str, said: &str) -> StoreError {
-    let short = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect::<String>();
-    let text = format!("AWS Secrets Manager, {key}: {}: {}", short(code), short(said));
+    let text = format!("AWS Secrets Manager, {key}: {}: {}", one_line(code, 100), one_line(said, 400));
     match code {
         "ResourceNotFoundException" => StoreError::NotFound(text),
         "ResourceExistsException" => StoreError::Conflict(text),

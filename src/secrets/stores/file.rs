@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::secrets::store::{Content, Find, MAX_VALUE, Matcher, OpenStore, Opening, Place, Store, StoreError, Stored, Write};
 
-/// SecretSlot folder.
+/// Which folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Spec {
     /// A folder below one that `--store-folders` allows. A key is the path of a file in it.
@@ -53,7 +53,11 @@ impl Store for Spec {
     }
 
     fn open<'a>(&'a self, opening: Opening<'a>) -> BoxFuture<'a, Result<Box<dyn OpenStore>, StoreError>> {
-        let open = Open { folder: self.path.clone().into(), allowed: opening.allowed.folders.clone(), turn: Arc::new(Semaphore::new(1)) };
+        let open = Open {
+            folder: self.path.clone().into(),
+            allowed: opening.allowed.folders.clone(),
+            turn: opening.allowed.turn(Path::new(&self.path)),
+        };
         async move { Ok(Box::new(open) as Box<dyn OpenStore>) }.boxed()
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     secrets::store::{Content, Find, Matcher, OpenStore, Opening, Place, SecretKeyRef, Store, StoreError, Stored, Write, text_of},
 };
 
-/// SecretSlot vault, and as whom.
+/// Which vault, and as whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
@@ -254,7 +254,7 @@ impl Open {
                 StoreError::Denied(format!("{key}: it is there and may not be read ({said}), or has no such version"))
             }
             Ok(_) => StoreError::NotFound(format!("{key} is not in the vault")),
-            Err(error @ (ClientError::Throttled(..) | ClientError::Unavailable(_))) => error.into(),
+            Err(error @ (ClientError::Unauthenticated(_) | ClientError::Throttled(..) | ClientError::Unavailable(_))) => error.into(),
             Err(error) => StoreError::Denied(format!("{key}: it is not there, or may not be read ({said}; nor listed: {error})")),
         }
     }

@@ -6,16 +6,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use super::{
-    managed_secret::{self, ManagedSecret, described},
+    managed_secret::{self, ManagedSecret},
     previous,
     push::{self, Generated, Replaceable, replaceable},
+    rejected::{self, consumed},
     retire,
     rotate::{self, Cause, Pending},
-    update,
 };
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation, secret_rotation::SecretRotationSpec},
-    cluster::{apply::WriteError, error::message, noticed},
+    cluster::{apply::WriteError, error::message, noticed, owner::described},
     rollout::stage::Stage,
     secrets::{
         contents::{
@@ -24,7 +24,6 @@ use crate::{
         },
         context::{Context, Look, annotation, is_current},
         decide::{Plan, TargetState},
-        deliver::consumed,
         memory::{Memory, Superseded, Versions, hash},
         reading::{
             read::{Reading, Source},
@@ -155,7 +154,7 @@ fn waits_for_person(look: Look<'_>, gathered: &Gathered) -> bool {
     let lacking = |name: &String| !gathered.values.contains_key(name) && !held.data.contains_key(name);
     let mut generated = rotation.spec.generators();
     let asked = facts.pending.is_some() || facts.plan.generate.is_some();
-    !asked && update::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
+    !asked && rejected::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
 }
 
 /// The generated values that somebody else has changed or removed in the Secret.
@@ -280,7 +279,9 @@ async fn push_again(
     let is_lacking = |key: &String| gathered.gone.contains_key(key) && gathered.remote.contains(key) && pushed(key);
     let nowhere = held.data.iter().filter(|(key, value)| is_lacking(key) && ours(key, value));
     // What one of several places has goes to the others, unless the Secret is not to have that now.
-    let elsewhere = gathered.lacking.iter().filter(|(key, value)| pushed(key) && data.get(*key) == Some(value));
+    let is_taken_back = |key: &str, value: &[u8]| held.memory.rejected.contains(&hash(&hash_key, key, value));
+    let elsewhere =
+        gathered.lacking.iter().filter(|(key, value)| pushed(key) && data.get(*key) == Some(value) && !is_taken_back(key, value));
     let lacking: SecretData = nowhere.chain(elsewhere).map(|(key, value)| (key.clone(), value.clone())).collect();
     if lacking.is_empty() {
         return Ok(false);
@@ -342,7 +343,9 @@ async fn values_on_their_way(look: Look<'_>, (gathered, key): (&Gathered, &[u8])
         let pending = Pending { data: pending.data.clone(), memory: pending.memory.clone() };
         let edited = edited(look);
         let there = |name: &String| {
-            pending.data.contains_key(name) || gathered.values.contains_key(name) || held.data.contains_key(name) || edited.contains(name)
+            // One that somebody has removed is made anew if a text needs it.
+            let is_theirs = || edited.contains(name) && !compose::is_named_by_text(&rotation.spec, name);
+            pending.data.contains_key(name) || gathered.values.contains_key(name) || held.data.contains_key(name) || is_theirs()
         };
         let lacking: Vec<_> = spec.generate.iter().filter(|generate| !there(&generate.secret_key)).collect();
         return Ok(Some(if lacking.is_empty() {

@@ -3,19 +3,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{Api, Resource, ResourceExt};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, ResourceExt};
 
 use crate::{
     api::{SecretRotation, secret_rotation::TargetPolicy},
     cluster::{
         apply::{WriteError, Writer, last_written},
         error::message,
-        owner::{self, Refused},
+        owner::{self, Refused, owned_by},
         references,
     },
     ids,
@@ -67,7 +63,7 @@ impl ManagedSecret {
     }
 }
 
-/// SecretSlot of the three.
+/// Which of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretSlot {
     /// What consumers use.
@@ -294,18 +290,12 @@ pub fn last_change(held: &ManagedSecret) -> Option<Timestamp> {
 pub fn is_dressed(rotation: &SecretRotation, held: &ManagedSecret) -> bool {
     let Some(meta) = &held.meta else { return false };
     let wanted = secret(rotation, SecretSlot::Target, &SecretData::new(), &held.memory).metadata;
-    let holds = |there: Option<&BTreeMap<String, String>>, wanted: Option<BTreeMap<String, String>>| {
-        wanted.unwrap_or_default().iter().all(|(key, value)| there.and_then(|there| there.get(key)) == Some(value))
-    };
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     // One of ours that is not wanted any more would take the Secret along.
     let is_ours = |uid: &str| rotation.uid().is_some_and(|ours| ours == uid);
     let orphan = rotation.spec.target.creation_policy == TargetPolicy::Orphan;
     let superfluous = orphan && owners.iter().any(|owner| is_ours(&owner.uid));
-    !superfluous
-        && holds(meta.labels.as_ref(), wanted.labels)
-        && holds(meta.annotations.as_ref(), wanted.annotations)
-        && wanted.owner_references.unwrap_or_default().iter().all(|owner| owners.iter().any(|there| there.uid == owner.uid))
+    !superfluous && owner::is_dressed(meta, &wanted)
 }
 
 /// A hash of what in the spec says what the Secret holds and looks like: another one is a reason to make it anew.
@@ -333,16 +323,8 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
         annotations.insert(owner::OWNER.into(), owned_by);
     }
     // Beside the target, nothing outlives the resource.
-    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != SecretSlot::Target).then(|| {
-        vec![OwnerReference {
-            api_version: SecretRotation::api_version(&()).into(),
-            kind: SecretRotation::kind(&()).into(),
-            name: rotation.name_any(),
-            uid: rotation.uid().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: Some(false),
-        }]
-    });
+    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != SecretSlot::Target)
+        .then(|| vec![owner::reference(rotation)]);
     Secret {
         metadata: ObjectMeta {
             name: Some(which.name(rotation)),
@@ -358,14 +340,4 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
         data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
         ..Secret::default()
     }
-}
-
-/// `SecretRotation/NAME`.
-pub fn owned_by(rotation: &SecretRotation) -> String {
-    owner::owner(&SecretRotation::kind(&()), &rotation.name_any())
-}
-
-/// `SecretRotation/NAMESPACE/NAME`, for the audit log.
-pub fn described(rotation: &SecretRotation) -> String {
-    format!("SecretRotation/{}/{}", rotation.namespace().unwrap_or_default(), rotation.name_any())
 }

@@ -9,6 +9,7 @@ pub(super) mod desired;
 pub(super) mod managed_secret;
 pub(super) mod previous;
 pub(super) mod push;
+pub(super) mod rejected;
 pub(super) mod retire;
 pub mod rotate;
 pub(super) mod update;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    managed_secret::{self, SecretSlot, described},
+    managed_secret::{self, SecretSlot},
     retire,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         REFRESH_ANNOTATION, SecretRotation,
         secret_rotation::{Push, Pushed, UpdatePolicy},
     },
-    cluster::noticed,
+    cluster::{noticed, owner::described},
     ids,
     secrets::{
         contents::property,
@@ -46,7 +46,7 @@ const MOST_NEXT: usize = 8;
 pub struct Pushing<'a> {
     /// Where they go.
     pub source: &'a Source,
-    /// SecretSlot field of the spec asks for it.
+    /// Which field of the spec asks for it.
     pub field: &'a str,
     /// Why, for the audit log.
     pub reason: Reason,
@@ -163,7 +163,7 @@ fn sort_out<'p>(
     Ok((outcome, other))
 }
 
-/// SecretSlot of `versions` holds `content` and can be made the current one again.
+/// Which of `versions` holds `content` and can be made the current one again.
 async fn holds<'a>(source: &Source, key: &str, versions: &'a [String], content: &Content) -> Result<Option<&'a str>, StoreError> {
     let canonical = |content: &Content| match content {
         Content::Bytes(bytes) => Content::Bytes(property::canonical(bytes)),

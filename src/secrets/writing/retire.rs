@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 
-use super::managed_secret::{self, SecretSlot, described};
+use super::managed_secret::{self, SecretSlot};
 use crate::{
     api::SecretRotation,
+    cluster::owner::described,
     ids,
     rollout::stage::Stage,
     secrets::{

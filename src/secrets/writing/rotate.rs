@@ -10,9 +10,10 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::managed_secret::{self, ManagedSecret, SecretSlot, described};
+use super::managed_secret::{self, ManagedSecret, SecretSlot};
 use crate::{
     api::{SecretRotation, secret_rotation::Generate},
+    cluster::owner::described,
     ids,
     secrets::{
         contents::generate::generate,
@@ -32,7 +33,7 @@ pub const STEPS: &[&str] = &["read", "generate", "push", "keep-previous", "store
 pub struct Pending {
     /// By key of the Secret.
     pub data: SecretData,
-    /// SecretSlot rotation, why, since when, and which request it answers; and the hashes of the values that are to be replaced.
+    /// Which rotation, why, since when, and which request it answers; and the hashes of the values that are to be replaced.
     pub memory: Memory,
 }
 

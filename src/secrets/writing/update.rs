@@ -5,22 +5,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    managed_secret::{self, ManagedSecret, SecretSlot, described},
-    previous, rotate,
+    managed_secret::{self, ManagedSecret, SecretSlot},
+    previous,
+    rejected::{consumed, is_rejected, judged},
+    rotate,
 };
 use crate::{
     api::{
         REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
         secret_rotation::{RefreshPolicy, TargetPolicy},
     },
-    cluster::{conditions, noticed},
+    cluster::{conditions, contest, noticed, owner::described},
     rollout::stage::Stage,
     secrets::{
-        contents::property::Bytes,
         context::{Context, Look, annotation, is_current, plan_after},
         decide::{Plan, TargetState},
-        deliver::{self, Delivered, consumed, deliver, judged},
-        memory::{ABSENT, Memory, hash},
+        deliver::{self, Delivered, deliver},
+        memory::Memory,
         reading::read::Source,
         reason::Reason,
         report::announce_change,
@@ -42,14 +43,14 @@ pub(in crate::secrets) async fn update(
     // A roll-back that only loses a previous value keeps the id of its rotation.
     let same_rotation = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
     let mut is_other = held.meta.is_none() || (!same_rotation && consumed(&data) != consumed(&held.ours()));
-    let mut is_rejected = is_other && is_rejected(look, &data, &memory).await?;
+    let mut is_rejected = is_rejected(look, &data, &mut memory).await? && is_other;
     // After a roll-back, when only a previous value expires: nothing new is composed, the previous value is taken out of what is there.
     if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory)) {
         view.snapshot = None;
         ((data, memory), is_other, is_rejected) = (previous::retired(look).await?, false, false);
     }
     if is_rejected {
-        return keep_rolled_back(look, Left::InTheStore, source, view).await;
+        return keep_rolled_back(look, Left::InTheStore { tried: memory.tried }, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -77,10 +78,13 @@ pub(in crate::secrets) async fn update(
 }
 
 /// What was taken back, and is not tried again before somebody changes something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::secrets) enum Left {
     /// The store has it, or has it again.
-    InTheStore,
+    InTheStore {
+        /// What is noted as tried by now.
+        tried: Vec<String>,
+    },
     /// A generated value that is lacking since then.
     Lacking,
 }
@@ -92,6 +96,9 @@ pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, sou
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
     // Who asked is answered, and the store is not read for him with each look.
     let mut memory = Memory { handled_refresh: Some(annotation(rotation, REFRESH_ANNOTATION).into()), ..held.memory.clone() };
+    if let Left::InTheStore { tried } = &left {
+        memory.tried.clone_from(tried);
+    }
     if facts.plan.generate.is_some() || facts.pending.is_some() {
         // New values were made, and the store keeps what it has (`IfNotExists`): until somebody asks again, or the next time comes.
         let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
@@ -113,7 +120,7 @@ pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, sou
     let TargetState::Edited(keys) = &facts.target else { return Ok(()) };
     let (name, previous) = (&rotation.spec.target.name, SecretSlot::Previous.name(rotation));
     let message = match left {
-        Left::InTheStore => format!(
+        Left::InTheStore { .. } => format!(
             "keys {keys:?} of Secret {name} were changed by somebody else, and what the store has was taken back: the Secret is left as it is until the spec or the values of the store are others, or `seaworthy rotate`; what stood there is in Secret {previous}"
         ),
         Left::Lacking => format!(
@@ -121,30 +128,6 @@ pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, sou
         ),
     };
     Err(Problem::new(Reason::Modified, message).into())
-}
-
-/// Whether its values were taken back, and nobody has changed the spec since.
-pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
-    matches!(memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation)
-}
-
-/// Whether these are the values that were taken back, and nobody has changed anything since.
-async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
-    let Look { context, rotation, held, .. } = look;
-    if !is_taken_back(rotation, &held.memory) {
-        return Ok(false);
-    }
-    let key = context.roller.restarter.key().await?;
-    let (values, rejected) = (&held.memory.values, &held.memory.rejected);
-    let new = judged(rotation, memory, data);
-    // A part of what was taken back, beside what was put back, is no other try.
-    let is_known = |(name, value): (&String, &Bytes)| {
-        let hash = hash(&key, name, value);
-        values.get(name) == Some(&hash) || rejected.contains(&hash)
-    };
-    let before = judged(rotation, &held.memory, &values.keys().map(|name| (name.clone(), Bytes::default())).collect());
-    let mut removed = before.keys().filter(|name| !new.contains_key(*name));
-    Ok(new.iter().all(is_known) && removed.all(|name| rejected.contains(&hash(&key, name, ABSENT))))
 }
 
 /// Whether it is what was gone back to, but for what changes when a previous value goes.
@@ -172,6 +155,8 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
         may_change(context, rotation, now)?;
     }
     if is_other {
+        memory.rejected.clear();
+        memory.tried.clear();
         let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
         memory.stage = match (&spec.restart, &held.memory.stage) {
             (None, _) => Stage::Complete,
@@ -196,12 +181,7 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
 fn may_put_right(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, now: Timestamp) -> Result<(), Problem> {
     context.contest.may(&rotation.uid().unwrap_or_default(), now).map_err(|until| {
         let who = held.meta.as_ref().and_then(|meta| managed_secret::writer(context, rotation).last_stranger(meta));
-        let who = who.map_or_else(String::new, |who| format!(" (the last writer was {who:?})"));
-        let message = format!(
-            "Secret {} is changed or deleted by somebody else{who} each time that it is put right; end that; it is put right again at {}",
-            rotation.spec.target.name,
-            conditions::seconds(until).0
-        );
+        let message = contest::message(&rotation.spec.target.name, who, until);
         Problem { reason: Reason::Contested, message, after: Some(until.duration_since(now)) }
     })
 }

@@ -82,6 +82,7 @@ impl Operator {
                 egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are
                 env: vec!["CARGO_PKG_*".into()],
                 folders: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into()],
+                ..Allowed::default()
             },
             clock: clock.clone(),
             failpoint: Some(failpoint.clone()),

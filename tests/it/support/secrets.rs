@@ -11,7 +11,7 @@ use seaworthy::{
         store::{Allowed, OpenStore, Opening, Store, StoreError},
         stores::StoreSpec,
     },
-    testing::issuer_contract::Secrets,
+    testing::secrets::Secrets,
 };
 use serde_json::{Value, json};
 
