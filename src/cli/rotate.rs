@@ -156,7 +156,8 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
         return Ok(());
     }
     if waits.is_some_and(|time| time.duration_since(jiff::Timestamp::now()) > arguments.timeout.signed()) {
-        say(&format!("{described} is not rotated within {}; the request stays", arguments.timeout));
+        let until = waits.map(|time| format!(" before {time}")).unwrap_or_default();
+        say(&format!("{described} cannot be rotated{until}; the request stays, and is followed then"));
         return Err(Failure::Wrong);
     }
     say(&format!("waiting for {described}, at most {}", arguments.timeout));
@@ -206,6 +207,7 @@ fn conclude<K: Rotates>(described: &str, after: &K, old: Option<&str>) -> Result
         print(&format!("{described}: {}", progress.now));
         return Ok(());
     }
-    say(&format!("{described} cannot be rotated: {}", message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any())));
+    let why = message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any());
+    say(&format!("{described} cannot be rotated: {why}; the request stays, and is followed when that is mended"));
     Err(Failure::Wrong)
 }

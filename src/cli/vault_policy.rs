@@ -45,7 +45,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 let found = stores.iter().find(|store| store.name_any() == reference.name).map(|store| &store.spec.store);
                 if found.is_none() {
                     lacking = true;
-                    say(&format!("seaworthy: SecretRotation {}: SecretStore {} is not there", rotation.name_any(), reference.name));
+                    let (name, store) = (rotation.name_any(), &reference.name);
+                    let remedy = if arguments.file.is_empty() { "is not there" } else { "is not among the files: add its file to -f" };
+                    say(&format!("seaworthy: SecretRotation {name}: SecretStore {store} {remedy}"));
                 }
                 found
             }

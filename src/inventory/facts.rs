@@ -98,6 +98,9 @@ pub struct Change<F> {
     pub after: Option<F>,
 }
 
+/// So many facts of a list are taken over at a time.
+const AT_A_TIME: usize = 500;
+
 impl<F: Fact> Facts<F> {
     fn read<T>(&self, ask: impl FnOnce(&Inner<F>) -> T) -> T {
         ask(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
@@ -154,25 +157,29 @@ impl<F: Fact> Facts<F> {
         (before != fact).then_some(Change { key, before, after: fact })
     }
 
-    /// Takes a complete list over; returns what is new, other or gone.
-    pub fn replace(&self, listed: HashMap<Key, F>) -> Vec<Change<F>> {
-        let mut changes = Vec::new();
-        self.write(|inner| {
-            let gone: Vec<Key> = inner.facts.keys().filter(|key| !listed.contains_key(*key)).cloned().collect();
-            for key in gone {
-                let before = inner.remove(&key);
-                changes.push(Change { key, before, after: None });
+    /// Takes a complete list over; `changed` hears of what is new, other or gone. Some at a time, so that what has changed is not there twice as a whole:
+    /// of a first list that is everything.
+    pub fn replace(&self, listed: HashMap<Key, F>, mut changed: impl FnMut(&Change<F>)) {
+        let gone: Vec<Key> = self.read(|inner| inner.facts.keys().filter(|key| !listed.contains_key(*key)).cloned().collect());
+        for key in gone {
+            let before = self.write(|inner| inner.remove(&key));
+            changed(&Change { key, before, after: None });
+        }
+        self.write(|inner| inner.facts.reserve(listed.len().saturating_sub(inner.facts.len())));
+        let mut listed = listed.into_iter();
+        loop {
+            let some: Vec<(Key, F)> = listed.by_ref().take(AT_A_TIME).collect();
+            if some.is_empty() {
+                break;
             }
-            inner.facts.reserve(listed.len().saturating_sub(inner.facts.len()));
-            for (key, fact) in listed {
-                if inner.facts.get(&key) != Some(&fact) {
-                    let before = inner.put(key.clone(), fact.clone());
-                    changes.push(Change { key, before, after: Some(fact) });
-                }
-            }
-        });
+            let put = |inner: &mut Inner<F>, (key, fact): (Key, F)| {
+                let is_other = inner.facts.get(&key) != Some(&fact);
+                is_other.then(|| Change { before: inner.put(key.clone(), fact.clone()), key, after: Some(fact) })
+            };
+            let changes: Vec<_> = self.write(|inner| some.into_iter().filter_map(|one| put(inner, one)).collect());
+            changes.iter().for_each(&mut changed);
+        }
         self.filled.send_replace(true);
-        changes
     }
 }
 
@@ -203,14 +210,16 @@ mod tests {
         let facts = Facts::<Vec<Term>>::default();
         let (a, b) = (account("a"), account("b"));
         assert!(!facts.is_filled());
-        let first = facts.replace([(key("one"), vec![a.clone(), b.clone()]), (key("two"), vec![a.clone()])].into());
-        assert_eq!((first.len(), facts.is_filled()), (2, true));
+        let mut first = 0;
+        facts.replace([(key("one"), vec![a.clone(), b.clone()]), (key("two"), vec![a.clone()])].into(), |_| first += 1);
+        assert_eq!((first, facts.is_filled()), (2, true));
         assert_eq!(found(&facts, &a), ["one", "two"]);
         assert_eq!(facts.put(key("one"), Some(vec![a.clone(), b.clone()])), None, "the same is no change");
         facts.put(key("one"), Some(vec![b.clone()]));
         assert_eq!((found(&facts, &a), found(&facts, &b)), (vec!["two".to_owned()], vec!["one".to_owned()]));
         assert!(facts.find("other", a.clone()).is_empty(), "a namespace is a wall");
-        let gone = facts.replace([(key("two"), vec![a.clone()])].into());
+        let mut gone = Vec::new();
+        facts.replace([(key("two"), vec![a.clone()])].into(), |change| gone.push(change.clone()));
         assert_eq!(gone, [Change { key: key("one"), before: Some(vec![b.clone()]), after: None }]);
         assert!(found(&facts, &b).is_empty());
         assert!(facts.put(key("two"), None).is_some_and(|change| change.after.is_none()));

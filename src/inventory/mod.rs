@@ -93,15 +93,15 @@ impl Inventory {
             let what = Followed { kind: "Namespace", optional: false };
             watches.push(self.namespaces.follow(api, what, |object| Some(namespaces::labels(object)), changed).boxed());
         } else {
-            self.namespaces.replace(HashMap::new());
+            self.namespaces.replace(HashMap::new(), |_| {});
         }
         select_all(watches).await;
     }
 
     /// The same, but for Secrets and Namespaces: who uses what can be told without the right to read Secrets.
     pub async fn follow_users(self, client: Client, namespace: String) {
-        self.secrets.replace(HashMap::new());
-        self.namespaces.replace(HashMap::new());
+        self.secrets.replace(HashMap::new(), |_| {});
+        self.namespaces.replace(HashMap::new(), |_| {});
         select_all(self.users(&Place { client, namespace: Some(namespace) }, &(Arc::new(|_: News<'_>| {}) as Hear))).await;
     }
 

@@ -52,11 +52,11 @@ impl<F: Fact> Facts<F> {
                         listed.insert(key(&object), fact);
                     }
                 }
-                Ok(watcher::Event::InitDone) => self.replace(std::mem::take(&mut listed)).iter().for_each(&changed),
+                Ok(watcher::Event::InitDone) => self.replace(std::mem::take(&mut listed), &changed),
                 Ok(watcher::Event::Apply(object)) => self.put(key(&object), fact(&object)).iter().for_each(&changed),
                 Ok(watcher::Event::Delete(object)) => self.put(key(&object), None).iter().for_each(&changed),
                 // Said above; the watcher starts again by itself. What may be absent is waited for by nobody.
-                Err(_) if what.optional && !self.is_filled() => drop(self.replace(HashMap::new())),
+                Err(_) if what.optional && !self.is_filled() => self.replace(HashMap::new(), |_| {}),
                 Err(_) => {}
             }
         }

@@ -163,7 +163,7 @@ fn store_context(parts: &Parts, index: &Shared, (inventory, pool, allowed): (Inv
         failures: Failures::default(),
         pool,
         secrets: inventory.secrets,
-        failed_checks: store_controller::FailedChecks::default(),
+        checks: store_controller::Checks::default(),
     }
 }
 

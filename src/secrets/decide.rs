@@ -94,6 +94,15 @@ pub enum Wait {
     Pods(Timestamp),
 }
 
+impl Wait {
+    /// When new values are made at the latest, if nothing else comes.
+    pub const fn until(self) -> Timestamp {
+        match self {
+            Self::Window(time) | Self::Previous(time) | Self::Pods(time) => time,
+        }
+    }
+}
+
 /// The times in a spec, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
@@ -177,6 +186,9 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         let opens = || times.opens(now).filter(|_| due == Reason::RotationDue);
         plan.waits = in_the_way.or_else(|| opens().map(Wait::Window));
         plan.generate = plan.waits.is_none().then_some(due);
+        if let (Reason::Requested, Some(wait)) = (due, plan.waits) {
+            plan.rotates_at = Some(wait.until());
+        }
     }
     let of_the_secret = || OF_THE_SECRET.iter().find_map(|check| check(observed));
     plan.read = of_the_secret().or_else(|| of_the_store(observed, next_sync, now)).filter(|_| spec.reads_store());
@@ -239,7 +251,7 @@ fn next_rotation(observed: &Observed<'_>, times: &Times) -> Option<Timestamp> {
 /// When new values are made that are `due` then: not while they would take the place of those before.
 fn rotates_at(due: Timestamp, in_the_way: Option<Wait>) -> Timestamp {
     match in_the_way {
-        Some(Wait::Window(time) | Wait::Previous(time) | Wait::Pods(time)) => due.max(time),
+        Some(wait) => due.max(wait.until()),
         None => due,
     }
 }

@@ -43,7 +43,9 @@ pub async fn report(
     let news = |kind| conditions::is_news(&before.conditions, &after.conditions, kind);
     let said = view.problem.as_ref().map(|problem| (problem.reason, problem.message.clone(), "Sync"));
     let said = said.or_else(|| view.undelivered().map(|(reason, why)| (reason, why, "Restart")));
-    if let Some((reason, why, action)) = said.filter(|_| news(READY) || news(STALLED) || news(RECONCILING)) {
+    // A rollout that has failed is told once; that it goes on with those who had moved is no other news.
+    let is_news = news(STALLED) || view.problem.is_some() && (news(READY) || news(RECONCILING));
+    if let Some((reason, why, action)) = said.filter(|_| is_news) {
         let reason = reason.as_str();
         if view.problem.is_none() {
             context.metrics.failed(KIND, reason); // a problem is counted whenever it is met

@@ -67,32 +67,56 @@ pub struct Context {
     pub pool: StorePool,
     /// The Secrets of the cluster.
     pub secrets: Facts<SecretFact>,
-    /// Stores whose check has failed, and that are not asked again yet.
-    pub failed_checks: FailedChecks,
+    /// How the last checks ended.
+    pub checks: Checks,
 }
 
-/// What stores said whose check has failed, by uid, until they are asked again: that a resource refers to a store is no reason to ask it sooner.
+/// How the last checks ended, by uid: that a resource refers to a store is no reason to ask it sooner, other credentials are.
 #[derive(Default)]
-pub struct FailedChecks(Mutex<HashMap<String, (ConnectionId, Timestamp, Problem)>>);
+pub struct Checks(Mutex<LastChecks>);
 
-impl FailedChecks {
+#[derive(Default)]
+struct LastChecks {
+    passed: HashMap<String, ConnectionId>,
+    /// What it said, until it is asked again.
+    failed: HashMap<String, (ConnectionId, Timestamp, Problem)>,
+}
+
+impl Checks {
+    /// Whether the last check that passed was of the same store with the same credentials, as far as this process knows.
+    fn passed_with(&self, uid: &str, identity: &ConnectionId) -> bool {
+        self.lock().passed.get(uid).is_none_or(|passed| passed == identity)
+    }
+
+    fn passed(&self, uid: String, identity: ConnectionId) {
+        let mut last = self.lock();
+        if last.passed.len() > MAX_PASSED {
+            last.passed.clear();
+        }
+        last.failed.remove(&uid);
+        last.passed.insert(uid, identity);
+    }
+
     /// The problem, if it is still that of the same store with the same credentials.
-    fn of(&self, uid: &str, identity: &ConnectionId, now: Timestamp) -> Option<Problem> {
-        let failed = self.lock();
-        let (_, until, problem) = failed.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
+    fn problem(&self, uid: &str, identity: &ConnectionId, now: Timestamp) -> Option<Problem> {
+        let last = self.lock();
+        let (_, until, problem) = last.failed.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
         Some(Problem { after: Some(until.duration_since(now)), ..problem.clone() })
     }
 
-    fn note(&self, uid: String, identity: ConnectionId, until: Timestamp, problem: Problem) {
-        let mut failed = self.lock();
-        failed.retain(|_, (_, last, _)| *last > until - FORGET_AFTER);
-        failed.insert(uid, (identity, until, problem));
+    fn failed(&self, uid: String, identity: ConnectionId, until: Timestamp, problem: Problem) {
+        let mut last = self.lock();
+        last.failed.retain(|_, (_, last, _)| *last > until - FORGET_AFTER);
+        last.failed.insert(uid, (identity, until, problem));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (ConnectionId, Timestamp, Problem)>> {
+    fn lock(&self) -> MutexGuard<'_, LastChecks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// More SecretStores than any cluster has; those that are gone are forgotten with the others.
+const MAX_PASSED: usize = 10_000;
 
 /// How often a store is asked whether it still lets us in.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
@@ -158,11 +182,13 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let before = store.status.clone().unwrap_or_default();
     // That its status says another count of users is no reason to ask it.
     let last = before.last_check_time.as_ref().map(|time| time.0).filter(|_| before.observed_generation == object.meta().generation);
-    let known = last.is_some_and(|last| now.duration_since(last) < CHECK_INTERVAL / 2) && conditions::is_true(&before.conditions, READY);
     let place = (scope_of(&store.name_any()), &context.operator_namespace);
     let identity = resolve::identity(&context.secrets, (&place.0, place.1), &store.spec.store);
     let connection = context.pool.opened(&identity);
-    let failed = context.failed_checks.of(&store.uid().unwrap_or_default(), &identity, now);
+    let uid = store.uid().unwrap_or_default();
+    let is_recent = last.is_some_and(|last| now.duration_since(last) < CHECK_INTERVAL / 2);
+    let known = is_recent && conditions::is_true(&before.conditions, READY) && context.checks.passed_with(&uid, &identity);
+    let failed = context.checks.problem(&uid, &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
     if known {
         return Ok(seen);
@@ -262,6 +288,9 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
     let Some(problem) = look.problem.filter(|_| written.is_ok()) else {
         if written.is_ok() {
             context.failures.succeeded(&uid);
+            if let Some(identity) = look.identity.filter(|_| look.checked) {
+                context.checks.passed(uid, identity);
+            }
             return Done { again: after(CHECK_INTERVAL), outcome: Outcome::Success };
         }
         let wait = retry_after(context.failures.failed(&uid, (Reason::WriteFailed.as_str(), object.meta().generation)), None, now, &uid);
@@ -275,7 +304,7 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
     };
     let wait = problem.after.unwrap_or_else(failed).max(SignedDuration::from_secs(1));
     if let Some(identity) = look.identity.filter(|_| look.checked) {
-        context.failed_checks.note(uid, identity, now + wait, problem);
+        context.checks.failed(uid, identity, now + wait, problem);
     }
     Done { again: after(wait), outcome }
 }

@@ -112,7 +112,7 @@ async fn one_key_that_cannot_be_had_changes_nothing_and_is_named() {
         (
             json!({"store": store(r#"{"a": "other", "b": "2"}"#), "template": {"data": {"z": "{{ nothing }}"}}}),
             "TemplateInvalid",
-            "not defined",
+            "no such variable",
         ),
         (json!({"template": null, "dataFrom": [{"extract": {"key": "t"}}]}), "ValueInvalid", "dataFrom[0]: t: it is no JSON object"),
     ] {

@@ -1,7 +1,7 @@
 //! HashiCorp Vault, a real one.
 
 use k8s_openapi::api::{
-    core::v1::ServiceAccount,
+    core::v1::{Secret, ServiceAccount},
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
@@ -298,20 +298,33 @@ async fn who_is_logged_in_goes_on_though_the_secret_id_is_gone() {
     let data = json!([{"secretKey": "p", "remoteRef": {"key": "app/db", "property": "p"}}]);
     rotations.create("app", json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data})).await;
     rotations.ready("app", 1).await;
-    vault.call("POST", "auth/approle/role/app/secret-id/destroy", json!({ "secret_id": secret })).await;
-    operator.clock.advance(jiff::SignedDuration::from_mins(16));
     let stores: Api<SecretStore> = Api::all(cluster.client.clone());
-    stores.patch("vault", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": {"look": "1"}}}))).await.unwrap();
-    eventually("it is told", || async {
-        let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        if ready.is_some_and(|ready| ready.reason == "StoreDenied") { Ok(()) } else { Err(format!("{ready:?}")) }
-    })
-    .await;
+    let says = async |reason: &str| {
+        eventually(&format!("the SecretStore says {reason}"), || async {
+            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            if ready.is_some_and(|ready| ready.reason == reason) { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+    };
+    // Other credentials are checked at once, for better or worse.
+    says("Current").await;
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), "seaworthy");
+    for (id, reason) in [("wrong", "StoreDenied"), (secret.as_str(), "Current")] {
+        secrets.patch("approle", &PatchParams::default(), &Patch::Merge(json!({"stringData": {"id": id}}))).await.unwrap();
+        says(reason).await;
+    }
     vault.put("app/db", json!({"p": "2"})).await;
     rotations.ask("app", "refresh", "1").await;
     rotations.ready("app", 2).await;
-    assert_eq!(rotations.data("app").await["p"], "2");
+    vault.call("POST", "auth/approle/role/app/secret-id/destroy", json!({ "secret_id": secret })).await;
+    operator.clock.advance(jiff::SignedDuration::from_mins(16));
+    stores.patch("vault", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": {"look": "1"}}}))).await.unwrap();
+    says("StoreDenied").await;
+    vault.put("app/db", json!({"p": "3"})).await;
+    rotations.ask("app", "refresh", "2").await;
+    rotations.ready("app", 3).await;
+    assert_eq!(rotations.data("app").await["p"], "3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -543,7 +543,7 @@ mod tests {
         assert!(reason == Reason::TemplateInvalid && message.contains("template.data \"url\"") && message.contains("\"a-b\""), "{message}");
         // Of another key that is the same as a variable no text has taken the place.
         let (_, message) = composed(&taken, &json!({"j": {"a.b": "1"}})).unwrap_err();
-        assert!(message.contains("is not defined"), "{message}");
+        assert!(message.contains("no such variable"), "{message}");
     }
 
     #[test]

@@ -69,9 +69,10 @@ pub fn render(
         let environment = environment(&hashes, &meter, fuel);
         let mut output = Output(Zeroizing::new(Vec::new()));
         let template = environment.template_from_str(&text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
-        let done = template
-            .render_captured_to(Value::from(variables.clone()), &mut output)
-            .map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
+        let done = template.render_captured_to(Value::from(variables.clone()), &mut output).map_err(|error| {
+            let missing = template.undeclared_variables(false).into_iter().filter(|name| !variables.contains_key(name)).collect();
+            wrong(error.line().unwrap_or(1), undefined(&error, missing).unwrap_or_else(|| said(&error)))
+        })?;
         fuel = done.state().fuel_levels().map_or(0, |(_, left)| left);
         rendered.insert(key, output.0);
     }
@@ -175,6 +176,14 @@ fn tag_length(tag: &str, end: &str) -> Result<usize, (usize, String)> {
         }
     }
     Err((0, format!("a tag has no end {end}")))
+}
+
+/// Names the variables that are not defined; they are text of the template. None: the error is another one.
+fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
+    missing.sort();
+    let named: Vec<String> = missing.iter().take(5).map(|name| format!("{:?}", name.chars().take(50).collect::<String>())).collect();
+    let is_it = error.kind() == ErrorKind::UndefinedError && !named.is_empty();
+    is_it.then(|| format!("{}: no such variable; the variables are the keys, with _ for - and .", named.join(", ")))
 }
 
 fn said(error: &Error) -> String {
@@ -508,7 +517,7 @@ mod tests {
     fn what_is_refused_and_where() {
         let values: &[(&str, &[u8])] = &[("p", b"canary"), ("q", &[0xff])];
         for (template, wanted) in [
-            ("{{ x }}", "not defined"),
+            ("{{ x }}", "\"x\": no such variable"),
             ("\n{{ x }}", "line 2"),
             ("{{ p.x }}", "not defined"),
             ("{{ pass-word }}", "write _ for it"),

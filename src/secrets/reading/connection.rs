@@ -179,13 +179,13 @@ impl StoreConnection {
             Err(error) if error.is_store_wide() => {
                 let pause = self.breaker().failed(error, (self.clock.now(), &self.id));
                 if let Some(pause) = pause {
-                    tracing::warn!(%error, seconds = pause.as_secs(), "all calls to a store pause");
+                    tracing::warn!(%error, store = self.id, seconds = pause.as_secs(), "all calls to a store pause");
                 }
             }
             _ => {
                 let (had_failed, woken) = self.breaker().succeeded();
                 if had_failed {
-                    tracing::info!("a store that had failed answers again");
+                    tracing::info!(store = self.id, "a store that had failed answers again");
                 }
                 for who in woken {
                     (self.wake)(&who);
