@@ -39,4 +39,5 @@ mod sync;
 mod target;
 mod tenancy;
 mod vault;
+mod vault_logins;
 mod vault_policy;

@@ -1,22 +1,18 @@
 //! HashiCorp Vault, a real one.
 
 use k8s_openapi::api::{
-    core::v1::{Secret, ServiceAccount},
+    core::v1::ServiceAccount,
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
-};
+use kube::{Api, Client, Resource, api::PostParams};
 use seaworthy::{
-    api::SecretStore,
     secrets::store::{Place, StoreError},
     testing::store_contract,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, ControlPlane, Namespace, Operator, Rotations, Vault, Workload, eventually, open, said};
+use crate::support::{Cluster, Namespace, Rotations, Vault, Workload, eventually, open, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tags_and_what_was_deleted() {
@@ -211,120 +207,6 @@ async fn the_standard_application() {
     assert_eq!((&there["jwt_secret"], &there["settings_encryption_key"]), (&json!(data["jwt-secret"]), &json!("k")));
     assert!(data["jwt-secret"] != "first" && data["jwt-secret-previous"] == "first", "{:?}", data.keys());
     workload.restarted(1).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
-    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
-    let namespace = cluster.namespace("revoked").await;
-    let rotations = Rotations(&namespace);
-    let _operator = cluster.operator(&namespace);
-    let store = by_role(&vault, &namespace).await;
-    vault.put("app/db", json!({"password": "p1"})).await;
-    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
-    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "data": data})).await;
-    rotations.ready("app", 1).await;
-    vault.call("POST", "sys/leases/revoke-prefix/auth/approle/login", json!({})).await;
-    vault.put("app/db", json!({"password": "p2"})).await;
-    rotations.ask("app", "refresh", "1").await;
-    rotations.ready("app", 2).await;
-    // All secret ids are gone: that is said; with a new one it goes on by itself.
-    vault.call("POST", "sys/leases/revoke-prefix/auth/approle/login", json!({})).await;
-    vault.call("DELETE", "auth/approle/role/app", Value::Null).await;
-    rotations.ask("app", "refresh", "2").await;
-    let message = rotations.says("app", "Stalled", "True", "StoreDenied").await;
-    assert!(message.contains("the login at auth/approle was refused"), "{message}");
-    let (id, secret) = vault.role("app", POLICY).await;
-    rotations.edit("approle", json!({"id": secret})).await;
-    rotations.change("app", json!({"store": {"vault": {"auth": {"appRole": {"roleId": id}}}}})).await;
-    rotations.until("app", "it is Ready again", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
-}
-
-/// The policy that is printed is enough, for a real Vault; and without it nothing is allowed.
-/// Vault locks a role after a few logins that fail: all who use it wait together for what one of them hears.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_that_are_refused_are_not_tried_for_each_key() {
-    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
-    let (namespace, between) = (cluster.namespace("refused").await, Between::to(&vault.address).await);
-    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let mut store = by_role(&vault, &namespace).await;
-    store["vault"]["server"] = between.address.as_str().into();
-    let good = namespace.text("approle", "id").await;
-    rotations.edit("approle", json!({"id": "wrong"})).await;
-    for resource in 0..3 {
-        let data: Vec<_> = (0..10)
-            .map(|key| json!({"secretKey": format!("k{key}"), "remoteRef": {"key": format!("app/{resource}-{key}"), "property": "p"}}))
-            .collect();
-        for key in 0..10 {
-            vault.put(&format!("app/{resource}-{key}"), json!({"p": "v"})).await;
-        }
-        let name = format!("r{resource}");
-        rotations.create(&name, json!({"target": {"name": name}, "store": store, "data": data})).await;
-    }
-    for resource in 0..3 {
-        let message = rotations.says(&format!("r{resource}"), "Stalled", "True", "StoreDenied").await;
-        assert!(message.contains("the login at auth/approle was refused"), "{message}");
-    }
-    let logins = || between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
-    assert_eq!(logins(), 1, "one for 30 keys");
-    // When the pause is over, one of them tries again for all.
-    operator.clock.advance(jiff::SignedDuration::from_mins(6));
-    for resource in 0..3 {
-        rotations.ask(&format!("r{resource}"), "look", "1").await;
-    }
-    eventually("it was tried again", || async { if between.asked("auth/approle/login") { Ok(()) } else { Err(String::new()) } }).await;
-    assert_eq!(logins(), 1);
-    // Others are another matter.
-    rotations.edit("approle", json!({"id": good})).await;
-    for resource in 0..3 {
-        rotations.ready(&format!("r{resource}"), 1).await;
-    }
-    assert_eq!(logins(), 1);
-}
-
-/// That its check cannot log in any more is told, and is no reason to keep away who is logged in.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_logged_in_goes_on_though_the_secret_id_is_gone() {
-    let (_own, cluster) = ControlPlane::start().await;
-    let vault = Vault::start().await;
-    let namespace = cluster.namespace("logged-in").await;
-    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
-    let (id, secret) = vault.role("app", POLICY).await;
-    cluster.operators_secret("approle", json!({"id": secret})).await;
-    let auth = json!({"appRole": {"roleId": id, "secretRef": {"name": "approle", "key": "id"}}});
-    cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": auth}})).await;
-    let rotations = Rotations(&namespace);
-    vault.put("app/db", json!({"p": "1"})).await;
-    let data = json!([{"secretKey": "p", "remoteRef": {"key": "app/db", "property": "p"}}]);
-    rotations.create("app", json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data})).await;
-    rotations.ready("app", 1).await;
-    let stores: Api<SecretStore> = Api::all(cluster.client.clone());
-    let says = async |reason: &str| {
-        eventually(&format!("the SecretStore says {reason}"), || async {
-            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            if ready.is_some_and(|ready| ready.reason == reason) { Ok(()) } else { Err(format!("{ready:?}")) }
-        })
-        .await;
-    };
-    // Other credentials are checked at once, for better or worse.
-    says("Current").await;
-    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), "seaworthy");
-    for (id, reason) in [("wrong", "StoreDenied"), (secret.as_str(), "Current")] {
-        secrets.patch("approle", &PatchParams::default(), &Patch::Merge(json!({"stringData": {"id": id}}))).await.unwrap();
-        says(reason).await;
-    }
-    vault.put("app/db", json!({"p": "2"})).await;
-    rotations.ask("app", "refresh", "1").await;
-    rotations.ready("app", 2).await;
-    vault.call("POST", "auth/approle/role/app/secret-id/destroy", json!({ "secret_id": secret })).await;
-    operator.clock.advance(jiff::SignedDuration::from_mins(16));
-    stores.patch("vault", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": {"look": "1"}}}))).await.unwrap();
-    says("StoreDenied").await;
-    vault.put("app/db", json!({"p": "3"})).await;
-    rotations.ask("app", "refresh", "2").await;
-    rotations.ready("app", 3).await;
-    assert_eq!(rotations.data("app").await["p"], "3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
