@@ -208,6 +208,7 @@ fn conclude<K: Rotates>(described: &str, after: &K, old: Option<&str>) -> Result
         return Ok(());
     }
     let why = message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any());
-    say(&format!("{described} cannot be rotated: {why}; the request stays, and is followed when that is mended"));
+    let stays = if progress.id.as_deref() == old { "; the request stays, and is followed when that is mended" } else { "" };
+    say(&format!("{described} cannot be rotated: {why}{stays}"));
     Err(Failure::Wrong)
 }

@@ -162,7 +162,12 @@ pub fn chain(error: &reqwest::Error) -> String {
         }
         cause = next.source();
     }
-    if text.is_empty() { "it could not be sent".into() } else { text }
+    match text.as_str() {
+        "" => "it could not be sent".into(),
+        // What rustls says of an answer that is none of TLS.
+        said if said.contains("InvalidContentType") => format!("{said}; it does not answer in TLS: is its address http://?"),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -222,5 +227,17 @@ mod tests {
         let client = tenants.client(&url, |builder| builder).unwrap();
         let error = client.get(url).send().await.unwrap_err();
         assert!(chain(&error).contains("is refused"), "{}", chain(&error));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_tls_is_told() {
+        crate::install_crypto_provider();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
+        let administrators = Egress::default().of_administrators();
+        let error = administrators.client(&url, |builder| builder).unwrap().get(url).send().await.unwrap_err();
+        assert!(chain(&error).ends_with("is its address http://?"), "{}", chain(&error));
+        server.abort();
     }
 }

@@ -83,9 +83,9 @@ struct LastChecks {
 }
 
 impl Checks {
-    /// Whether the last check that passed was of the same store with the same credentials, as far as this process knows.
+    /// Whether the last check of this process that passed was of the same store with the same credentials.
     fn passed_with(&self, uid: &str, identity: &ConnectionId) -> bool {
-        self.lock().passed.get(uid).is_none_or(|passed| passed == identity)
+        self.lock().passed.get(uid) == Some(identity)
     }
 
     fn passed(&self, uid: String, identity: ConnectionId) {
@@ -277,6 +277,11 @@ fn findings(problem: Option<&Problem>) -> Vec<Finding> {
     std::iter::once(finding(READY, false)).chain(stalled).collect()
 }
 
+/// How long a store is left alone that may have asked for that itself.
+fn pause(asked: SignedDuration) -> SignedDuration {
+    asked.clamp(SignedDuration::from_secs(1), AFTER_REFUSALS)
+}
+
 fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, now): (Result<(), WriteError>, Timestamp)) -> Done {
     let uid = object.uid().unwrap_or_default();
     let after = |wait: SignedDuration| Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(5)));
@@ -302,9 +307,30 @@ fn done(context: &Context, object: &Guarded<SecretStore>, look: Look, (written, 
         let is_refused = problem.reason == Reason::StoreDenied && failures >= QUICK_LOGINS;
         if is_refused { AFTER_REFUSALS } else { retry_after(failures, None, now, &uid).min(CHECK_INTERVAL) }
     };
-    let wait = problem.after.unwrap_or_else(failed).max(SignedDuration::from_secs(1));
+    let wait = pause(problem.after.unwrap_or_else(failed));
     if let Some(identity) = look.identity.filter(|_| look.checked) {
         context.checks.failed(uid, identity, now + wait, problem);
     }
     Done { again: after(wait), outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_left_alone_for_a_while_whatever_it_asks_for() {
+        for (asked, wanted) in [(-5, 1), (0, 1), (90, 90), (31_536_000, AFTER_REFUSALS.as_secs()), (i64::MAX, AFTER_REFUSALS.as_secs())] {
+            assert_eq!(pause(SignedDuration::from_secs(asked)).as_secs(), wanted);
+        }
+    }
+
+    #[test]
+    fn only_what_this_process_has_seen_counts() {
+        let of = |credentials: &str| ConnectionId { owner: "o".into(), spec: "s".into(), credentials: credentials.into() };
+        let checks = Checks::default();
+        assert!(!checks.passed_with("u", &of("c")));
+        checks.passed("u".into(), of("c"));
+        assert!(checks.passed_with("u", &of("c")) && !checks.passed_with("u", &of("other")));
+    }
 }

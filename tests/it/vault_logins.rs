@@ -1,17 +1,21 @@
 //! Logins to Vault: one for all who use a store, and what becomes of those who are refused.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use seaworthy::api::SecretStore;
+use seaworthy::{api::SecretStore, secrets::store::Place};
 use serde_json::{Value, json};
 
 use crate::{
     support::{Between, Cluster, ControlPlane, Operator, Rotations, Vault, eventually, said},
     vault::{POLICY, by_role},
 };
+
+const REFUSED: &str = r#"the login at auth/approle with the secret id in key "id" of Secret approle was refused"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
@@ -33,14 +37,13 @@ async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {
     vault.call("DELETE", "auth/approle/role/app", Value::Null).await;
     rotations.ask("app", "refresh", "2").await;
     let message = rotations.says("app", "Stalled", "True", "StoreDenied").await;
-    assert!(message.contains("the login at auth/approle was refused"), "{message}");
+    assert!(message.contains(REFUSED), "{message}");
     let (id, secret) = vault.role("app", POLICY).await;
     rotations.edit("approle", json!({"id": secret})).await;
     rotations.change("app", json!({"store": {"vault": {"auth": {"appRole": {"roleId": id}}}}})).await;
     rotations.until("app", "it is Ready again", |object| said(object, "Ready").is_some_and(|(status, ..)| status == "True")).await;
 }
 
-/// The policy that is printed is enough, for a real Vault; and without it nothing is allowed.
 /// Vault locks a role after a few logins that fail: all who use it wait together for what one of them hears.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_are_refused_are_not_tried_for_each_key() {
@@ -63,7 +66,7 @@ async fn credentials_that_are_refused_are_not_tried_for_each_key() {
     }
     for resource in 0..3 {
         let message = rotations.says(&format!("r{resource}"), "Stalled", "True", "StoreDenied").await;
-        assert!(message.contains("the login at auth/approle was refused"), "{message}");
+        assert!(message.contains(REFUSED), "{message}");
     }
     let logins = || between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
     assert_eq!(logins(), 1, "one for 30 keys");
@@ -125,4 +128,30 @@ async fn who_is_logged_in_goes_on_though_the_secret_id_is_gone() {
     rotations.ask("app", "refresh", "2").await;
     rotations.ready("app", 3).await;
     assert_eq!(rotations.data("app").await["p"], "3");
+}
+
+/// Who is still logged in is not locked out by asking again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_still_logged_in_does_not_ask_for_each_key() {
+    let vault = Vault::start().await;
+    let between = Between::to(&vault.address).await;
+    let (id, secret) = vault.role("app", POLICY).await;
+    vault.put("app/db", json!({"p": "v"})).await;
+    // A token that nobody can renew.
+    let short = json!({"token_policies": ["app"], "token_type": "batch", "token_ttl": "30s"});
+    vault.call("POST", "auth/approle/role/app", short).await;
+    let login = json!({"appRole": {"roleId": id, "secretRef": {"name": "vault", "key": "id"}}});
+    let spec = json!({"vault": {"server": between.address, "auth": login}});
+    let store = crate::support::open(&spec, "vault", &[("id", &secret)]).await.unwrap();
+    let place = Place { key: "app/db".into(), version: None };
+    store.read(&place).await.unwrap();
+    let since = Instant::now();
+    vault.call("DELETE", "auth/approle/role/app", Value::Null).await;
+    between.take_asked();
+    eventually("it ends soon", || async { if since.elapsed() > Duration::from_secs(21) { Ok(()) } else { Err(String::new()) } }).await;
+    for _ in 0..5 {
+        store.read(&place).await.unwrap();
+    }
+    let logins = between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
+    assert_eq!(logins, 1, "what is left of its life is used");
 }

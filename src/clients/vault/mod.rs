@@ -24,6 +24,8 @@ use crate::clients::{
 
 /// The least time between two logins after a refusal that does not say that it is the token's.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same while there is a token of before that lives: Vault locks who fails five times until a quarter of an hour goes by without another try.
+const AGAIN_WITH_TOKEN: Duration = Duration::from_mins(16);
 /// Calls that need a login within this time after one was refused are refused with it: they were waiting for the same one.
 const SAME_REFUSAL: Duration = Duration::from_secs(1);
 /// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
@@ -48,6 +50,8 @@ pub enum Login {
     At {
         /// Where the method is mounted.
         path: String,
+        /// What is sent, as a person knows it: where it is, or whose it is.
+        with: String,
         /// Makes the body.
         body: Box<dyn Fn() -> BoxFuture<'static, Result<Value, ClientError>> + Send + Sync>,
     },
@@ -250,19 +254,21 @@ impl Vault {
         {
             return Ok(token.value.clone());
         }
-        // Those who waited for the same login hear the same.
-        if let Some((at, error)) = &*self.refused()
-            && at.elapsed() < SAME_REFUSAL
-        {
-            return Err(error.clone());
+        // What is left of the life of the old one is better than nothing, while there is no other.
+        let left = held.as_ref().filter(|old| old.lease.is_some_and(|lease| !lease.left().is_zero())).map(|old| old.value.clone());
+        if let Some((at, error)) = &*self.refused() {
+            match &left {
+                Some(old) if at.elapsed() < AGAIN_WITH_TOKEN => return Ok(old.clone()),
+                // Those who waited for the same login hear the same.
+                None if at.elapsed() < SAME_REFUSAL => return Err(error.clone()),
+                _ => {}
+            }
         }
-        let token = match (self.log_in().await, held.as_ref()) {
-            (Ok(token), _) => token,
-            // What is left of the life of the old one is better than nothing.
-            (Err(_), Some(old)) if old.lease.is_some_and(|lease| !lease.left().is_zero()) => return Ok(old.value.clone()),
-            (Err(error), _) => {
+        let token = match self.log_in().await {
+            Ok(token) => token,
+            Err(error) => {
                 *self.refused() = Some((Instant::now(), error.clone()));
-                return Err(error);
+                return left.ok_or(error);
             }
         };
         let value = token.value.clone();
@@ -292,11 +298,13 @@ impl Vault {
     }
 
     async fn log_in(&self) -> Result<Token, ClientError> {
-        let (path, body) = match &self.login {
+        let (path, with, body) = match &self.login {
             Login::Token(token) => return Ok(Token { value: token.clone(), lease: None, ours: false }),
-            Login::At { path, body } => (path, body().await.map_err(|error| error.of_login("the token of the ServiceAccount"))?),
+            Login::At { path, with, body } => {
+                (path, with, body().await.map_err(|error| error.of_login("the token of the ServiceAccount"))?)
+            }
         };
-        let what = format!("the login at auth/{path}");
+        let what = format!("the login at auth/{path} with {with}");
         let segments: Vec<&str> = std::iter::once("auth").chain(path.split('/')).chain(["login"]).collect();
         let sent = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
         let answer = self.send(Call::post(&segments, Some(&sent)), None).await.map_err(|error| match error {

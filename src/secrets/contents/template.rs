@@ -183,7 +183,10 @@ fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
     missing.sort();
     let named: Vec<String> = missing.iter().take(5).map(|name| format!("{:?}", name.chars().take(50).collect::<String>())).collect();
     let is_it = error.kind() == ErrorKind::UndefinedError && !named.is_empty();
-    is_it.then(|| format!("{}: no such variable; the variables are the keys, with _ for - and .", named.join(", ")))
+    is_it.then(|| {
+        let named = named.join(", ");
+        format!("something is not defined; there is no such variable: {named}; the variables are the keys, with _ for - and .")
+    })
 }
 
 fn said(error: &Error) -> String {
@@ -517,7 +520,8 @@ mod tests {
     fn what_is_refused_and_where() {
         let values: &[(&str, &[u8])] = &[("p", b"canary"), ("q", &[0xff])];
         for (template, wanted) in [
-            ("{{ x }}", "\"x\": no such variable"),
+            ("{{ x }}", "no such variable: \"x\""),
+            ("{{ x | default('') }}{{ t.y }}", "something is not defined"),
             ("\n{{ x }}", "line 2"),
             ("{{ p.x }}", "not defined"),
             ("{{ pass-word }}", "write _ for it"),

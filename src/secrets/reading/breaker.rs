@@ -27,6 +27,8 @@ const PROBE_TIMEOUT: Duration = super::connection::CALL_TIMEOUT;
 pub struct Breaker {
     /// Failures in a row.
     failures: u32,
+    /// Those of them that were refused credentials.
+    refusals: u32,
     /// When it is open: until when calls pause, and the error that opened it.
     open: Option<(Timestamp, StoreError)>,
     /// When the probe began that is under way.
@@ -71,7 +73,7 @@ impl Breaker {
 
     /// The store has answered. Returns whether it had failed before, and who is to be woken.
     pub fn succeeded(&mut self) -> (bool, BTreeSet<Key>) {
-        (self.failures, self.probe) = (0, None);
+        (self.failures, self.refusals, self.probe) = (0, 0, None);
         (self.open.take().is_some(), std::mem::take(&mut self.waiting))
     }
 
@@ -82,13 +84,14 @@ impl Breaker {
             return None;
         }
         self.failures = self.failures.saturating_add(1);
+        self.refusals = self.refusals.saturating_add(u32::from(matches!(error, StoreError::Unauthenticated(_))));
         self.probe = None;
         let asked = match error {
             StoreError::Throttled { after, .. } => after.and_then(|after| SignedDuration::try_from(after).ok()),
             _ => None,
         };
         let pause = match error {
-            StoreError::Unauthenticated(_) if self.failures >= QUICK_LOGINS => AFTER_REFUSALS,
+            StoreError::Unauthenticated(_) if self.refusals >= QUICK_LOGINS => AFTER_REFUSALS,
             _ => asked.unwrap_or_else(|| retry_after(self.failures, None, now, seed)).clamp(SignedDuration::from_secs(1), MAX_BACKOFF),
         };
         self.open = Some((now + pause, error.clone()));
@@ -168,6 +171,16 @@ mod tests {
         }
         assert_eq!(tries, QUICK_LOGINS, "and then not for as long as a lock is remembered");
         assert!(time < now() + SignedDuration::from_mins(18));
+        // What else went wrong before is none of those.
+        let mut breaker = Breaker::default();
+        let mut failed = |error: &StoreError| {
+            let pause = breaker.failed(error, (time, "seed")).unwrap();
+            time += pause;
+            pause
+        };
+        failed(&away());
+        failed(&away());
+        assert!(failed(&refused) < SignedDuration::from_mins(1));
     }
 
     #[test]

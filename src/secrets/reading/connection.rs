@@ -15,6 +15,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
+use tokio::time::error::Elapsed;
 
 use super::{
     batch::Batches,
@@ -121,18 +122,23 @@ impl StoreConnection {
         let call = || {
             let (connection, store, find) = (self.clone(), store.clone(), find.clone());
             let answer = async move {
-                match tokio::time::timeout(CALL_TIMEOUT, store.find(&find)).await {
-                    Ok(answer) => {
-                        connection.record(&answer);
-                        Arc::new(answer)
-                    }
-                    // That there is much to look through says nothing about the store: neither that it is away nor that it answers.
-                    Err(_) => Arc::new(Err(StoreError::Invalid(format!("find did not come to an end within {CALL_TIMEOUT:?}; narrow it")))),
-                }
+                let found = tokio::time::timeout(CALL_TIMEOUT, store.find(&find)).await;
+                Arc::new(connection.found(found))
             };
             answer.boxed()
         };
         self.finds.share((find, who), demand, self.clock.now(), call).await
+    }
+
+    /// That there is much to look through says nothing about the store: neither that it is away nor that it answers.
+    fn found(&self, found: Result<Result<Vec<String>, StoreError>, Elapsed>) -> Result<Vec<String>, StoreError> {
+        match found {
+            Ok(answer) => {
+                self.record(&answer);
+                answer
+            }
+            Err(_) => Err(StoreError::Invalid(format!("find did not come to an end within {CALL_TIMEOUT:?}; narrow it"))),
+        }
     }
 
     async fn read_one(&self, store: &Arc<dyn OpenStore>, place: &Place) -> Result<Stored, StoreError> {
@@ -424,6 +430,18 @@ mod tests {
             assert_eq!(world.counted.counts(), [calls, 0, 0]);
             connection.invalidate("a");
         }
+    }
+
+    #[tokio::test]
+    async fn a_find_that_comes_to_no_end_says_nothing_about_the_store() {
+        let world = World::new(Counted::default());
+        let elapsed = async || tokio::time::timeout(Duration::ZERO, std::future::pending()).await;
+        assert!(matches!(world.connection.found(elapsed().await), Err(StoreError::Invalid(_))));
+        assert!(world.connection.try_acquire().is_ok(), "it is not away for that");
+        world.counted.fail(Some(StoreError::Unavailable("away".into())));
+        world.read(&["a".into()], 1).await;
+        assert!(world.connection.found(elapsed().await).is_err() && world.connection.is_away(), "nor back");
+        assert!(world.connection.found(Ok(Ok(Vec::new()))).is_ok() && !world.connection.is_away());
     }
 
     #[tokio::test]

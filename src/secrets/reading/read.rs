@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{coalesce::Demand, connection::StoreConnection, refresh_times, resolve::Resolved};
+use super::{breaker::MAX_BACKOFF, coalesce::Demand, connection::StoreConnection, refresh_times, resolve::Resolved};
 use crate::{
     api::SecretRotation,
     cluster::noticed,
@@ -68,7 +68,7 @@ pub fn away(context: &Context, rotation: &SecretRotation, connection: &StoreConn
     let problem = Problem::from(error);
     let Some(until) = until else { return problem };
     let wait = until.duration_since(context.clock.now()).max(SignedDuration::from_secs(1));
-    let after = wait + jitter(&rotation.uid().unwrap_or_default(), wait.max(SignedDuration::from_secs(30)));
+    let after = wait + jitter(&rotation.uid().unwrap_or_default(), wait.clamp(SignedDuration::from_secs(30), MAX_BACKOFF));
     Problem { after: Some(after), ..problem }
 }
 

@@ -201,9 +201,10 @@ impl OpenStore for Open {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, time::Duration};
 
     use super::*;
+    use crate::{secrets::store::Allowed, testing::secrets::Secrets};
 
     #[tokio::test]
     async fn only_files_below_the_folder_are_given_out() {
@@ -256,6 +257,36 @@ mod tests {
             assert!(matches!(refused.file("hidden"), Err(StoreError::Denied(_))));
             assert!(matches!(refused.list(&find), Err(StoreError::Denied(_))));
         }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mount_that_hangs_takes_one_thread() {
+        let root = std::env::temp_dir().join(format!("seaworthy-file-store-hangs-{}", std::process::id()));
+        let (hanging, other) = (root.join("hanging"), root.join("other"));
+        for folder in [&hanging, &other] {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("password"), "p").unwrap();
+        }
+        // Opening it waits for who writes.
+        let pipe = hanging.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (allowed, secrets) = (Allowed { folders: vec![root.clone()], ..Allowed::default() }, Secrets::default());
+        let store = async |folder: &Path| {
+            let opening = Opening { secrets: &secrets, namespace: "n", cluster: None, writer: None, allowed: &allowed };
+            Spec { path: folder.to_str().unwrap().into() }.open(opening).await.unwrap()
+        };
+        let read = async |folder: &Path, key: &str| {
+            let (store, place) = (store(folder).await, Place { key: key.into(), version: None });
+            tokio::time::timeout(Duration::from_millis(100), store.read(&place)).await
+        };
+        for key in ["pipe", "password", "password"] {
+            assert!(read(&hanging, key).await.is_err(), "{key}: whoever opened the store waits for the first");
+        }
+        assert!(read(&other, "password").await.unwrap().is_ok(), "who looks elsewhere does not");
+        drop(std::fs::File::options().write(true).open(&pipe).unwrap());
+        let place = Place { key: "password".into(), version: None };
+        assert!(store(&hanging).await.read(&place).await.is_ok());
         std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -253,7 +253,8 @@ impl AppRole {
             let body = json!({"role_id": id, "secret_id": *secret_id});
             async move { Ok(body) }.boxed()
         };
-        Login::At { path: self.path.clone(), body: Box::new(body) }
+        let SecretKeyRef { name, key } = &self.secret_ref;
+        Login::At { path: self.path.clone(), with: format!("the secret id in key {key:?} of Secret {name}"), body: Box::new(body) }
     }
 }
 
@@ -262,6 +263,7 @@ fn as_service_account(mount: &str, role: &str, account: &ServiceAccountRef, open
     let client = opening.cluster("a login as a ServiceAccount")?;
     let (client, namespace) = (client.clone(), opening.namespace.to_owned());
     let (role, account) = (role.to_owned(), account.clone());
+    let with = format!("role {role} and a token of ServiceAccount {namespace}/{}", account.name);
     let body = move || {
         let (client, namespace, role, account) = (client.clone(), namespace.clone(), role.clone(), account.clone());
         async move {
@@ -270,7 +272,7 @@ fn as_service_account(mount: &str, role: &str, account: &ServiceAccountRef, open
         }
         .boxed()
     };
-    Ok(Login::At { path: mount.to_owned(), body: Box::new(body) })
+    Ok(Login::At { path: mount.to_owned(), with, body: Box::new(body) })
 }
 
 impl Open {
