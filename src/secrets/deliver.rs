@@ -25,12 +25,12 @@ use super::{
     writing::{
         managed_secret::{self, ManagedSecret, SecretSlot},
         push::{self, Generated, replaceable},
-        rejected::{self, consumed, judged},
+        rejected::{self, consumed},
     },
 };
 use crate::{
     api::{SecretRotation, restart::OnFailure},
-    cluster::owner::described,
+    cluster::{apply::WriteError, owner::described},
     rollout::{
         announce,
         change::Changed,
@@ -122,7 +122,7 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
         }
         return Ok(());
     }
-    let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), tried: Vec::new(), ..view.memory.clone() };
+    let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), tried: BTreeSet::new(), ..view.memory.clone() };
     let work = async {
         managed_secret::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
         managed_secret::forget(context, rotation, SecretSlot::Previous).await
@@ -169,13 +169,13 @@ async fn roll_back(
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
     let mut data = previous.ours();
-    let mut versions = memory.versions.clone();
+    let (mut versions, mut kept_there) = (memory.versions.clone(), SecretData::new());
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
         let (known, noted) = (&replaceable(&memory.values), &Superseded::new());
         let reason = Reason::RolledBack;
         let generated = Generated { source, values: &data, known, token: &token, noted, reason, back: true };
-        push::generated(context, rotation, &generated, &mut versions).await?;
+        kept_there = push::generated(context, rotation, &generated, &mut versions).await?;
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }
@@ -196,10 +196,12 @@ async fn roll_back(
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
         previous_keys: previous.memory.previous_keys.clone(),
+        previous_texts: previous.memory.previous_texts.clone(),
         versions,
         ..memory.clone()
     };
-    rejected::note(&key, (&judged(rotation, memory, &delivered.data), &judged(rotation, memory, &data)), &mut back);
+    let left = rejected::left(rotation, &delivered.data, (&data, &kept_there));
+    rejected::note((rotation, &key), (&delivered.data, &data), &left, &mut back);
     back.hash(&key, &data);
     if !back.change.is_noted() {
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it
@@ -221,13 +223,12 @@ async fn keep_rejected(
         return Ok(());
     }
     let kept = before.clone().into_iter().chain(rejected).collect();
-    match managed_secret::keep(context, rotation, SecretSlot::Previous, (&kept, memory)).await {
+    match managed_secret::try_keep(context, rotation, SecretSlot::Previous, (&kept, memory)).await? {
         // Consumers come first.
-        Err(Halt::Problem(problem)) => {
-            let (object, namespace, why) = (rotation.name_any(), rotation.namespace(), problem.message);
-            tracing::warn!(object, namespace, why, "what is taken back is not kept");
+        Err(error @ WriteError::Refused { .. }) => {
+            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "what is taken back is not kept");
             Ok(())
         }
-        kept => kept,
+        kept => Ok(kept?),
     }
 }

@@ -23,6 +23,7 @@ const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 const PREVIOUS_KEYS: &str = "seaworthy.dev/previous-keys";
+const PREVIOUS_TEXTS: &str = "seaworthy.dev/previous-texts";
 const KEY: &str = "seaworthy.dev/hash-key";
 const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
@@ -87,12 +88,14 @@ pub struct Memory {
     pub previous_since: Option<Timestamp>,
     /// Where each stands, by the key of the value that replaced it.
     pub previous_keys: BTreeMap<String, String>,
+    /// The templates of the texts that hold one of them, by key.
+    pub previous_texts: BTreeMap<String, String>,
     /// What is where in the store.
     pub versions: Versions,
     /// Keyed hashes ([`hash`]) of the values that were taken back because consumers could not live with them.
     pub rejected: BTreeSet<String>,
-    /// Fingerprints of what is not tried again: what was taken back, and then what that left in the store.
-    pub tried: Vec<String>,
+    /// Fingerprints of what is not tried again: of what was taken back, and of what that has left in the store.
+    pub tried: BTreeSet<String>,
 }
 
 impl Memory {
@@ -114,6 +117,7 @@ impl Memory {
             key: get(KEY),
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
             previous_keys: get(PREVIOUS_KEYS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            previous_texts: get(PREVIOUS_TEXTS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             versions: Versions {
                 current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -127,7 +131,7 @@ impl Memory {
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        let Self { values, rejected, tried, previous_keys, versions: Versions { current, superseded, over }, .. } = self;
+        let Self { values, rejected, tried, previous_keys, previous_texts, versions: Versions { current, superseded, over }, .. } = self;
         [
             (REQUEST, self.request.clone()),
             (REVISION, (self.revision > 0).then(|| self.revision.to_string())),
@@ -142,6 +146,7 @@ impl Memory {
             (KEY, self.key.clone()),
             (PREVIOUS_SINCE, text(self.previous_since)),
             (PREVIOUS_KEYS, (!previous_keys.is_empty()).then(|| serde_json::to_string(previous_keys).unwrap_or_default())),
+            (PREVIOUS_TEXTS, (!previous_texts.is_empty()).then(|| serde_json::to_string(previous_texts).unwrap_or_default())),
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
@@ -211,13 +216,14 @@ mod tests {
             key: Some("k".into()),
             previous_since: at("2026-01-03T00:00:00Z"),
             previous_keys: [("a".to_owned(), "a-old".to_owned())].into(),
+            previous_texts: [("url".to_owned(), "{{ a_old }}".to_owned())].into(),
             versions: Versions {
                 current: [("k".to_owned(), "2".to_owned())].into(),
                 superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),
                 over: [("k".to_owned(), ["0".to_owned()].into())].into(),
             },
             rejected: ["x".to_owned()].into(),
-            tried: vec!["y".into(), "z".into()],
+            tried: ["y".to_owned(), "z".to_owned()].into(),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
         assert_eq!(Memory::read(Some(&Memory::default().annotations().collect())), Memory::default());

@@ -181,11 +181,17 @@ fn ready(before: &SecretRotationStatus, view: &View) -> Finding {
         return no(Reason::Resumed, "a value is on its way to the store".into());
     }
     let plan = view.plan;
+    let is = match view.memory.stage {
+        Stage::RolledBack { .. } => {
+            "the Secret holds the values of before; what was taken back is not tried again by itself, also where the store has it"
+        }
+        _ => "the Secret is as it should be",
+    };
     let message = match plan {
         Some(Plan { suspended: true, .. }) => "suspended: nothing is read and nothing is rotated".to_owned(),
         Some(Plan { waits: Some(wait), .. }) => format!("new values are due: {}", waiting(wait)),
-        Some(Plan { rotates_at: Some(time), .. }) => format!("the Secret is as it should be; next rotation at {}", seconds(time).0),
-        _ => "the Secret is as it should be".into(),
+        Some(Plan { rotates_at: Some(time), .. }) => format!("{is}; next rotation at {}", seconds(time).0),
+        _ => is.into(),
     };
     let pushed = view.pushed.as_ref().is_some_and(|pushed| !pushed.is_empty()) && !plan.is_some_and(|plan| plan.suspended);
     let message = if pushed { format!("{message}; the store has what is pushed") } else { message };

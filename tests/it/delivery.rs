@@ -9,12 +9,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, PostParams},
 };
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci, said};
+use crate::support::{Cluster, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -53,12 +53,7 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     assert_eq!((world.restarts("a").await.0, world.restarts("c").await.0), (2, 0), "forth and back; who was not reached stays");
     // The store still has it: it is not tried again before something changes.
     rotations.ask("web", "refresh", "1").await;
-    eventually("the request is noted", || async {
-        let secret = world.namespace.secrets().get_metadata("web-tls").await.map_err(|error| error.to_string())?;
-        let noted = secret.metadata.annotations.unwrap_or_default();
-        if noted.get("seaworthy.dev/handled-refresh").is_some_and(|handled| handled == "1") { Ok(()) } else { Err(format!("{noted:?}")) }
-    })
-    .await;
+    rotations.handled("web-tls", "refresh", "1").await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
     // Nor is it what an edit is put right with.
     rotations.edit("web-tls", json!({"value": "edited"})).await;
@@ -68,102 +63,6 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     rotations.edit("source", json!({"value": "3"})).await;
     rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"], "3");
-}
-
-/// Nor is a value made anew that was made for the first time, and is nowhere any more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_generated_and_taken_back_is_not_made_anew_by_itself() {
-    let cluster = Cluster::without_node().await;
-    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
-    let rotations = Rotations(&world.namespace);
-    world.a_second_later().await;
-    rotations.change("web", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {}}]}})).await;
-    world.crashes("b").await;
-    operator.clock.advance(HOUR);
-    rotations.says("web", "Stalled", "True", "RolledBack").await;
-    rotations.consumers("web", "4/4").await;
-    for (what, value) in [("refresh", "1"), ("refresh", "2")] {
-        rotations.ask("web", what, value).await;
-        eventually("the request is noted", || async {
-            let noted = world.namespace.secrets().get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations;
-            let handled = noted.unwrap_or_default().remove("seaworthy.dev/handled-refresh");
-            if handled.as_deref() == Some(value) { Ok(()) } else { Err(format!("{handled:?}")) }
-        })
-        .await;
-    }
-    let data = rotations.data("web-tls").await;
-    assert_eq!((data.len(), data["value"].as_str(), world.restarts("a").await.0), (1, "1", 2));
-    // An edit is not put right with half of what would be made.
-    rotations.edit("web-tls", json!({"value": "edited"})).await;
-    let message = rotations.says("web", "Stalled", "True", "Modified").await;
-    assert!(message.contains("a generated value was taken back with others"), "{message}");
-    rotations.ask("web", "rotate", "1").await;
-    rotations.at("web", 4).await;
-    assert_eq!(rotations.data("web-tls").await["key"].len(), 64);
-}
-
-/// A key that was added, brought to the store, and taken back: who asks for new values gets them, for all keys, in the store as well.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_taken_back_in_the_store_makes_room_for_new_values() {
-    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
-    vault.put("app", json!({"value": "1"})).await;
-    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b")).await;
-    let rotations = Rotations(&world.namespace);
-    let of = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "app", "property": key}});
-    let generate = json!([{"secretKey": "value", "hex": {}}, {"secretKey": "more", "hex": {}}]);
-    rotations.change("web", json!({"rotation": {"generate": generate, "push": [of("value"), of("more")]}})).await;
-    world.crashes("b").await;
-    let rejected = vault.get("app").await.0["more"].as_str().unwrap().to_owned();
-    operator.clock.advance(HOUR);
-    rotations.says("web", "Stalled", "True", "RolledBack").await;
-    rotations.consumers("web", "4/4").await;
-    assert_eq!(rotations.data("web-tls-previous").await.get("more.rejected"), Some(&rejected), "who had moved may have used it");
-    // What is left of it in the store is not tried again by itself.
-    operator.clock.advance(HOUR);
-    rotations.ask("web", "refresh", "1").await;
-    eventually("the request is noted", || async {
-        let noted = world.namespace.secrets().get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations;
-        let handled = noted.unwrap_or_default().remove("seaworthy.dev/handled-refresh");
-        if handled.as_deref() == Some("1") { Ok(()) } else { Err(format!("{handled:?}")) }
-    })
-    .await;
-    assert_eq!((rotations.data("web-tls").await.len(), world.restarts("a").await.0), (1, 2));
-    world.a_second_later().await;
-    rotations.ask("web", "rotate", "1").await;
-    rotations.complete("web", 4).await;
-    let (data, there) = (rotations.data("web-tls").await, vault.get("app").await.0);
-    assert_eq!((data["value"].len(), data["more"].len()), (64, 64));
-    assert!(data["more"] != rejected && there == json!({"value": data["value"], "more": data["more"]}), "{there}");
-}
-
-/// With `IfNotExists` the store keeps what was taken back: new values can go nowhere, and nobody is restarted for that again and again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_store_keeps_and_was_taken_back_is_not_tried_for_ever() {
-    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
-    vault.put("app", json!({"value": "1"})).await;
-    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b")).await;
-    let rotations = Rotations(&world.namespace);
-    let push = json!([{"secretKey": "value", "remoteRef": {"key": "app", "property": "value"}, "updatePolicy": "IfNotExists"}]);
-    rotations.change("web", json!({"rotation": {"push": push}})).await;
-    rotations.ready("web", 1).await;
-    vault.put("app", json!({"value": "theirs"})).await;
-    rotations.ask("web", "refresh", "1").await;
-    world.crashes("b").await;
-    operator.clock.advance(HOUR);
-    rotations.says("web", "Stalled", "True", "RolledBack").await;
-    rotations.consumers("web", "4/4").await;
-    let restarts = world.restarts("a").await.0;
-    rotations.ask("web", "rotate", "1").await;
-    eventually("the request is answered, and nothing is on its way", || async {
-        let secrets = world.namespace.secrets();
-        let noted = secrets.get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
-        let pending = secrets.get_metadata_opt("web-tls-pending").await.map_err(|error| error.to_string())?.is_some();
-        let handled = noted.get("seaworthy.dev/handled-rotate").cloned();
-        if handled.as_deref() == Some("1") && !pending { Ok(()) } else { Err(format!("{handled:?} {pending}")) }
-    })
-    .await;
-    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("1", restarts));
-    assert_eq!(vault.get("app").await.0["value"], "theirs");
 }
 
 /// A value that is generated and pushed to `key` of this store, and Deployments that use it, of which one crashes with the second one.
@@ -199,7 +98,7 @@ pub async fn rotated_and_crashing(
 }
 
 /// The same with a Vault.
-async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) -> (World, Operator) {
+pub async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) -> (World, Operator) {
     vault.put("app", json!({"value": "1", "other": "o"})).await;
     let (world, operator) = rotated_and_crashing(cluster, "app", async |namespace| namespace.store_in(vault).await, timeout).await;
     assert_eq!(vault.get("app").await.0["value"], Rotations(&world.namespace).data("web-tls").await["value"]);
@@ -207,13 +106,13 @@ async fn pushed_and_crashing(cluster: &Cluster, vault: &Vault, timeout: &str) ->
 }
 
 /// The values of before are back, in the Secret and in Vault, and that is said.
-async fn is_back(world: &World, vault: &Vault) {
+pub async fn is_back(world: &World, vault: &Vault) {
     let rotations = Rotations(&world.namespace);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
     assert_eq!(vault.get("app").await.0, json!({"value": "1", "other": "o"}));
-    let object = rotations.api().get("web").await.unwrap();
-    assert_eq!(said(&object, "Ready").map(|(status, ..)| status).as_deref(), Some("True"));
+    let message = rotations.says("web", "Ready", "True", "Current").await;
+    assert!(message.contains("holds the values of before"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,57 +141,6 @@ async fn what_was_pushed_is_taken_back_in_the_store_too() {
     rotations.ask("web", "rotate", "2").await;
     rotations.at("web", 4).await;
     assert_eq!(rotations.data("web-tls").await["value"].len(), 64);
-}
-
-/// What the store has again after a roll-back is what an edit is put right with.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_put_back_is_kept_as_anything_else() {
-    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
-    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
-    operator.clock.advance(HOUR);
-    is_back(&world, &vault).await;
-    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
-    let is_restored = async || {
-        eventually("it is put right", || async {
-            let data = rotations.data("web-tls").await;
-            if data.get("value").is_some_and(|value| value == "1") { Ok(()) } else { Err(format!("{data:?}")) }
-        })
-        .await;
-    };
-    rotations.edit("web-tls", json!({"value": "edited"})).await;
-    is_restored().await;
-    secrets.patch("web-tls", &PatchParams::default(), &Patch::Merge(json!({"data": {"value": null}}))).await.unwrap();
-    is_restored().await;
-    assert_eq!(vault.get("app").await.0["value"], "1");
-}
-
-/// A part of what was taken back, which nobody has tried alone, is another try.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_mended_in_the_store_is_tried_though_a_part_of_it_was_taken_back() {
-    let cluster = Cluster::without_node().await;
-    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b@3").await;
-    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
-    rotations.edit("source", json!({"other": "1"})).await;
-    let of = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "source", "property": key}});
-    world.a_second_later().await;
-    rotations.change("web", json!({"data": [of("value"), of("other")]})).await;
-    rotations.complete("web", 2).await;
-    world.a_second_later().await;
-    rotations.edit("source", json!({"value": "2", "other": "2"})).await;
-    world.crashes("b").await;
-    operator.clock.advance(HOUR);
-    rotations.says("web", "Stalled", "True", "RolledBack").await;
-    eventually("what is left in the store was looked at", || async {
-        let noted = secrets.get_metadata("web-tls").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
-        let tried = noted.get("seaworthy.dev/rejected-fingerprints").cloned().unwrap_or_default();
-        if serde_json::from_str::<Vec<String>>(&tried).is_ok_and(|tried| tried.len() == 2) { Ok(()) } else { Err(tried) }
-    })
-    .await;
-    rotations.consumers("web", "4/4").await;
-    world.a_second_later().await;
-    rotations.edit("source", json!({"other": "1"})).await;
-    rotations.complete("web", 5).await;
-    assert_eq!(rotations.data("web-tls").await["value"], "2");
 }
 
 /// What cannot be read beside it is no reason to leave workloads with what they cannot live with.
@@ -371,8 +219,14 @@ async fn the_version_before_is_promoted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_being_delivered_is_not_changed_under_way_unless_somebody_asks() {
     let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
-    let (world, operator) = pushed_and_crashing(&cluster, &vault, "10h").await;
+    vault.put("app", json!({"value": "1", "other": "o"})).await;
+    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("10h", "b@3")).await;
     let rotations = Rotations(&world.namespace);
+    rotations.change("web", json!({"template": {"mergePolicy": "Merge", "data": {"text": "{{ value }}"}}})).await;
+    rotations.complete("web", 2).await;
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "1").await;
+    world.crashes("b").await;
     let delivered = rotations.data("web-tls").await["value"].clone();
     vault.put("app", json!({"value": "theirs", "other": "o"})).await;
     let read_at = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.last_sync_time.as_ref()).map(|time| time.0);
@@ -381,6 +235,15 @@ async fn what_is_being_delivered_is_not_changed_under_way_unless_somebody_asks()
     rotations.ask("web", "look", "1").await;
     rotations.until("web", "the store was read again", |object| read_at(object) > before).await;
     assert_eq!(rotations.data("web-tls").await["value"], delivered);
+    // Nor because somebody has changed something else in the Secret.
+    rotations.edit("web-tls", json!({"text": "edited"})).await;
+    eventually("it is put right", || async {
+        let data = rotations.data("web-tls").await;
+        if data["text"] == "edited" { Err(format!("{data:?}")) } else { Ok(()) }
+    })
+    .await;
+    let data = rotations.data("web-tls").await;
+    assert_eq!((&data["value"], &data["text"]), (&delivered, &delivered));
     rotations.ask("web", "refresh", "1").await;
     eventually("the value of the store is there", || async {
         let data = rotations.data("web-tls").await;

@@ -36,6 +36,7 @@ mod served;
 mod store_faults;
 mod stores;
 mod sync;
+mod taken_back;
 mod target;
 mod tenancy;
 mod vault;

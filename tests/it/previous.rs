@@ -198,3 +198,28 @@ async fn the_previous_value_is_the_one_that_was_replaced() {
         .await;
     }
 }
+
+/// The version that was replaced is found again, whatever the store is opened with by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_version_before_is_retired_with_other_credentials() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("others").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let mut store = by_role(&vault, &namespace).await;
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "app/jwt", "property": "key"}}]);
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "24h"}, "push": push});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": store, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    store["vault"]["auth"] = namespace.store_in(&vault).await["vault"]["auth"].take();
+    store["vault"]["auth"]["appRole"] = serde_json::Value::Null;
+    rotations.change("jwt", json!({ "store": store })).await;
+    rotations.ready("jwt", 2).await;
+    operator.clock.advance(HOUR * 25);
+    rotations.ask("jwt", "look", "1").await;
+    eventually("it is retired", || async {
+        if Far::Vault(&vault).has_given_up("app/jwt", 1).await { Ok(()) } else { Err("it is there".into()) }
+    })
+    .await;
+}

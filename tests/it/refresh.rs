@@ -9,7 +9,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, Fault, Moto, Operator, Rotations, Vault, eventually, next_second, said};
+use crate::support::{Between, Cluster, Fault, Moto, Operator, Rotations, Vault, World, eventually, next_second, said};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 /// Each pair of them is wanted by somebody.
@@ -108,6 +108,41 @@ async fn keys_that_several_resources_share_in_part_are_read_once_in_a_round() {
         }
         assert_eq!(rotations.data(&name(number)).await.len(), 4, "what is there stays");
     }
+}
+
+/// What the store has is held back after a roll-back; that is no reason to read it more often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_read_once_in_a_round_after_a_roll_back() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "10m"}), &["a", "b"], "b@3").await;
+    let rotations = Rotations(&world.namespace);
+    let mut wanted = spec(0, &world.namespace.store_through(&between, &vault).await);
+    for key in ["a", "b"] {
+        vault.put(key, json!({"p": "1", "q": "1"})).await;
+    }
+    wanted["store"]["kubernetes"] = Value::Null;
+    wanted.as_object_mut().unwrap().remove("target");
+    world.a_second_later().await;
+    rotations.change("web", wanted).await;
+    rotations.complete("web", 2).await;
+    world.a_second_later().await;
+    vault.put("a", json!({"p": "2", "q": "1"})).await;
+    rotations.ask("web", "refresh", "1").await;
+    world.crashes("b").await;
+    operator.clock.advance(SignedDuration::from_mins(10));
+    rotations.says("web", "Stalled", "True", "RolledBack").await;
+    for name in ["a", "b"] {
+        world.finished(name).await;
+    }
+    assert_eq!(rotations.data("web-tls").await["a-p"], "1");
+    let round = Round { rotations: &rotations, operator: &operator, between: &between, keys: vec!["a", "b"], names: vec!["web".into()] };
+    rotations.ask("web", "refresh", "2").await;
+    rotations.handled("web-tls", "refresh", "2").await;
+    for number in 0..2 {
+        assert_eq!(round.run().await, ["a", "b"].map(|key| (key.to_owned(), 1)).into(), "round {number}");
+    }
+    assert_eq!(rotations.data("web-tls").await["a-p"], "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -450,15 +450,17 @@ async fn an_edit_beside_what_is_on_its_way_stays_theirs() {
     let may_read = format!("{POLICY}\npath \"secret/data/other/*\" {{ capabilities = [\"read\"] }}");
     vault.call("POST", "sys/policies/acl/app", json!({ "policy": may_read })).await;
     let hex = |name: &str| json!({"secretKey": name, "hex": {}});
-    let spec = json!({"target": {"name": "app"}, "store": store, "rotation": {"generate": [hex("a"), hex("c")]}});
+    let template = json!({"mergePolicy": "Merge", "data": {"text": "{{ d }}"}});
+    let spec =
+        json!({"target": {"name": "app"}, "store": store, "rotation": {"generate": [hex("a"), hex("c"), hex("d")]}, "template": template});
     rotations.create("app", spec).await;
     rotations.ready("app", 1).await;
     let push = json!([{"secretKey": "b", "remoteRef": {"key": "other/b", "property": "p"}}]);
-    rotations.change("app", json!({"rotation": {"generate": [hex("a"), hex("b"), hex("c")], "push": push}})).await;
+    rotations.change("app", json!({"rotation": {"generate": [hex("a"), hex("b"), hex("c"), hex("d")], "push": push}})).await;
     rotations.says("app", "Stalled", "True", "StoreDenied").await;
     assert!(namespace.secrets().get("app-pending").await.is_ok(), "it is on its way");
     rotations.edit("app", json!({"a": "edited"})).await;
-    let removed = json!({"data": {"c": null}});
+    let removed = json!({"data": {"c": null, "d": null}});
     namespace.secrets().patch("app", &PatchParams::default(), &Patch::Merge(removed)).await.unwrap();
     let policy = POLICY.replace("secret/data/app/*", "secret/data/*").replace("secret/metadata/app/*", "secret/metadata/*");
     vault.call("POST", "sys/policies/acl/app", json!({ "policy": policy })).await;
@@ -468,8 +470,9 @@ async fn an_edit_beside_what_is_on_its_way_stays_theirs() {
     assert!(message.contains("\"a\""), "{message}");
     let data = rotations.data("app").await;
     assert_eq!((data["a"].as_str(), data["b"].len(), data.contains_key("c")), ("edited", 64, false));
+    assert_eq!((data["d"].len(), &data["text"]), (64, &data["d"]), "without it there would be no text");
     rotations.ask("app", "rotate", "1").await;
     rotations.ready("app", 3).await;
     let lengths: Vec<_> = rotations.data("app").await.into_iter().map(|(name, value)| (name, value.len())).collect();
-    assert_eq!(lengths, ["a", "b", "c"].map(|name| (name.to_owned(), 64)));
+    assert_eq!(lengths, ["a", "b", "c", "d", "text"].map(|name| (name.to_owned(), 64)));
 }

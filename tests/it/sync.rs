@@ -54,15 +54,7 @@ async fn another_secret_of_the_namespace() {
     let before = secret.resource_version();
     rotations.ask("app", "look", "1").await;
     rotations.ask("app", "refresh", "1").await;
-    eventually("the request is noted", || async {
-        let secret = namespace.secrets().get("app").await.map_err(|error| error.to_string())?;
-        if secret.annotations().get("seaworthy.dev/handled-refresh").is_some_and(|value| value == "1") {
-            Ok(())
-        } else {
-            Err(String::new())
-        }
-    })
-    .await;
+    rotations.handled("app", "refresh", "1").await;
     let noted = namespace.secrets().get("app").await.unwrap().resource_version();
     assert_ne!(noted, before, "the request itself is remembered");
     rotations.change("app", json!({"refreshInterval": "2h"})).await;

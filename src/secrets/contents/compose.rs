@@ -22,6 +22,9 @@ use crate::{
 /// More keys than anybody writes by hand; their hashes still fit into the annotations of a Secret.
 const MAX_KEYS: usize = 1000;
 
+/// Templates of texts that name previous values are remembered with them, in an annotation: so many bytes of them all.
+const MAX_TEMPLATES: usize = 16 * 1024;
+
 /// The longest key of a Secret.
 const MAX_KEY: usize = 253;
 
@@ -214,7 +217,15 @@ fn variables(keys: impl Iterator<Item = String>) -> HashSet<String> {
 /// Refuses a text that could not be made anew when the previous value goes: all else that it names has to stand beside it.
 fn check_renewable(spec: &SecretRotationSpec, values: &SecretData) -> Result<(), Problem> {
     let Some(template) = &spec.template else { return Ok(()) };
-    for TextWithPrevious { key, others, .. } in texts_with_previous(spec, &Memory::default()) {
+    let texts = texts_with_previous(spec, &Memory::default());
+    let bytes: usize = texts.iter().map(|text| text.key.len() + text.template.0.len()).sum();
+    if bytes > MAX_TEMPLATES {
+        let message = format!(
+            "the templates that name a previous value, or a public set that holds one, have {bytes} bytes together, and at most {MAX_TEMPLATES} can be remembered with it; put what names it into a text of its own; the Secret stays as it is"
+        );
+        return Err(Problem::new(Reason::TemplateInvalid, message));
+    }
+    for TextWithPrevious { key, others, .. } in texts {
         if let Some(taken) = values.keys().find(|value| template.data.contains_key(*value) && others.contains(&template::variable(value))) {
             let message = format!(
                 "template.data {key:?} names a previous value, or a public set that holds one, and {taken:?}, whose place another text takes: it could not be made anew when the previous value goes; give the text {taken:?} another key; the Secret stays as it is"
@@ -541,6 +552,10 @@ mod tests {
             json!({"mergePolicy": "Merge", "data": {"a-b": "{{ a_b }}", "url": "{{ a_b }} {{ k_previous }}", "z": "{{ k_previous }}"}});
         let (reason, message) = composed(&taken, &json!({"j": {"a-b": "1"}})).unwrap_err();
         assert!(reason == Reason::TemplateInvalid && message.contains("template.data \"url\"") && message.contains("\"a-b\""), "{message}");
+        let mut large = taken.clone();
+        large["template"]["data"] = json!({"url": "x".repeat(MAX_TEMPLATES) + "{{ k_previous }}"});
+        let (reason, message) = composed(&large, &json!({"j": {"a.b": "1"}})).unwrap_err();
+        assert!(reason == Reason::TemplateInvalid && message.contains("a text of its own"), "{message}");
         // Of another key that is the same as a variable no text has taken the place.
         let (_, message) = composed(&taken, &json!({"j": {"a.b": "1"}})).unwrap_err();
         assert!(message.contains("no such variable"), "{message}");

@@ -254,20 +254,24 @@ pub async fn write(
 }
 
 /// Puts `data` into one of the Secrets beside.
-pub async fn keep(
+pub async fn keep(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
+    Ok(try_keep(context, rotation, which, kept).await??)
+}
+
+/// The same; the inner error is of the write.
+pub async fn try_keep(
     context: &Context,
     rotation: &SecretRotation,
     which: SecretSlot,
     (data, memory): (&SecretData, &Memory),
-) -> Result<(), Halt> {
+) -> Result<Result<(), WriteError>, Problem> {
     let there = read(context, rotation, which).await?;
     let secret = secret(rotation, which, data, memory);
-    match &there.meta {
-        Some(_) if there.data == *data && there.memory == *memory => {}
-        Some(meta) => drop(context.writer.apply(secret, meta).await?),
-        None => drop(context.writer.create(secret).await?),
-    }
-    Ok(())
+    Ok(match &there.meta {
+        Some(_) if there.data == *data && there.memory == *memory => Ok(()),
+        Some(meta) => context.writer.apply(secret, meta).await.map(|_| ()),
+        None => context.writer.create(secret).await.map(|_| ()),
+    })
 }
 
 /// Deletes one of the Secrets beside, if it is there and ours.

@@ -14,7 +14,7 @@ use crate::{
         context::Look,
         memory::{Memory, hash, hashes},
         status::Halt,
-        store::{MAX_VALUE, SecretData},
+        store::SecretData,
     },
 };
 
@@ -46,33 +46,47 @@ pub fn judged(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> 
     data
 }
 
-/// Notes in `back`, which is remembered with `before`, that `data` was taken back.
-pub fn note(key: &[u8], (data, before): (&SecretData, &SecretData), back: &mut Memory) {
+/// The values of it: without texts, which are made of them.
+fn values(rotation: &SecretRotation, data: &SecretData) -> SecretData {
+    let is_text = |name: &String| rotation.spec.template.as_ref().is_some_and(|template| template.data.contains_key(name));
+    data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Notes in `back` that what consumers used of `data` was taken back. `left`: what the store has of it now, with what was put back.
+pub fn note((rotation, key): (&SecretRotation, &[u8]), (data, before): (&SecretData, &SecretData), left: &SecretData, back: &mut Memory) {
+    let used = |data: &SecretData| consumed(rotation, back, data);
+    let (data, before, left) = (used(data), used(before), used(left));
     let other = data.iter().filter(|(name, value)| before.get(*name) != Some(*value)).map(|(name, value)| hash(key, name, value));
     let absent = before.keys().filter(|name| !data.contains_key(*name)).map(|name| hash(key, name, ABSENT));
     back.rejected = other.chain(absent).collect();
-    back.tried = vec![fingerprint(key, data)];
+    back.tried = [&data, &left].map(|data| fingerprint(key, &values(rotation, data))).into();
 }
 
-/// Whether the Secret is not to be made of this, because it was taken back, or because it is what the roll-back has left of that in the store. The latter
-/// is what the first look after a roll-back would make, and is noted in `memory`: something else is another try.
-pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &mut Memory) -> Result<bool, Halt> {
+/// What a look after a roll-back finds, if nobody changes anything: of generated values those that were put `back`, or what the store has kept in their
+/// place (`IfNotExists`); of all others what it had.
+pub fn left(rotation: &SecretRotation, data: &SecretData, (back, kept): (&SecretData, &SecretData)) -> SecretData {
+    let mut left = data.clone();
+    for name in rotation.spec.generators().map(|generate| &generate.secret_key) {
+        left.extend(kept.get(name).or_else(|| back.get(name)).map(|value| (name.clone(), value.clone())));
+    }
+    left
+}
+
+/// Whether the Secret is not to be made of this, because it was taken back, or because it is what the roll-back has left of that in the store. Something
+/// else is another try, also if it holds a part of what was taken back.
+pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
     if !is_taken_back(rotation, &held.memory) {
         return Ok(false);
     }
     let key = context.roller.restarter.key().await?;
-    let new = judged(rotation, memory, data);
-    let fingerprint = fingerprint(&key, &new);
-    if memory.tried.len() == 1 {
-        memory.tried.push(fingerprint.clone());
-    }
+    let new = consumed(rotation, memory, data);
     let rejected = &held.memory.rejected;
     let before = held.memory.values.keys().map(|name| (name.clone(), Bytes::default())).collect();
-    let before = judged(rotation, &held.memory, &before);
+    let before = consumed(rotation, &held.memory, &before);
     let mut removed = before.keys().filter(|name| !new.contains_key(*name));
     let holds_some = has_any(&key, &new, rejected) || removed.any(|name| rejected.contains(&hash(&key, name, ABSENT)));
-    Ok(holds_some && memory.tried.contains(&fingerprint))
+    Ok(holds_some && held.memory.tried.contains(&fingerprint(&key, &values(rotation, &new))))
 }
 
 /// Whether any of the values was taken back.
@@ -80,16 +94,53 @@ pub fn has_any(key: &[u8], data: &SecretData, rejected: &BTreeSet<String>) -> bo
     data.iter().any(|(name, value)| rejected.contains(&hash(key, name, value)))
 }
 
-/// Generated values of `data` that are others than those of `before`, under the names by which they are kept beside these; none if there is no room for
-/// them.
+/// Generated values of `data` that are others than those of `before`, under the names by which they are kept beside these.
 pub fn kept(rotation: &SecretRotation, (data, before): (&SecretData, &SecretData)) -> SecretData {
     let generated = rotation.spec.generators().map(|generate| &generate.secret_key);
     let other = |name: &&String| data.get(*name) != before.get(*name);
-    let kept: SecretData = generated.filter(other).filter_map(|name| Some((format!("{name}{SUFFIX}"), data.get(name)?.clone()))).collect();
-    let bytes: usize = before.iter().chain(&kept).map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > MAX_VALUE / 2 { SecretData::new() } else { kept }
+    generated.filter(other).filter_map(|name| Some((format!("{name}{SUFFIX}"), data.get(name)?.clone()))).collect()
 }
 
 fn fingerprint(key: &[u8], data: &SecretData) -> String {
     hash(key, "", &serde_json::to_vec(&hashes(key, data)).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn rotation() -> SecretRotation {
+        let generate = serde_json::json!([{"secretKey": "a", "hex": {}}, {"secretKey": "b", "hex": {}}, {"secretKey": "n", "hex": {}}]);
+        let template = serde_json::json!({"mergePolicy": "Merge", "data": {"t": "{{ a }}"}});
+        let spec = serde_json::json!({"target": {"name": "s"}, "template": template, "rotation": {"generate": generate}});
+        SecretRotation::new("r", serde_json::from_value(spec).unwrap())
+    }
+
+    fn data(values: &[(&str, &str)]) -> SecretData {
+        values.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect()
+    }
+
+    #[test]
+    fn generated_values_are_kept_beside_those_of_before() {
+        let taken = data(&[("a", "2"), ("b", "1"), ("d", "2")]);
+        assert_eq!(kept(&rotation(), (&taken, &data(&[("a", "1"), ("b", "1"), ("d", "1")]))), data(&[("a.rejected", "2")]));
+        assert_eq!(kept(&rotation(), (&taken, &data(&[]))), data(&[("a.rejected", "2"), ("b.rejected", "1")]), "made for the first time");
+    }
+
+    #[test]
+    fn what_was_taken_back_and_what_is_left_of_it() {
+        let (taken, before) = (
+            data(&[("a", "2"), ("b", "2"), ("n", "2"), ("d", "2"), ("t", "2")]),
+            data(&[("a", "1"), ("b", "1"), ("d", "1"), ("gone", "1"), ("t", "1")]),
+        );
+        let left = left(&rotation(), &taken, (&before, &data(&[("b", "theirs")])));
+        assert_eq!(left, data(&[("a", "1"), ("b", "theirs"), ("n", "2"), ("d", "2"), ("t", "2")]));
+        let mut memory = Memory::default();
+        note((&rotation(), b"k"), (&taken, &before), &left, &mut memory);
+        let hashes: BTreeSet<String> = ["a", "b", "n", "d", "t"].map(|name| hash(b"k", name, b"2")).into();
+        assert_eq!(memory.rejected, hashes.into_iter().chain([hash(b"k", "gone", ABSENT)]).collect());
+        let fingerprints = [&taken, &left].map(|data| fingerprint(b"k", &values(&rotation(), data)));
+        assert!(memory.tried == fingerprints.into() && memory.tried.len() == 2);
+    }
 }

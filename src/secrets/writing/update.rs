@@ -43,14 +43,14 @@ pub(in crate::secrets) async fn update(
     // A roll-back that only loses a previous value keeps the id of its rotation.
     let same_rotation = held.memory.stage.is_rolled_back() && memory.rotation == held.memory.rotation;
     let mut is_other = held.meta.is_none() || (!same_rotation && consumed(&data) != consumed(&held.ours()));
-    let mut is_rejected = is_rejected(look, &data, &mut memory).await? && is_other;
+    let mut is_rejected = is_rejected(look, &data, &memory).await? && is_other;
     // After a roll-back, when only a previous value expires: nothing new is composed, the previous value is taken out of what is there.
     if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory)) {
         view.snapshot = None;
         ((data, memory), is_other, is_rejected) = (previous::retired(look).await?, false, false);
     }
     if is_rejected {
-        return keep_rolled_back(look, Left::InTheStore { tried: memory.tried }, source, view).await;
+        return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
@@ -78,13 +78,10 @@ pub(in crate::secrets) async fn update(
 }
 
 /// What was taken back, and is not tried again before somebody changes something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::secrets) enum Left {
     /// The store has it, or has it again.
-    InTheStore {
-        /// What is noted as tried by now.
-        tried: Vec<String>,
-    },
+    InTheStore,
     /// A generated value that is lacking since then.
     Lacking,
 }
@@ -96,9 +93,6 @@ pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, sou
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
     // Who asked is answered, and the store is not read for him with each look.
     let mut memory = Memory { handled_refresh: Some(annotation(rotation, REFRESH_ANNOTATION).into()), ..held.memory.clone() };
-    if let Left::InTheStore { tried } = &left {
-        memory.tried.clone_from(tried);
-    }
     if facts.plan.generate.is_some() || facts.pending.is_some() {
         // New values were made, and the store keeps what it has (`IfNotExists`): until somebody asks again, or the next time comes.
         let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
@@ -120,7 +114,7 @@ pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, sou
     let TargetState::Edited(keys) = &facts.target else { return Ok(()) };
     let (name, previous) = (&rotation.spec.target.name, SecretSlot::Previous.name(rotation));
     let message = match left {
-        Left::InTheStore { .. } => format!(
+        Left::InTheStore => format!(
             "keys {keys:?} of Secret {name} were changed by somebody else, and what the store has was taken back: the Secret is left as it is until the spec or the values of the store are others, or `seaworthy rotate`; what stood there is in Secret {previous}"
         ),
         Left::Lacking => format!(
