@@ -136,7 +136,7 @@ pub fn last_told(rotation: &SecretRotation) -> Option<Timestamp> {
 pub async fn facts(
     context: &Context,
     rotation: &SecretRotation,
-    (held, times): (&ManagedSecret, Times),
+    (held, times, mut pending): (&ManagedSecret, Times, Option<Pending>),
     view: &mut View,
 ) -> Result<Facts, Halt> {
     let (spec, now) = (&rotation.spec, context.clock.now());
@@ -149,8 +149,7 @@ pub async fn facts(
         memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
     }
     let key = context.roller.restarter.key().await?;
-    let (target, mut pending, request) =
-        (held.compared(&key), rotate::pending(context, rotation).await?, managed_secret::request(rotation));
+    let (target, request) = (held.compared(&key), managed_secret::request(rotation));
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {

@@ -22,7 +22,7 @@ use super::{
     writing::{
         desired,
         managed_secret::{self, ManagedSecret, SecretSlot},
-        previous, push, retire, rotate,
+        previous_over, push, retire, rotate,
         update::{Left, keep_rolled_back, update},
     },
 };
@@ -169,24 +169,35 @@ async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) 
     Ok(held)
 }
 
-/// Decides about what was read, and does it.
-async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecret, view: &mut View) -> Result<(), Halt> {
-    let now = context.clock.now();
-    let times = match Times::parse(&rotation.spec, now) {
+/// Decides about what was read. Where no decision can be come to, previous values go in time all the same, and what is being delivered goes on.
+async fn decided(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, view: &mut View) -> Result<Facts, Halt> {
+    let times = match Times::parse(&rotation.spec, context.clock.now()) {
         Ok(times) => times,
         Err((field, error)) => {
-            Box::pin(without_times(context, rotation, &held, view)).await?;
+            Box::pin(retire_only(context, rotation, (held, Times::unreadable()), view)).await?;
             return Err(Problem::new(Reason::InvalidSpec, format!("{field}: {error}")).into());
         }
     };
-    let facts = match Box::pin(facts(context, rotation, (&held, times.clone()), view)).await {
-        // A store that is gone is no reason to leave half of the consumers with the previous values.
-        Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
-            Box::pin(carry_on(context, rotation, (&held, &times, None), view)).await?;
+    let pending = match rotate::pending(context, rotation).await {
+        Ok(pending) => pending,
+        Err(problem) => {
+            Box::pin(retire_only(context, rotation, (held, times), view)).await?;
             return Err(problem.into());
         }
-        facts => facts?,
     };
+    match Box::pin(facts(context, rotation, (held, times.clone(), pending), view)).await {
+        // A store that is gone is no reason to leave half of the consumers with the previous values.
+        Err(Halt::Problem(problem)) if !rotation.spec.suspend => {
+            Box::pin(carry_on(context, rotation, (held, &times, None), view)).await?;
+            Err(problem.into())
+        }
+        facts => facts,
+    }
+}
+
+/// Decides about what was read, and does it.
+async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecret, view: &mut View) -> Result<(), Halt> {
+    let facts = Box::pin(decided(context, rotation, &held, view)).await?;
     view.plan = Some(facts.plan);
     (view.read, view.last_sync) = (facts.plan.read, facts.last_sync);
     require_comparison(context, rotation, &facts);
@@ -213,8 +224,11 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
         let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
-    let done =
-        if made { Box::pin(desired::desired(look, (source.as_ref(), read), view)).await } else { previous::retired(look).await.map(Some) };
+    let done = if made {
+        Box::pin(desired::desired(look, (source.as_ref(), read), view)).await
+    } else {
+        previous_over::retired(look).await.map(Some)
+    };
     match done {
         Ok(Some(made)) => Box::pin(update(look, made, source.as_ref(), view)).await,
         Ok(None) => Box::pin(keep_rolled_back(look, Left::Lacking, source.as_ref(), view)).await,
@@ -238,19 +252,23 @@ fn require_comparison(context: &Context, rotation: &SecretRotation, facts: &Fact
     context.refresh_cache.require_comparison(noticed::key(rotation), owed, facts.last_sync, is_there);
 }
 
-/// Times that cannot be read are no reason to keep the previous values for ever. What is being delivered waits: nobody knows when it may go on.
-async fn without_times(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, view: &mut View) -> Result<(), Halt> {
-    if rotation.spec.suspend || held.memory.previous_since.is_none() {
+/// Times that cannot be read, or somebody else's Secret in the place of what is on its way, are no reason to keep the previous values for ever. What is
+/// being delivered goes on, if anybody knows when it may.
+async fn retire_only(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, times): (&ManagedSecret, Times),
+    view: &mut View,
+) -> Result<(), Halt> {
+    let unreadable = times.are_unreadable();
+    if rotation.spec.suspend || unreadable && held.memory.previous_since.is_none() {
         return Ok(());
     }
-    let facts = match Box::pin(facts(context, rotation, (held, Times::unreadable()), view)).await {
-        Err(Halt::Problem(_)) => return Ok(()), // the times are told first
+    let facts = match Box::pin(facts(context, rotation, (held, times, None), view)).await {
+        Err(Halt::Problem(_)) => return Ok(()), // the other one is told first
         facts => facts?,
     };
-    view.plan = Some(Plan { next_rotation: None, rotates_at: None, ..facts.plan });
-    if !facts.plan.retire {
-        return Ok(());
-    }
+    view.plan = Some(if unreadable { Plan { next_rotation: None, rotates_at: None, ..facts.plan } } else { facts.plan });
     without_values(Look { context, rotation, held, facts: &facts, dressed: managed_secret::is_dressed(rotation, held) }, None, view).await
 }
 
@@ -282,7 +300,7 @@ async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View
     let Look { context, rotation, held, facts, .. } = look;
     (view.read_at, view.snapshot) = (None, None); // what was read comes to nothing
     if facts.plan.retire && facts.target != TargetState::Missing && view.rollout.is_none() {
-        let made = Box::pin(previous::retired(look)).await?;
+        let made = Box::pin(previous_over::retired(look)).await?;
         return Box::pin(update(look, made, source, view)).await;
     }
     carry_on(context, rotation, (held, &facts.times, source), view).await

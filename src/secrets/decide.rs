@@ -79,6 +79,8 @@ pub struct Plan {
     pub in_the_way: Option<Wait>,
     /// Until when the previous values are kept at least.
     pub kept_until: Option<Timestamp>,
+    /// Until when they are kept at most.
+    pub kept_at_most: Option<Timestamp>,
     /// When to look again whether they are needed.
     pub retire_at: Option<Timestamp>,
 }
@@ -165,6 +167,7 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         waits: None,
         in_the_way,
         kept_until,
+        kept_at_most: most,
         retire_at: kept_until.filter(|_| !retire).map(|until| if until > now { until } else { now + SignedDuration::from_mins(1) }),
     };
     if spec.suspend {

@@ -14,8 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    contents::compose::kept_keys,
-    context::{Context, is_current},
+    context::{Context, Look, is_current},
     decide::{TargetState, Times},
     memory::{Memory, Superseded},
     reading::read::Source,
@@ -23,7 +22,8 @@ use super::{
     status::{Halt, View},
     store::SecretData,
     writing::{
-        managed_secret::{self, ManagedSecret, SecretSlot},
+        managed_secret::{self, SecretSlot},
+        previous_over,
         push::{self, Generated, replaceable},
         rejected::{self, consumed},
     },
@@ -55,7 +55,8 @@ pub struct Delivered<'a> {
 }
 
 /// What makes room for other values is kept until those are delivered. Returns what can be gone back to.
-pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &ManagedSecret) -> Result<Base, Halt> {
+pub(in crate::secrets) async fn keep_previous(look: Look<'_>) -> Result<Base, Halt> {
+    let Look { context, rotation, held, facts, .. } = look;
     let wanted = rotation.spec.restart.as_ref().is_some_and(|restart| restart.on_failure == OnFailure::Rollback);
     if !wanted || held.meta.is_none() {
         return Ok(None);
@@ -67,8 +68,11 @@ pub async fn keep_previous(context: &Context, rotation: &SecretRotation, held: &
     match keep(&held.memory.stage, ours.then_some(held.memory.revision), previous, context.clock.now()) {
         Keep::Leave(base) => Ok(base),
         Keep::Replace(base) => {
-            let memory = Memory { stage: Stage::Complete, ..held.memory.clone() };
-            managed_secret::keep(context, rotation, SecretSlot::Previous, (&held.ours(), &memory)).await?;
+            let (mut data, mut memory) = (held.ours(), Memory { stage: Stage::Complete, ..held.memory.clone() });
+            if facts.plan.retire {
+                data = previous_over::without_previous(look, data, &mut memory).await?;
+            }
+            managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
             Ok(base)
         }
     }
@@ -168,7 +172,7 @@ async fn roll_back(
     }
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
-    let mut data = previous.ours();
+    let data = previous.ours();
     let (mut versions, mut kept_there) = (memory.versions.clone(), SecretData::new());
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
@@ -185,16 +189,11 @@ async fn roll_back(
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
     };
-    // A previous value that went meanwhile does not come back; a text that holds it is made anew by the next look.
-    let is_over = previous.memory.previous_since.is_some() && previous.memory.previous_since != memory.previous_since;
-    if is_over {
-        kept_keys(&rotation.spec, &previous.memory).for_each(|key| drop(data.remove(&key)));
-    }
     let mut back = Memory {
         revision: memory.revision + 1,
         change: previous.memory.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        previous_since: previous.memory.previous_since.map(|since| if is_over { Timestamp::UNIX_EPOCH } else { since }),
+        previous_since: previous.memory.previous_since,
         previous_keys: previous.memory.previous_keys.clone(),
         previous_texts: previous.memory.previous_texts.clone(),
         versions,

@@ -214,7 +214,7 @@ pub fn waiting(wait: Wait) -> String {
 /// When something is due that is not due yet.
 pub fn planned(view: &View, now: Timestamp) -> Option<Timestamp> {
     let plan = view.plan.filter(|plan| !plan.suspended)?;
-    let times = [plan.next_sync, rotation(&plan), plan.kept_until];
+    let times = [plan.next_sync, rotation(&plan), plan.kept_until, plan.kept_at_most];
     times.into_iter().flatten().filter(|time| *time > now).min()
 }
 
@@ -265,12 +265,14 @@ mod tests {
             waits: None,
             in_the_way: None,
             kept_until: None,
+            kept_at_most: None,
             retire_at: None,
         };
         for (plan, wanted) in [
             (Plan { next_sync: Some(soon), next_rotation: Some(later), ..plan }, Some(soon)),
             (Plan { next_sync: Some(before), next_rotation: Some(later), ..plan }, Some(later)),
             (Plan { next_rotation: Some(before), waits: Some(Wait::Window(later)), kept_until: Some(soon), ..plan }, Some(soon)),
+            (Plan { kept_until: Some(before), kept_at_most: Some(soon), ..plan }, Some(soon)),
             (Plan { next_sync: Some(now), ..plan }, None),
             (Plan { suspended: true, next_sync: Some(soon), ..plan }, None),
         ] {

@@ -273,9 +273,11 @@ async fn the_previous_value_goes_though_others_were_taken_back() {
     rotations.consumers("web", "4/4").await;
     let there = rotations.data("web-tls").await;
     assert!(there["value"] == "1" && there["key-previous"] == first);
+    assert_eq!(rotations.data("web-tls-previous").await["key-previous"], first, "what was gone back to");
     operator.clock.advance(HOUR * 4);
     rotations.ask("web", "look", "1").await;
     is_gone(&rotations, "web-tls", &first).await;
+    is_gone(&rotations, "web-tls-previous", &first).await;
     let synced = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.last_sync_time.clone());
     let before = synced(&rotations.api().get("web").await.unwrap());
     operator.clock.advance(HOUR);
@@ -337,6 +339,7 @@ async fn the_previous_value_does_not_come_back() {
     operator.clock.advance(HOUR * 3);
     rotations.ask("web", "look", "1").await;
     world.crashes("b").await;
+    is_gone(&rotations, "web-tls-previous", &first).await;
     assert_ne!(rotations.data("web-tls").await["key"], second);
     operator.clock.advance(HOUR);
     rotations.at("web", 5).await;
@@ -364,6 +367,7 @@ async fn the_previous_value_goes_though_others_are_being_delivered() {
     operator.clock.advance(HOUR * 2);
     rotations.ask("web", "look", "2").await;
     is_gone(&rotations, "web-tls", &first).await;
+    is_gone(&rotations, "web-tls-previous", &first).await;
     let data = rotations.data("web-tls").await;
     assert_eq!(data["text"], format!("2 {} ", data["key"]), "what is being delivered goes on");
 }
@@ -556,4 +560,41 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
     rotations.ask("jwt", "look", "1").await;
     rotations.until("jwt", "the one before is gone", |object| !keeps_previous(object)).await;
     assert_eq!(rotations.data("jwt").await.into_keys().collect::<Vec<_>>(), ["key"]);
+}
+
+/// A text that cannot be made without it is refused while it is there, and not found out when it goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_cannot_do_without_the_previous_value_is_refused() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("needs-it").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation(), "template": texts(json!({"keys": TEXT}))})).await;
+    let first = rotated(&rotations).await;
+    let there = rotations.data("jwt").await;
+    rotations.change("jwt", json!({"template": texts(json!({"keys": "{{ key_previous }}"}))})).await;
+    let message = rotations.says("jwt", "Stalled", "True", "TemplateInvalid").await;
+    assert!(message.contains("template.data \"keys\"") && message.contains("| default('')"), "{message}");
+    assert_eq!(rotations.data("jwt").await, there);
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "1").await;
+    is_gone(&rotations, "jwt", &first).await;
+    assert_eq!(rotations.data("jwt").await["keys"], format!("{} ", there["key"]));
+}
+
+/// Nor does somebody else's Secret, which stands where new values would be on their way, keep it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_goes_though_nothing_can_be_on_its_way() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("in-the-way").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation()})).await;
+    let first = rotated(&rotations).await;
+    has_arrived(&namespace).await;
+    namespace.secret("jwt-pending", "Opaque", &[("theirs", "t")]).await;
+    rotations.ask("jwt", "look", "1").await;
+    rotations.says("jwt", "Stalled", "True", "NotOurs").await;
+    operator.clock.advance(HOUR * 3);
+    rotations.ask("jwt", "look", "2").await;
+    is_gone(&rotations, "jwt", &first).await;
+    rotations.says("jwt", "Stalled", "True", "NotOurs").await;
 }

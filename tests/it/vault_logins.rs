@@ -138,7 +138,7 @@ async fn who_is_still_logged_in_does_not_ask_for_each_key() {
     let (id, secret) = vault.role("app", POLICY).await;
     vault.put("app/db", json!({"p": "v"})).await;
     // A token that nobody can renew.
-    let short = json!({"token_policies": ["app"], "token_type": "batch", "token_ttl": "30s"});
+    let short = json!({"token_policies": ["app"], "token_type": "batch", "token_ttl": "45s"});
     vault.call("POST", "auth/approle/role/app", short).await;
     let login = json!({"appRole": {"roleId": id, "secretRef": {"name": "vault", "key": "id"}}});
     let spec = json!({"vault": {"server": between.address, "auth": login}});
@@ -148,7 +148,7 @@ async fn who_is_still_logged_in_does_not_ask_for_each_key() {
     let since = Instant::now();
     vault.call("DELETE", "auth/approle/role/app", Value::Null).await;
     between.take_asked();
-    eventually("it ends soon", || async { if since.elapsed() > Duration::from_secs(21) { Ok(()) } else { Err(String::new()) } }).await;
+    eventually("it ends soon", || async { if since.elapsed() > Duration::from_secs(31) { Ok(()) } else { Err(String::new()) } }).await;
     for _ in 0..5 {
         store.read(&place).await.unwrap();
     }

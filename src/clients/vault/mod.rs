@@ -24,12 +24,18 @@ use crate::clients::{
 
 /// The least time between two logins after a refusal that does not say that it is the token's.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The same while there is a token of before that lives: Vault locks who fails five times until a quarter of an hour goes by without another try.
+/// The same after a login that was refused, while there is a token of before that lives: Vault locks who fails five times until a quarter of an hour goes by
+/// without another try.
 const AGAIN_WITH_TOKEN: Duration = Duration::from_mins(16);
 /// Calls that need a login within this time after one was refused are refused with it: they were waiting for the same one.
 const SAME_REFUSAL: Duration = Duration::from_secs(1);
 /// No answer is longer: Vault's own limit of a request is 32 MiB, of a value 1 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long it takes until another login is tried after one that has failed, while there is a token of before that lives.
+const fn patience(error: &ClientError) -> Duration {
+    if matches!(error, ClientError::Unauthenticated(_)) { AGAIN_WITH_TOKEN } else { AGAIN }
+}
 
 /// Where Vault is.
 #[derive(Clone, Debug)]
@@ -258,7 +264,7 @@ impl Vault {
         let left = held.as_ref().filter(|old| old.lease.is_some_and(|lease| !lease.left().is_zero())).map(|old| old.value.clone());
         if let Some((at, error)) = &*self.refused() {
             match &left {
-                Some(old) if at.elapsed() < AGAIN_WITH_TOKEN => return Ok(old.clone()),
+                Some(old) if at.elapsed() < patience(error) => return Ok(old.clone()),
                 // Those who waited for the same login hear the same.
                 None if at.elapsed() < SAME_REFUSAL => return Err(error.clone()),
                 _ => {}
@@ -271,6 +277,7 @@ impl Vault {
                 return left.ok_or(error);
             }
         };
+        *self.refused() = None;
         let value = token.value.clone();
         let old = held.replace(token);
         if let Some(old) = old.filter(|old| old.ours) {

@@ -23,7 +23,7 @@ use crate::{
 const MAX_KEYS: usize = 1000;
 
 /// Templates of texts that name previous values are remembered with them, in an annotation: so many bytes of them all.
-const MAX_TEMPLATES: usize = 16 * 1024;
+pub const MAX_TEMPLATES: usize = 16 * 1024;
 
 /// The longest key of a Secret.
 const MAX_KEY: usize = 253;

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt};
 
 use super::{
     managed_secret::{self, ManagedSecret},
-    previous,
+    previous, previous_over,
     push::{self, Generated, Replaceable, replaceable},
     rejected::{self, consumed},
     retire,
@@ -69,7 +69,7 @@ pub(in crate::secrets) async fn desired(
     if waits_for_person(look, &gathered) {
         // What is kept of before goes in time all the same.
         if plan.retire {
-            return previous::retired(look).await.map(Some);
+            return previous_over::retired(look).await.map(Some);
         }
         view.snapshot = made;
         return Ok(None);
@@ -112,6 +112,7 @@ async fn put_together(
     previous::keep(look, (pending.as_ref(), &replaced), &mut values, &mut memory);
     // What cannot be put together goes nowhere.
     let mut data = rendered(look, values.clone(), bytes).await?;
+    previous_over::check_texts(look, &data, &memory).await?;
     let (kept, is_pushed) = to_the_store(look, source, (&gathered, &data, pending.as_ref()), &mut memory.versions).await?;
     if !kept.is_empty() {
         values.extend(kept);

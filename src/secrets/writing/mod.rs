@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   desired (what the Secret is to hold) ─► rotate (new values, kept as pending) ─► push (to the store) ─► update (the Secret)
-//!   previous (kept beside, and taken out in time), retire (versions in the store that were replaced), withdraw (keys in Secrets of others)
+//!   previous (kept beside) and previous_over (taken out in time), retire (versions in the store that were replaced), withdraw (keys in Secrets of others)
 //! ```
 
 pub(super) mod desired;
 pub(super) mod managed_secret;
 pub(super) mod previous;
+pub(super) mod previous_over;
 pub(super) mod push;
 pub(super) mod rejected;
 pub(super) mod retire;

@@ -8,8 +8,8 @@ use crate::{
     rollout::stage::Stage,
     secrets::{
         contents::{
-            compose::{kept_keys, public_keys, texts_with_previous},
-            property::Bytes,
+            compose::{kept_keys, previous_keys, public_keys, texts_with_previous},
+            template,
         },
         context::Look,
         memory::{Memory, hash, hashes},
@@ -20,9 +20,6 @@ use crate::{
 
 /// The suffix of a generated value that was taken back, in the Secret with the values that were gone back to.
 const SUFFIX: &str = ".rejected";
-
-/// What is hashed for a key that is not there.
-const ABSENT: &[u8] = b"\0absent";
 
 /// Whether the values of `memory` were put back, and nobody has changed the spec since.
 pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
@@ -46,10 +43,17 @@ pub fn judged(rotation: &SecretRotation, memory: &Memory, data: &SecretData) -> 
     data
 }
 
-/// The values of it: without texts, which are made of them.
-fn values(rotation: &SecretRotation, data: &SecretData) -> SecretData {
-    let is_text = |name: &String| rotation.spec.template.as_ref().is_some_and(|template| template.data.contains_key(name));
-    data.iter().filter(|(name, _)| !is_text(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+/// The part of `data` that is known before it is made anew: not texts that name a generated value, or what goes with one. Those are made of what stands
+/// beside them.
+fn foreseeable(rotation: &SecretRotation, data: &SecretData) -> SecretData {
+    let spec = &rotation.spec;
+    let generated = spec.generators().map(|generate| generate.secret_key.clone());
+    let generated: BTreeSet<String> =
+        generated.chain(public_keys(spec)).chain(previous_keys(spec)).map(|key| template::variable(&key)).collect();
+    let is_of_one = |text: &str| template::variables_used(text).is_none_or(|named| named.iter().any(|name| generated.contains(name)));
+    let texts = spec.template.iter().flat_map(|template| &template.data);
+    let left_out: BTreeSet<&String> = texts.filter(|(_, text)| is_of_one(&text.0)).map(|(name, _)| name).collect();
+    data.iter().filter(|(name, _)| !left_out.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Notes in `back` that what consumers used of `data` was taken back. `left`: what the store has of it now, with what was put back.
@@ -57,9 +61,8 @@ pub fn note((rotation, key): (&SecretRotation, &[u8]), (data, before): (&SecretD
     let used = |data: &SecretData| consumed(rotation, back, data);
     let (data, before, left) = (used(data), used(before), used(left));
     let other = data.iter().filter(|(name, value)| before.get(*name) != Some(*value)).map(|(name, value)| hash(key, name, value));
-    let absent = before.keys().filter(|name| !data.contains_key(*name)).map(|name| hash(key, name, ABSENT));
-    back.rejected = other.chain(absent).collect();
-    back.tried = [&data, &left].map(|data| fingerprint(key, &values(rotation, data))).into();
+    back.rejected = other.collect();
+    back.tried = [&data, &left].map(|data| fingerprint(key, &foreseeable(rotation, data))).into();
 }
 
 /// What a look after a roll-back finds, if nobody changes anything: of generated values those that were put `back`, or what the store has kept in their
@@ -72,8 +75,8 @@ pub fn left(rotation: &SecretRotation, data: &SecretData, (back, kept): (&Secret
     left
 }
 
-/// Whether the Secret is not to be made of this, because it was taken back, or because it is what the roll-back has left of that in the store. Something
-/// else is another try, also if it holds a part of what was taken back.
+/// Whether the Secret is not to be made of this, because it was taken back, or because it is what the roll-back has left of that in the store. What was put
+/// back is not, nor is anything else: that is another try.
 pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
     if !is_taken_back(rotation, &held.memory) {
@@ -81,17 +84,11 @@ pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memo
     }
     let key = context.roller.restarter.key().await?;
     let new = consumed(rotation, memory, data);
-    let rejected = &held.memory.rejected;
-    let before = held.memory.values.keys().map(|name| (name.clone(), Bytes::default())).collect();
-    let before = consumed(rotation, &held.memory, &before);
-    let mut removed = before.keys().filter(|name| !new.contains_key(*name));
-    let holds_some = has_any(&key, &new, rejected) || removed.any(|name| rejected.contains(&hash(&key, name, ABSENT)));
-    Ok(holds_some && held.memory.tried.contains(&fingerprint(&key, &values(rotation, &new))))
-}
-
-/// Whether any of the values was taken back.
-pub fn has_any(key: &[u8], data: &SecretData, rejected: &BTreeSet<String>) -> bool {
-    data.iter().any(|(name, value)| rejected.contains(&hash(key, name, value)))
+    let there = held.memory.values.iter().map(|(name, hash)| (name.clone(), hash.as_bytes().to_vec().into())).collect();
+    let there = consumed(rotation, &held.memory, &there);
+    let is_as_put_back = there.len() == new.len()
+        && new.iter().all(|(name, value)| there.get(name).is_some_and(|is| **is == hash(&key, name, value).into_bytes()));
+    Ok(!is_as_put_back && held.memory.tried.contains(&fingerprint(&key, &foreseeable(rotation, &new))))
 }
 
 /// Generated values of `data` that are others than those of `before`, under the names by which they are kept beside these.
@@ -139,8 +136,21 @@ mod tests {
         let mut memory = Memory::default();
         note((&rotation(), b"k"), (&taken, &before), &left, &mut memory);
         let hashes: BTreeSet<String> = ["a", "b", "n", "d", "t"].map(|name| hash(b"k", name, b"2")).into();
-        assert_eq!(memory.rejected, hashes.into_iter().chain([hash(b"k", "gone", ABSENT)]).collect());
-        let fingerprints = [&taken, &left].map(|data| fingerprint(b"k", &values(&rotation(), data)));
+        assert_eq!(memory.rejected, hashes);
+        let fingerprints = [&taken, &left].map(|data| fingerprint(b"k", &foreseeable(&rotation(), data)));
         assert!(memory.tried == fingerprints.into() && memory.tried.len() == 2);
+    }
+
+    #[test]
+    fn another_text_is_another_try_where_nothing_is_generated_for_it() {
+        let template = serde_json::json!({"data": {"a": "{{ x }}", "b": "{{ y }}"}});
+        let rotation =
+            SecretRotation::new("r", serde_json::from_value(serde_json::json!({"target": {"name": "s"}, "template": template})).unwrap());
+        let (taken, before) = (data(&[("a", "2"), ("b", "2")]), data(&[("a", "1"), ("b", "1")]));
+        let left = left(&rotation, &taken, (&before, &data(&[])));
+        let mut memory = Memory::default();
+        note((&rotation, b"k"), (&taken, &before), &left, &mut memory);
+        let is_tried = |data: &SecretData| memory.tried.contains(&fingerprint(b"k", &foreseeable(&rotation, data)));
+        assert!(is_tried(&taken) && !is_tried(&data(&[("a", "2"), ("b", "3")])));
     }
 }

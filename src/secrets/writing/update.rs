@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::{
     managed_secret::{self, ManagedSecret, SecretSlot},
-    previous,
+    previous_over,
     rejected::{consumed, is_rejected, judged},
     rotate,
 };
@@ -47,11 +47,12 @@ pub(in crate::secrets) async fn update(
     // After a roll-back, when only a previous value expires: nothing new is composed, the previous value is taken out of what is there.
     if facts.plan.retire && is_other && (is_rejected || is_back(look, &data, &memory)) {
         view.snapshot = None;
-        ((data, memory), is_other, is_rejected) = (previous::retired(look).await?, false, false);
+        ((data, memory), is_other, is_rejected) = (previous_over::retired(look).await?, false, false);
     }
     if is_rejected {
         return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
+    previous_over::retire_kept(look).await?;
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
@@ -141,7 +142,9 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
     if !first {
         is_current(context, rotation).await?;
     }
-    let altered = matches!(facts.target, TargetState::Edited(_)) || (facts.target == TargetState::Missing && was_there);
+    // A previous value goes, whoever undoes what.
+    let altered =
+        !facts.plan.retire && (matches!(facts.target, TargetState::Edited(_)) || facts.target == TargetState::Missing && was_there);
     if altered {
         may_put_right(context, rotation, held, now)?;
     }
@@ -151,7 +154,7 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
     if is_other {
         memory.rejected.clear();
         memory.tried.clear();
-        let base = context.steps.run("keep-previous", deliver::keep_previous(context, rotation, held)).await?;
+        let base = context.steps.run("keep-previous", deliver::keep_previous(look)).await?;
         memory.stage = match (&spec.restart, &held.memory.stage) {
             (None, _) => Stage::Complete,
             (Some(_), Stage::Open { from, .. }) => {
