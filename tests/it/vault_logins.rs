@@ -11,7 +11,7 @@ use seaworthy::{api::SecretStore, secrets::store::Place};
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Between, Cluster, ControlPlane, Operator, Rotations, Vault, eventually, said},
+    support::{Between, Cluster, ControlPlane, Operator, Rotations, Vault, eventually, next_second, said},
     vault::{POLICY, by_role},
 };
 
@@ -70,6 +70,13 @@ async fn credentials_that_are_refused_are_not_tried_for_each_key() {
     }
     let logins = || between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
     assert_eq!(logins(), 1, "one for 30 keys");
+    // Nor for who comes a moment later.
+    next_second().await;
+    next_second().await;
+    let data = json!([{"secretKey": "k", "remoteRef": {"key": "app/0-0", "property": "p"}}]);
+    rotations.create("late", json!({"target": {"name": "late"}, "store": store, "data": data})).await;
+    assert!(rotations.says("late", "Stalled", "True", "StoreDenied").await.contains(REFUSED));
+    assert_eq!(logins(), 0);
     // When the pause is over, one of them tries again for all.
     operator.clock.advance(jiff::SignedDuration::from_mins(6));
     for resource in 0..3 {
