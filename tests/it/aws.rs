@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::seaworthy_in,
-    support::{self, Between, Cluster, Moto, Rotations, Workload, said},
+    support::{self, Between, Cluster, Fault, Moto, Rotations, Workload, said},
 };
 
 fn spec(moto: &Moto) -> Value {
@@ -252,4 +252,27 @@ async fn the_identity_of_the_operators_pod() {
         "{asked:?}"
     );
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A write that got only half way is no reason that another content cannot be written: AWS knows a write by its token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_content_is_another_write() {
+    let (cluster, moto) = (Cluster::shared().await, Moto::start().await);
+    let (namespace, between) = (cluster.namespace("half-way").await, Between::to(&moto.address).await);
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    moto.call("CreateSecret", json!({"Name": "app", "SecretString": r#"{"other": "o"}"#})).await;
+    let to = |key: &str| json!({"secretKey": key, "remoteRef": {"key": "app", "property": key}});
+    let hex = |key: &str| json!({"secretKey": key, "hex": {}});
+    // The version is there, and does not become the current one.
+    between.arm(|asked| asked.contains("UpdateSecretVersionStage"), 0, Fault::Answer(500));
+    let (store, rotation) = (namespace.store_in_aws(&between.address).await, json!({"generate": [hex("a")], "push": [to("a")]}));
+    rotations.create("app", json!({"target": {"name": "app"}, "store": store, "rotation": rotation})).await;
+    rotations.says("app", "Ready", "False", "StoreUnavailable").await;
+    assert!(between.struck() && moto.get("app").await == json!({"other": "o"}));
+    rotations.change("app", json!({"rotation": {"generate": [hex("a"), hex("b")], "push": [to("a"), to("b")]}})).await;
+    operator.clock.advance(jiff::SignedDuration::from_mins(6));
+    rotations.ask("app", "look", "1").await;
+    rotations.ready("app", 1).await;
+    let data = rotations.data("app").await;
+    assert_eq!(moto.get("app").await, json!({"other": "o", "a": data["a"], "b": data["b"]}));
 }
