@@ -175,8 +175,9 @@ pub struct IssuerRef {
 pub struct SecretTemplate {
     /// Labels of the Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 50))]
+    #[schemars(extend("maxProperties" = 50, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('seaworthy.dev/'))").message("labels with the prefix seaworthy.dev/ are reserved"))]
+    #[x_kube(validation = Rule::new("self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))").message("the value of a label holds letters, digits, '-', '_' and '.', and begins and ends with a letter or digit"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations of the Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -119,6 +119,14 @@ pub fn public_set(sets: &[&[u8]]) -> Result<Vec<u8>, JwkError> {
     serde_json::to_vec(&Set { keys }).map_err(|_| JwkError::NotASet)
 }
 
+/// The public keys of `set` that are not among those of `other`. None: one of them is no set.
+pub fn without(set: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+    let keys = |set: &[u8]| Some(serde_json::from_slice::<Set<Public>>(&public_set(&[set]).ok()?).ok()?.keys);
+    let (mut keys, other) = (keys(set)?, keys(other)?);
+    keys.retain(|key| !other.contains(key));
+    serde_json::to_vec(&Set { keys }).ok()
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -185,5 +193,17 @@ mod tests {
         assert_eq!(public_set(&[b"x"]).unwrap_err(), JwkError::NotASet);
         assert_eq!(public_set(&[br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#]).unwrap_err(), JwkError::Symmetric);
         bolero::check!().with_iterations(10_000).for_each(|input: &[u8]| drop(public_set(&[input])));
+    }
+
+    #[test]
+    fn keys_can_be_taken_out_of_a_set() {
+        let set = || {
+            private_set(&Key::generate(&PrivateKey { algorithm: Algorithm::Ed25519, ..PrivateKey::default() }).unwrap(), "EdDSA").unwrap()
+        };
+        let (one, other) = (set(), set());
+        let both = public_set(&[&one, &other]).unwrap();
+        assert_eq!(without(&both, &other), Some(public_set(&[&one]).unwrap()));
+        assert_eq!(without(&public_set(&[&one]).unwrap(), &other), Some(public_set(&[&one]).unwrap()));
+        assert_eq!((without(&both, b"no set"), without(b"no set", &one)), (None, None));
     }
 }

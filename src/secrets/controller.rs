@@ -134,7 +134,11 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
         Ok(held) => Box::pin(advance(context, rotation, held, &mut view)).await,
         Err(problem) => Err(problem.into()),
     };
-    let end = match end {
+    let kept = match view.there.zip(view.plan).filter(|(_, plan)| !plan.suspended) {
+        Some(_) => Box::pin(previous_over::retire_kept(context, rotation, &view.memory)).await,
+        None => Ok(()),
+    };
+    let end = match end.and(kept) {
         Ok(()) => after(context, rotation, &mut view).await,
         failed => failed,
     };
@@ -180,8 +184,12 @@ async fn decided(context: &Context, rotation: &SecretRotation, held: &ManagedSec
     };
     let pending = match rotate::pending(context, rotation).await {
         Ok(pending) => pending,
-        Err(problem) => {
+        Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => {
             Box::pin(retire_only(context, rotation, (held, times), view)).await?;
+            return Err(problem.into());
+        }
+        Err(problem) => {
+            Box::pin(carry_on(context, rotation, (held, &times, None), view)).await?;
             return Err(problem.into());
         }
     };
@@ -224,20 +232,25 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
         let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
-    let done = if made {
-        Box::pin(desired::desired(look, (source.as_ref(), read), view)).await
-    } else {
-        previous_over::retired(look).await.map(Some)
+    if !made {
+        return Box::pin(update(look, previous_over::retired(look).await?, source.as_ref(), view)).await;
+    }
+    let done = match Box::pin(desired::desired(look, (source.as_ref(), read), view)).await {
+        Ok(Some(made)) => match Box::pin(update(look, made, source.as_ref(), view)).await {
+            // What keeps the new content from being written need not keep a previous value.
+            Err(Halt::Problem(problem)) if plan.retire => Err(Halt::Problem(problem)),
+            done => return done,
+        },
+        Ok(None) => return Box::pin(keep_rolled_back(look, Left::Lacking, source.as_ref(), view)).await,
+        failed => failed.map(|_| ()),
     };
     match done {
-        Ok(Some(made)) => Box::pin(update(look, made, source.as_ref(), view)).await,
-        Ok(None) => Box::pin(keep_rolled_back(look, Left::Lacking, source.as_ref(), view)).await,
         // With the Secret gone there is nothing to go on with.
         Err(Halt::Problem(problem)) if view.there != Some(false) => {
             Box::pin(without_values(look, source.as_ref(), view)).await?;
             Err(problem.into())
         }
-        Err(superseded) => Err(superseded),
+        done => done,
     }
 }
 

@@ -61,7 +61,11 @@ pub(in crate::secrets) async fn keep_previous(look: Look<'_>) -> Result<Base, Ha
     if !wanted || held.meta.is_none() {
         return Ok(None);
     }
-    let there = managed_secret::read(context, rotation, SecretSlot::Previous).await?;
+    let there = match managed_secret::read(context, rotation, SecretSlot::Previous).await {
+        // That nothing can be kept is no reason to keep a previous value for ever.
+        Err(problem) if facts.plan.retire && matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(None),
+        there => there?,
+    };
     let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });
     // What somebody else wrote there is nothing to go back to.
     let ours = held.compared(&context.roller.restarter.key().await?) == TargetState::AsWritten;
@@ -70,7 +74,7 @@ pub(in crate::secrets) async fn keep_previous(look: Look<'_>) -> Result<Base, Ha
         Keep::Replace(base) => {
             let (mut data, mut memory) = (held.ours(), Memory { stage: Stage::Complete, ..held.memory.clone() });
             if facts.plan.retire {
-                data = previous_over::without_previous(look, data, &mut memory).await?;
+                data = previous_over::without_previous((context, rotation), data, &mut memory).await?;
             }
             managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
             Ok(base)
@@ -172,7 +176,11 @@ async fn roll_back(
     }
     is_current(context, rotation).await?;
     let key = context.roller.restarter.key().await?;
-    let data = previous.ours();
+    let (mut data, mut before) = (previous.ours(), previous.memory.clone());
+    // A previous value that went meanwhile does not come back.
+    if previous_over::is_left(&before, memory) {
+        data = previous_over::without_previous((context, rotation), data, &mut before).await?;
+    }
     let (mut versions, mut kept_there) = (memory.versions.clone(), SecretData::new());
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
@@ -184,23 +192,24 @@ async fn roll_back(
         return Ok(Err("the store cannot be reached"));
     }
     // Who had moved has used what is taken back, and it may be nowhere else.
-    keep_rejected(context, rotation, (&delivered.data, &data), &previous.memory).await?;
+    keep_rejected(context, rotation, (&delivered.data, &data), &before).await?;
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
     };
     let mut back = Memory {
         revision: memory.revision + 1,
-        change: previous.memory.change.clone(),
+        change: before.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
-        previous_since: previous.memory.previous_since,
-        previous_keys: previous.memory.previous_keys.clone(),
-        previous_texts: previous.memory.previous_texts.clone(),
+        previous_since: before.previous_since,
+        previous_keys: before.previous_keys.clone(),
+        previous_texts: before.previous_texts.clone(),
+        hidden: before.hidden.clone(),
         versions,
         ..memory.clone()
     };
     let left = rejected::left(rotation, &delivered.data, (&data, &kept_there));
-    rejected::note((rotation, &key), (&delivered.data, &data), &left, &mut back);
+    rejected::note((rotation, &key), ((&delivered.data, &left), memory), &data, &mut back);
     back.hash(&key, &data);
     if !back.change.is_noted() {
         back.change.becomes_new(Changed::At(replaced)); // of a time that nobody knows any more: all that is older than what replaced it

@@ -24,6 +24,7 @@ const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 const PREVIOUS_KEYS: &str = "seaworthy.dev/previous-keys";
 const PREVIOUS_TEXTS: &str = "seaworthy.dev/previous-texts";
+const HIDDEN: &str = "seaworthy.dev/hidden-values";
 const KEY: &str = "seaworthy.dev/hash-key";
 const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
@@ -90,6 +91,8 @@ pub struct Memory {
     pub previous_keys: BTreeMap<String, String>,
     /// The templates of the texts that hold one of them, by key.
     pub previous_texts: BTreeMap<String, String>,
+    /// A keyed hash of the values in whose place texts stand.
+    pub hidden: Option<String>,
     /// What is where in the store.
     pub versions: Versions,
     /// Keyed hashes ([`hash`]) of the values that were taken back because consumers could not live with them.
@@ -118,6 +121,7 @@ impl Memory {
             previous_since: get(PREVIOUS_SINCE).and_then(|text| time(&text)),
             previous_keys: get(PREVIOUS_KEYS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             previous_texts: get(PREVIOUS_TEXTS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            hidden: get(HIDDEN),
             versions: Versions {
                 current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -147,6 +151,7 @@ impl Memory {
             (PREVIOUS_SINCE, text(self.previous_since)),
             (PREVIOUS_KEYS, (!previous_keys.is_empty()).then(|| serde_json::to_string(previous_keys).unwrap_or_default())),
             (PREVIOUS_TEXTS, (!previous_texts.is_empty()).then(|| serde_json::to_string(previous_texts).unwrap_or_default())),
+            (HIDDEN, self.hidden.clone()),
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
             (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
@@ -217,6 +222,7 @@ mod tests {
             previous_since: at("2026-01-03T00:00:00Z"),
             previous_keys: [("a".to_owned(), "a-old".to_owned())].into(),
             previous_texts: [("url".to_owned(), "{{ a_old }}".to_owned())].into(),
+            hidden: Some("h".into()),
             versions: Versions {
                 current: [("k".to_owned(), "2".to_owned())].into(),
                 superseded: [("k".to_owned(), ["1".to_owned()].into())].into(),

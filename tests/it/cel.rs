@@ -109,6 +109,7 @@ async fn refused() {
         (json!({"outputs": {"files": {"certificate": "same", "ca": "same"}}}), "different"),
         (json!({"outputs": {"combinedPem": {"key": "same"}, "files": {"certificate": "same"}}}), "different"),
         (json!({"secretTemplate": {"labels": {"seaworthy.dev/owner": "x"}}}), "reserved"),
+        (json!({"secretTemplate": {"labels": {"a": "b c"}}}), "the value of a label"),
         (json!({"secretTemplate": {"annotations": {"seaworthy.dev/revision": "9"}}}), "reserved"),
         (json!({"typo": true}), "typo"),
         (json!({"subject": {"countries": ["Germany"]}}), "spec.subject.countries[0]"),

@@ -364,12 +364,32 @@ async fn the_previous_value_goes_though_others_are_being_delivered() {
     };
     rotations.until("web", "somebody runs it", kept).await;
     assert_eq!(rotations.data("web-tls").await["key-previous"], first);
+    // One that nobody can change can be deleted.
+    let immutable = Patch::Merge(json!({"immutable": true}));
+    world.namespace.secrets().patch("web-tls-previous", &PatchParams::default(), &immutable).await.unwrap();
     operator.clock.advance(HOUR * 2);
     rotations.ask("web", "look", "2").await;
     is_gone(&rotations, "web-tls", &first).await;
-    is_gone(&rotations, "web-tls-previous", &first).await;
+    eventually("what could be gone back to is gone", || async {
+        let there = world.namespace.secrets().get_metadata_opt("web-tls-previous").await.map_err(|error| error.to_string())?;
+        there.map_or(Ok(()), |_| Err("it is there".into()))
+    })
+    .await;
     let data = rotations.data("web-tls").await;
     assert_eq!(data["text"], format!("2 {} ", data["key"]), "what is being delivered goes on");
+}
+
+/// What is kept to go back to goes with the Secret of which it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_is_not_kept_for_a_secret_that_is_gone() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator, first) = delivered_beside_a_previous_value(&cluster, "24h").await;
+    let rotations = Rotations(&world.namespace);
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    assert_eq!(rotations.data("web-tls-previous").await["key-previous"], first);
+    world.namespace.delete_secret("web-tls").await;
+    is_gone(&rotations, "web-tls-previous", &first).await;
 }
 
 /// Values that are on their way and do not get there keep no others.
@@ -587,10 +607,14 @@ async fn the_previous_value_goes_though_nothing_can_be_on_its_way() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("in-the-way").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation()})).await;
+    let spec =
+        json!({"target": {"name": "jwt"}, "rotation": rotation(), "template": texts(json!({"keys": TEXT})), "restart": {"discover": true}});
+    rotations.create("jwt", spec).await;
     let first = rotated(&rotations).await;
     has_arrived(&namespace).await;
-    namespace.secret("jwt-pending", "Opaque", &[("theirs", "t")]).await;
+    for beside in ["jwt-pending", "jwt-previous"] {
+        namespace.secret(beside, "Opaque", &[("theirs", "t")]).await;
+    }
     rotations.ask("jwt", "look", "1").await;
     rotations.says("jwt", "Stalled", "True", "NotOurs").await;
     operator.clock.advance(HOUR * 3);

@@ -60,23 +60,47 @@ pub fn render(
     values: &SecretData,
     salt: &dyn Fn(&[u8]) -> [u8; 16],
 ) -> Result<SecretData, TemplateError> {
-    let variables = variables(values)?;
-    let (mut rendered, mut hashes, meter, mut fuel) = (SecretData::new(), Hashes::new(), Meter::default(), FUEL);
-    for (key, text) in templates {
-        let wrong = |line: usize, why: String| TemplateError::Wrong { key: key.clone(), line, why };
-        allowed(&text).map_err(|(line, why)| wrong(line, why))?;
-        hash_all(&text, values, salt, &mut hashes).map_err(|why| wrong(1, why))?;
-        let environment = environment(&hashes, &meter, fuel);
+    let mut renderer = Renderer::new(values, salt)?;
+    templates.map(|(key, text)| renderer.render(&key, &text).map(|text| (key, text))).collect()
+}
+
+/// The same of those that can be rendered.
+pub fn render_each(templates: impl Iterator<Item = (String, String)>, values: &SecretData, salt: &dyn Fn(&[u8]) -> [u8; 16]) -> SecretData {
+    let Ok(mut renderer) = Renderer::new(values, salt) else { return SecretData::new() };
+    templates.filter_map(|(key, text)| renderer.render(&key, &text).ok().map(|text| (key, text))).collect()
+}
+
+/// What is bounded for all templates of a Secret together.
+struct Renderer<'a> {
+    values: &'a SecretData,
+    salt: &'a dyn Fn(&[u8]) -> [u8; 16],
+    variables: BTreeMap<String, Value>,
+    hashes: Hashes,
+    meter: Meter,
+    fuel: u64,
+}
+
+impl<'a> Renderer<'a> {
+    fn new(values: &'a SecretData, salt: &'a dyn Fn(&[u8]) -> [u8; 16]) -> Result<Self, TemplateError> {
+        Ok(Self { values, salt, variables: variables(values)?, hashes: Hashes::new(), meter: Meter::default(), fuel: FUEL })
+    }
+
+    fn render(&mut self, key: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, TemplateError> {
+        let Self { values, salt, variables, hashes, meter, fuel } = self;
+        let wrong = |line: usize, why: String| TemplateError::Wrong { key: key.to_owned(), line, why };
+        allowed(text).map_err(|(line, why)| wrong(line, why))?;
+        hash_all(text, values, salt, hashes).map_err(|why| wrong(1, why))?;
+        let environment = environment(hashes, meter, *fuel);
         let mut output = Output(Zeroizing::new(Vec::new()));
-        let template = environment.template_from_str(&text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
+        let template = environment.template_from_str(text).map_err(|error| wrong(error.line().unwrap_or(1), said(&error)))?;
         let done = template.render_captured_to(Value::from(variables.clone()), &mut output).map_err(|error| {
             let missing = template.undeclared_variables(false).into_iter().filter(|name| !variables.contains_key(name)).collect();
             wrong(error.line().unwrap_or(1), undefined(&error, missing).unwrap_or_else(|| said(&error)))
         })?;
-        fuel = done.state().fuel_levels().map_or(0, |(_, left)| left);
-        rendered.insert(key, output.0);
+        *fuel = done.state().fuel_levels().map_or(0, |(_, left)| left);
+        drop(done);
+        Ok(output.0)
     }
-    Ok(rendered)
 }
 
 /// The variables that a template names. None: it cannot be read.
@@ -506,6 +530,20 @@ mod tests {
         ] {
             assert_eq!(one(template, values).as_deref(), Ok(wanted), "{template}");
         }
+    }
+
+    #[test]
+    fn one_that_cannot_be_rendered_is_no_reason_for_more_work() {
+        let values: SecretData = (0..6).map(|number| (format!("v{number}"), vec![b'0' + number].into())).collect();
+        let hashed = (0..6).map(|number| (format!("h{number}"), format!("{{{{ v{number} | bcrypt }}}}")));
+        let texts =
+            hashed.chain((0..40).map(|number| (format!("n{number}"), "{{ nothing }}".to_owned()))).chain([("z".into(), "{{ v0 }}".into())]);
+        let salts = std::cell::Cell::new(0);
+        let rendered = render_each(texts, &values, &|_| {
+            salts.set(salts.get() + 1);
+            [0; 16]
+        });
+        assert_eq!((rendered.keys().map(String::as_str).collect::<Vec<_>>(), salts.get()), (vec!["h0", "h1", "h2", "h3", "z"], MAX_BCRYPT));
     }
 
     #[test]

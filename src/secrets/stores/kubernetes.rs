@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// SecretSlot Secrets.
+/// Which Secrets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.server) || has(self.__namespace__)").message("another cluster (server) needs its namespace, too"))]
 pub struct Spec {

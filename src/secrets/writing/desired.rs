@@ -79,7 +79,7 @@ pub(in crate::secrets) async fn desired(
     {
         return Err(Problem::new(Reason::StoreConflict, differing).into());
     }
-    put_together(look, source, Read { gathered, current, made, bytes }, view).await.map(Some)
+    Box::pin(put_together(look, source, Read { gathered, current, made, bytes }, view)).await.map(Some)
 }
 
 /// What was read.
@@ -110,6 +110,7 @@ async fn put_together(
     let replaced = previous::replaced(look, pending.as_ref(), (&gathered, &key));
     let (mut values, is_as_read) = with_generated(look, std::mem::take(&mut gathered.values), pending.as_ref());
     previous::keep(look, (pending.as_ref(), &replaced), &mut values, &mut memory);
+    memory.hidden = rejected::hidden(rotation, &key, &values);
     // What cannot be put together goes nowhere.
     let mut data = rendered(look, values.clone(), bytes).await?;
     previous_over::check_texts(look, &data, &memory).await?;

@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::ResourceExt;
+
 use super::{
     desired::{note_change, on_own_thread, salted},
     managed_secret::{self, SecretSlot},
 };
 use crate::{
-    api::secret_rotation::SecretRotationSpec,
+    api::{SecretRotation, secret_rotation::SecretRotationSpec},
+    cluster::apply::WriteError,
+    keys::jwk,
     secrets::{
         contents::{
             compose::{self, MAX_TEMPLATES},
-            template::{self, TemplateError},
+            template,
         },
-        context::Look,
+        context::{Context, Look, is_current},
         memory::{Memory, hash},
         reason::Reason,
         status::{Halt, Problem},
@@ -21,13 +25,16 @@ use crate::{
     },
 };
 
+/// A template has no more texts.
+const MAX_TEXTS: usize = 50;
+
 /// The present content without previous values whose time is over; needs no store. What somebody else has changed stays, with the hash of before, so that
 /// it still counts as edited; but for texts that held such a value, and may hold it still.
 pub(in crate::secrets) async fn retired(look: Look<'_>) -> Result<(SecretData, Memory), Halt> {
     let Look { held, facts, .. } = look;
     let (mut data, mut memory) = (held.ours(), held.memory.clone());
     if facts.plan.retire {
-        data = without_previous(look, data, &mut memory).await?;
+        data = without_previous((look.context, look.rotation), data, &mut memory).await?;
         memory.versions.retire_superseded();
         // What was taken back is no other revision for that.
         if !memory.stage.is_rolled_back() {
@@ -37,22 +44,35 @@ pub(in crate::secrets) async fn retired(look: Look<'_>) -> Result<(SecretData, M
     Ok((data, memory))
 }
 
-/// What can be gone back to holds them no longer than the Secret itself.
-pub(super) async fn retire_kept(look: Look<'_>) -> Result<(), Halt> {
-    let Look { context, rotation, facts, .. } = look;
-    if !facts.plan.retire {
+/// What can be gone back to holds previous values no longer than the Secret itself, which stands with `memory`.
+pub(in crate::secrets) async fn retire_kept(context: &Context, rotation: &SecretRotation, memory: &Memory) -> Result<(), Halt> {
+    let (namespace, name) = (rotation.namespace().unwrap_or_default(), SecretSlot::Previous.name(rotation));
+    if context.roller.inventory.secrets.get(&namespace, &name).is_none() {
         return Ok(());
     }
     let there = match managed_secret::read(context, rotation, SecretSlot::Previous).await {
         Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(()),
         there => there?,
     };
-    if there.memory.previous_since.is_none() {
+    if !is_left(&there.memory, memory) {
         return Ok(());
     }
-    let mut memory = there.memory;
-    let data = without_previous(look, there.data, &mut memory).await?;
-    managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &memory)).await
+    let mut kept = there.memory;
+    let data = without_previous((context, rotation), there.data, &mut kept).await?;
+    is_current(context, rotation).await?;
+    match managed_secret::try_keep(context, rotation, SecretSlot::Previous, (&data, &kept)).await? {
+        // One that cannot be changed can be deleted.
+        Err(error @ WriteError::Refused { .. }) => {
+            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "what could be gone back to is not kept");
+            managed_secret::forget(context, rotation, SecretSlot::Previous).await
+        }
+        kept => Ok(kept?),
+    }
+}
+
+/// Whether `kept` has previous values that the Secret, which stands with `memory`, has no longer.
+pub(in crate::secrets) fn is_left(kept: &Memory, memory: &Memory) -> bool {
+    kept.previous_since.is_some() && kept.previous_since != memory.previous_since
 }
 
 /// Refuses texts that are new and could not be made without a previous value, of `data` and what is to be remembered with it.
@@ -60,7 +80,7 @@ pub(super) async fn check_texts(look: Look<'_>, data: &SecretData, memory: &Memo
     if memory.previous_texts == look.held.memory.previous_texts {
         return Ok(());
     }
-    let without = without_previous(look, data.clone(), &mut memory.clone()).await?;
+    let without = without_previous((look.context, look.rotation), data.clone(), &mut memory.clone()).await?;
     let Some(name) = memory.previous_texts.keys().find(|name| !without.contains_key(*name)) else { return Ok(()) };
     let message = format!(
         "template.data {name:?} names a previous value, and cannot be rendered without it, as it has to be when that goes: write {{{{ … | default('') }}}}; the Secret stays as it is"
@@ -70,21 +90,33 @@ pub(super) async fn check_texts(look: Look<'_>, data: &SecretData, memory: &Memo
 
 /// `data`, which `memory` is of, without its previous values: texts that hold one are rendered anew of what stands beside them. One that cannot be goes,
 /// too: somebody has removed what it names.
-pub(in crate::secrets) async fn without_previous(look: Look<'_>, mut data: SecretData, memory: &mut Memory) -> Result<SecretData, Halt> {
-    let Look { context, rotation, .. } = look;
+pub(in crate::secrets) async fn without_previous(
+    (context, rotation): (&Context, &SecretRotation),
+    mut data: SecretData,
+    memory: &mut Memory,
+) -> Result<SecretData, Halt> {
     let (key, before) = (context.roller.restarter.key().await?, data.clone());
     // Another suffix may be where something else stands by now.
-    let mut previous: BTreeSet<String> = std::mem::take(&mut memory.previous_keys).into_values().collect();
+    let mut previous = std::mem::take(&mut memory.previous_keys);
     if previous.is_empty() {
-        previous.extend(compose::previous_keys(&rotation.spec));
+        let names = rotation.spec.generators().map(|generate| generate.secret_key.clone());
+        previous.extend(names.zip(compose::previous_keys(&rotation.spec)));
     }
-    data.retain(|name, _| !previous.contains(name));
-    memory.values.retain(|name, _| !previous.contains(name));
-    // Of a value that is not what its generator makes, what is public stays as it is until the next one.
+    let is_previous = |name: &String| previous.values().any(|place| place == name);
+    data.retain(|name, _| !is_previous(name));
+    memory.values.retain(|name, _| !is_previous(name));
+    // Of a value that is not what its generator makes, nothing new is public.
     let _ = compose::publish(&rotation.spec, &mut data);
+    for (name, place) in &previous {
+        let public = format!("{name}{}", compose::PUBLIC);
+        let unchanged = data.get(&public).filter(|set| before.get(&public) == Some(*set)).zip(before.get(place));
+        if let Some(set) = unchanged.and_then(|(set, value)| jwk::without(set, value)) {
+            data.insert(public, set.into());
+        }
+    }
     let mut texts = std::mem::take(&mut memory.previous_texts);
     texts.retain(|name, _| data.remove(name).is_some());
-    data.extend(rendered(look, texts, &data).await?);
+    data.extend(rendered((context, rotation), texts, &data).await?);
     memory.previous_since = None;
     let is_new = |(name, value): &(&String, &_)| before.get(*name) != Some(*value);
     memory.values.extend(data.iter().filter(is_new).map(|(name, value)| (name.clone(), hash(&key, name, value))));
@@ -92,28 +124,23 @@ pub(in crate::secrets) async fn without_previous(look: Look<'_>, mut data: Secre
 }
 
 /// Those of `texts` that can be rendered of the values in `data`.
-async fn rendered(look: Look<'_>, mut texts: BTreeMap<String, String>, data: &SecretData) -> Result<SecretData, Halt> {
-    let Look { context, rotation, .. } = look;
+async fn rendered(
+    (context, rotation): (&Context, &SecretRotation),
+    mut texts: BTreeMap<String, String>,
+    data: &SecretData,
+) -> Result<SecretData, Halt> {
     // As many as can have been remembered.
-    let mut bytes = 0;
+    let (mut count, mut bytes) = (0, 0);
     texts.retain(|name, template| {
-        bytes += name.len() + template.len();
-        bytes <= MAX_TEMPLATES
+        (count, bytes) = (count + 1, bytes + name.len() + template.len());
+        count <= MAX_TEXTS && bytes <= MAX_TEMPLATES
     });
     let key = context.roller.restarter.key().await?;
     let named: BTreeSet<String> = texts.values().filter_map(|template| template::variables_used(template)).flatten().collect();
     let is_text = |name: &String| rotation.spec.template.as_ref().is_some_and(|template| template.data.contains_key(name));
     let values = data.iter().filter(|(name, _)| named.contains(&template::variable(name)) && !is_text(name));
     let values: SecretData = values.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let work = move |_: &SecretRotationSpec| {
-        while !texts.is_empty() {
-            match template::render(texts.clone().into_iter(), &values, &|value| salted(&key, value)) {
-                Ok(rendered) => return Ok(rendered),
-                Err(TemplateError::Wrong { key, .. }) => drop(texts.remove(&key)),
-                Err(TemplateError::Collision(..)) => break,
-            }
-        }
-        Ok(SecretData::new())
-    };
+    let work = move |_: &SecretRotationSpec| Ok(template::render_each(texts.into_iter(), &values, &|value| salted(&key, value)));
+    // However short the values are.
     Ok(on_own_thread(context, &rotation.spec, usize::MAX, work).await?)
 }

@@ -56,13 +56,19 @@ fn foreseeable(rotation: &SecretRotation, data: &SecretData) -> SecretData {
     data.iter().filter(|(name, _)| !left_out.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Notes in `back` that what consumers used of `data` was taken back. `left`: what the store has of it now, with what was put back.
-pub fn note((rotation, key): (&SecretRotation, &[u8]), (data, before): (&SecretData, &SecretData), left: &SecretData, back: &mut Memory) {
-    let used = |data: &SecretData| consumed(rotation, back, data);
-    let (data, before, left) = (used(data), used(before), used(left));
+/// Notes in `back`, which is remembered with `before`, that what consumers used of `data` was taken back, which stood with `memory`. `left`: what the store
+/// has of it now, with what was put back.
+pub fn note(
+    (rotation, key): (&SecretRotation, &[u8]),
+    ((data, left), memory): ((&SecretData, &SecretData), &Memory),
+    before: &SecretData,
+    back: &mut Memory,
+) {
+    let used = |data: &SecretData| consumed(rotation, memory, data);
+    let (data, left, before) = (used(data), used(left), consumed(rotation, back, before));
     let other = data.iter().filter(|(name, value)| before.get(*name) != Some(*value)).map(|(name, value)| hash(key, name, value));
     back.rejected = other.collect();
-    back.tried = [&data, &left].map(|data| fingerprint(key, &foreseeable(rotation, data))).into();
+    back.tried = [&data, &left].map(|data| fingerprint((rotation, key), data, memory)).into();
 }
 
 /// What a look after a roll-back finds, if nobody changes anything: of generated values those that were put `back`, or what the store has kept in their
@@ -88,7 +94,7 @@ pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memo
     let there = consumed(rotation, &held.memory, &there);
     let is_as_put_back = there.len() == new.len()
         && new.iter().all(|(name, value)| there.get(name).is_some_and(|is| **is == hash(&key, name, value).into_bytes()));
-    Ok(!is_as_put_back && held.memory.tried.contains(&fingerprint(&key, &foreseeable(rotation, &new))))
+    Ok(!is_as_put_back && held.memory.tried.contains(&fingerprint((rotation, &key), &new, memory)))
 }
 
 /// Generated values of `data` that are others than those of `before`, under the names by which they are kept beside these.
@@ -98,8 +104,18 @@ pub fn kept(rotation: &SecretRotation, (data, before): (&SecretData, &SecretData
     generated.filter(other).filter_map(|name| Some((format!("{name}{SUFFIX}"), data.get(name)?.clone()))).collect()
 }
 
-fn fingerprint(key: &[u8], data: &SecretData) -> String {
-    hash(key, "", &serde_json::to_vec(&hashes(key, data)).unwrap_or_default())
+/// Of what can be foreseen of `data`, and of the values that texts hide in it.
+fn fingerprint((rotation, key): (&SecretRotation, &[u8]), data: &SecretData, memory: &Memory) -> String {
+    let parts = (hashes(key, &foreseeable(rotation, data)), &memory.hidden);
+    hash(key, "", &serde_json::to_vec(&parts).unwrap_or_default())
+}
+
+/// Of values in whose place texts stand, so that they are nowhere in the Secret: what tells others apart. None: there are none.
+pub(super) fn hidden(rotation: &SecretRotation, key: &[u8], values: &SecretData) -> Option<String> {
+    let template = rotation.spec.template.as_ref()?;
+    let hidden = values.iter().filter(|(name, _)| template.data.contains_key(*name));
+    let hidden: SecretData = hidden.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!hidden.is_empty()).then(|| hash(key, "", &serde_json::to_vec(&hashes(key, &hidden)).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -134,10 +150,13 @@ mod tests {
         let left = left(&rotation(), &taken, (&before, &data(&[("b", "theirs")])));
         assert_eq!(left, data(&[("a", "1"), ("b", "theirs"), ("n", "2"), ("d", "2"), ("t", "2")]));
         let mut memory = Memory::default();
-        note((&rotation(), b"k"), (&taken, &before), &left, &mut memory);
+        // Where the one before stood is another place by now.
+        let kept = Memory { previous_keys: [("a".to_owned(), "a-old".to_owned())].into(), ..Memory::default() };
+        let with_previous = taken.clone().into_iter().chain(data(&[("a-old", "0")])).collect();
+        note((&rotation(), b"k"), ((&with_previous, &left), &kept), &before, &mut memory);
         let hashes: BTreeSet<String> = ["a", "b", "n", "d", "t"].map(|name| hash(b"k", name, b"2")).into();
         assert_eq!(memory.rejected, hashes);
-        let fingerprints = [&taken, &left].map(|data| fingerprint(b"k", &foreseeable(&rotation(), data)));
+        let fingerprints = [&taken, &left].map(|data| fingerprint((&rotation(), b"k"), data, &Memory::default()));
         assert!(memory.tried == fingerprints.into() && memory.tried.len() == 2);
     }
 
@@ -149,8 +168,19 @@ mod tests {
         let (taken, before) = (data(&[("a", "2"), ("b", "2")]), data(&[("a", "1"), ("b", "1")]));
         let left = left(&rotation, &taken, (&before, &data(&[])));
         let mut memory = Memory::default();
-        note((&rotation, b"k"), (&taken, &before), &left, &mut memory);
-        let is_tried = |data: &SecretData| memory.tried.contains(&fingerprint(b"k", &foreseeable(&rotation, data)));
+        note((&rotation, b"k"), ((&taken, &left), &Memory::default()), &before, &mut memory);
+        let is_tried = |data: &SecretData| memory.tried.contains(&fingerprint((&rotation, b"k"), data, &Memory::default()));
         assert!(is_tried(&taken) && !is_tried(&data(&[("a", "2"), ("b", "3")])));
+    }
+
+    #[test]
+    fn what_a_text_hides_tells_tries_apart() {
+        let (one, other) = (data(&[("t", "h2"), ("d", "1")]), data(&[("t", "h3"), ("d", "1")]));
+        assert_ne!(hidden(&rotation(), b"k", &one), hidden(&rotation(), b"k", &other));
+        assert_eq!(hidden(&rotation(), b"k", &data(&[("d", "1")])), None);
+        let with = |values: &SecretData| Memory { hidden: hidden(&rotation(), b"k", values), ..Memory::default() };
+        let stands = data(&[("t", "text"), ("d", "1")]);
+        let of = |values: &SecretData| fingerprint((&rotation(), b"k"), &stands, &with(values));
+        assert!(of(&one) != of(&other) && of(&one) == of(&one.clone()));
     }
 }

@@ -108,10 +108,14 @@ async fn values(generators: impl Iterator<Item = &Generate>) -> Result<SecretDat
 
 /// Deletes `-pending`, unless what it holds is still on its way: is of none of the rotations that `arrived`.
 pub async fn finish(context: &Context, rotation: &SecretRotation, arrived: &[&Memory]) -> Result<(), Halt> {
-    match managed_secret::read(context, rotation, SecretSlot::Pending).await {
-        Ok(ManagedSecret { meta: Some(_), memory, .. }) if arrived.iter().all(|arrived| arrived.rotation != memory.rotation) => Ok(()),
-        _ => managed_secret::forget(context, rotation, SecretSlot::Pending).await,
+    let there = match managed_secret::read(context, rotation, SecretSlot::Pending).await {
+        Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(()),
+        there => there?,
+    };
+    if there.meta.is_some() && arrived.iter().all(|arrived| arrived.rotation != there.memory.rotation) {
+        return Ok(());
     }
+    managed_secret::forget(context, rotation, SecretSlot::Pending).await
 }
 
 /// Values were on their way when `spec.rotation` was taken away: they go nowhere any more. What the store has got of them it keeps.

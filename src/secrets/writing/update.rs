@@ -52,7 +52,6 @@ pub(in crate::secrets) async fn update(
     if is_rejected {
         return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
-    previous_over::retire_kept(look).await?;
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
