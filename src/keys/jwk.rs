@@ -204,6 +204,8 @@ mod tests {
         let both = public_set(&[&one, &other]).unwrap();
         assert_eq!(without(&both, &other), Some(public_set(&[&one]).unwrap()));
         assert_eq!(without(&public_set(&[&one]).unwrap(), &other), Some(public_set(&[&one]).unwrap()));
+        let none = without(&one, &one).unwrap();
+        assert_eq!((none.as_slice(), without(&both, &none)), (br#"{"keys":[]}"#.as_slice(), Some(both.clone())));
         assert_eq!((without(&both, b"no set"), without(b"no set", &one)), (None, None));
     }
 }

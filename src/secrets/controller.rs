@@ -189,7 +189,9 @@ async fn decided(context: &Context, rotation: &SecretRotation, held: &ManagedSec
             return Err(problem.into());
         }
         Err(problem) => {
-            Box::pin(carry_on(context, rotation, (held, &times, None), view)).await?;
+            if !rotation.spec.suspend {
+                Box::pin(carry_on(context, rotation, (held, &times, None), view)).await?;
+            }
             return Err(problem.into());
         }
     };

@@ -54,16 +54,17 @@ pub struct Delivered<'a> {
     pub times: &'a Times,
 }
 
-/// What makes room for other values is kept until those are delivered. Returns what can be gone back to.
-pub(in crate::secrets) async fn keep_previous(look: Look<'_>) -> Result<Base, Halt> {
+/// What makes room for other values, which are remembered with `new`, is kept until those are delivered. Returns what can be gone back to.
+pub(in crate::secrets) async fn keep_previous(look: Look<'_>, new: &Memory) -> Result<Base, Halt> {
     let Look { context, rotation, held, facts, .. } = look;
     let wanted = rotation.spec.restart.as_ref().is_some_and(|restart| restart.on_failure == OnFailure::Rollback);
     if !wanted || held.meta.is_none() {
         return Ok(None);
     }
+    let only_retires = new.reason.as_deref() == Some(Reason::PreviousOver.as_str()) && new.rotation != held.memory.rotation;
     let there = match managed_secret::read(context, rotation, SecretSlot::Previous).await {
         // That nothing can be kept is no reason to keep a previous value for ever.
-        Err(problem) if facts.plan.retire && matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(None),
+        Err(problem) if only_retires && matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(None),
         there => there?,
     };
     let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });

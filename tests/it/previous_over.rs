@@ -541,7 +541,7 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
         let edit = json!({"key": edit, "mine": "dGhlaXJz"});
         let namespace = cluster.namespace("edited").await;
         let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
-        let rotation = json!({"generate": [hex("key"), hex("other")], "previous": {"keepFor": "24h"}});
+        let rotation = json!({"generate": [hex("key"), hex("other"), {"secretKey": "set", "jwks": {}}], "previous": {"keepFor": "24h"}});
         let text = "{{ other }} {{ other_previous | default('') }}";
         let template = texts(json!({"text": text, "mine": text}));
         let mut spec = json!({"target": {"name": "jwt"}, "rotation": rotation, "template": template});
@@ -551,8 +551,9 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
         let first = rotations.data("jwt").await["other"].clone();
         rotations.ask("jwt", "rotate", "1").await;
         rotations.ready("jwt", 2).await;
-        let edit = Patch::Merge(json!({"data": edit}));
-        namespace.secrets().patch("jwt", &PatchParams::default(), &edit).await.unwrap();
+        let mut edit = json!({"data": edit});
+        edit["data"]["set"] = "dGhlaXJz".into();
+        namespace.secrets().patch("jwt", &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();
         let message = rotations.says("jwt", "Ready", "False", "Modified").await;
         assert!(message.contains(r#"key "key""#), "{message}");
         operator.clock.advance(HOUR * 25);
@@ -562,6 +563,8 @@ async fn the_previous_value_goes_and_an_edit_beside_it_stays_one() {
         assert!(keys.iter().all(|key| !key.ends_with("-previous")) && keys.contains(&"other".into()), "{keys:?}");
         let data = rotations.data("jwt").await;
         assert!(data.values().all(|value| !value.contains(&first)), "nor does a text hold one");
+        let set: Value = serde_json::from_str(&data["set.pub"]).unwrap();
+        assert_eq!(set["keys"].as_array().unwrap().len(), 1, "nor does what is public of it stay");
         let wanted = format!("{} ", data["other"]);
         assert_eq!((&data["text"], &data["mine"]), (&wanted, &wanted), "what they wrote into it is put right");
         rotations.ask("jwt", "look", "2").await;

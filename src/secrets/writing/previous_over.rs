@@ -109,8 +109,10 @@ pub(in crate::secrets) async fn without_previous(
     let _ = compose::publish(&rotation.spec, &mut data);
     for (name, place) in &previous {
         let public = format!("{name}{}", compose::PUBLIC);
-        let unchanged = data.get(&public).filter(|set| before.get(&public) == Some(*set)).zip(before.get(place));
-        if let Some(set) = unchanged.and_then(|(set, value)| jwk::without(set, value)) {
+        let (Some(set), Some(value)) = (data.get(&public), before.get(place)) else { continue };
+        // Its keys may be those of the current one, too.
+        let gone = data.get(name).and_then(|current| jwk::without(value, current)).unwrap_or_else(|| value.to_vec());
+        if let Some(set) = jwk::without(set, &gone) {
             data.insert(public, set.into());
         }
     }

@@ -153,7 +153,7 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
     if is_other {
         memory.rejected.clear();
         memory.tried.clear();
-        let base = context.steps.run("keep-previous", deliver::keep_previous(look)).await?;
+        let base = context.steps.run("keep-previous", deliver::keep_previous(look, memory)).await?;
         memory.stage = match (&spec.restart, &held.memory.stage) {
             (None, _) => Stage::Complete,
             (Some(_), Stage::Open { from, .. }) => {
