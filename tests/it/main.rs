@@ -23,6 +23,7 @@ mod lifecycle;
 mod oci;
 mod own_credential;
 mod previous;
+mod previous_delivered;
 mod previous_over;
 mod push;
 mod refresh;

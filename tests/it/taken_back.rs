@@ -6,7 +6,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use seaworthy::api::SecretRotation;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     delivery::{is_back, pushed_and_crashing, pushing},
@@ -146,26 +146,35 @@ async fn what_was_mended_in_the_store_is_tried_though_a_part_of_it_was_taken_bac
     assert_eq!(rotations.data("web-tls").await["value"], "2");
 }
 
-/// What is put together of values that were put back and others that were taken back is no other try, be it a text.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_left_in_the_store_is_not_tried_though_a_text_is_made_of_it() {
-    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+/// Beside the value that is pushed there is another one of the store; it has changed, which `asked` has brought to workloads, and was taken back with all
+/// that came with it.
+async fn with_another_taken_back(cluster: &Cluster, vault: &Vault, mut change: Value, asked: &str) -> (World, Operator) {
     vault.put("app", json!({"value": "1"})).await;
     vault.put("other", json!({"other": "1"})).await;
-    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b@3")).await;
+    let (world, operator) = pushing(cluster, ("app", async |namespace| namespace.store_in(vault).await), ("1h", "b@3")).await;
     let rotations = Rotations(&world.namespace);
     let of = |key: &str, property: &str| json!({"secretKey": property, "remoteRef": {"key": key, "property": property}});
-    let template = json!({"mergePolicy": "Merge", "data": {"both": "{{ value }} {{ other }}"}});
-    rotations.change("web", json!({"data": [of("app", "value"), of("other", "other")], "template": template})).await;
+    change["data"] = json!([of("app", "value"), of("other", "other")]);
+    rotations.change("web", change).await;
     rotations.complete("web", 2).await;
     world.a_second_later().await;
     vault.put("other", json!({"other": "2"})).await;
-    rotations.ask("web", "rotate", "1").await;
+    rotations.ask("web", asked, "1").await;
     world.crashes("b").await;
     assert_eq!(rotations.data("web-tls").await["other"], "2");
     operator.clock.advance(HOUR);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     rotations.consumers("web", "4/4").await;
+    (world, operator)
+}
+
+/// What is put together of values that were put back and others that were taken back is no other try, be it a text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_in_the_store_is_not_tried_though_a_text_is_made_of_it() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let template = json!({"mergePolicy": "Merge", "data": {"both": "{{ value }} {{ other }}"}});
+    let (world, _operator) = with_another_taken_back(&cluster, &vault, json!({"template": template}), "rotate").await;
+    let rotations = Rotations(&world.namespace);
     let (back, restarts) = (rotations.data("web-tls").await, world.restarts("a").await.0);
     assert_eq!((back["both"].as_str(), vault.get("app").await.0["value"].as_str()), ("1 1", Some("1")));
     for value in ["1", "2"] {
@@ -184,20 +193,8 @@ async fn what_is_left_in_the_store_is_not_tried_though_a_text_is_made_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_values_are_made_though_the_store_has_others_that_were_taken_back() {
     let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
-    vault.put("app", json!({"value": "1"})).await;
-    vault.put("other", json!({"other": "1"})).await;
-    let (world, operator) = pushing(&cluster, ("app", async |namespace| namespace.store_in(&vault).await), ("1h", "b@3")).await;
+    let (world, _operator) = with_another_taken_back(&cluster, &vault, json!({"refreshInterval": "24h"}), "refresh").await;
     let rotations = Rotations(&world.namespace);
-    let of = |key: &str, property: &str| json!({"secretKey": property, "remoteRef": {"key": key, "property": property}});
-    rotations.change("web", json!({"data": [of("app", "value"), of("other", "other")], "refreshInterval": "24h"})).await;
-    rotations.complete("web", 2).await;
-    world.a_second_later().await;
-    vault.put("other", json!({"other": "2"})).await;
-    rotations.ask("web", "refresh", "1").await;
-    world.crashes("b").await;
-    operator.clock.advance(HOUR);
-    rotations.says("web", "Stalled", "True", "RolledBack").await;
-    rotations.consumers("web", "4/4").await;
     world.a_second_later().await;
     rotations.ask("web", "rotate", "1").await;
     rotations.complete("web", 5).await;
@@ -217,7 +214,7 @@ async fn what_was_taken_back_is_not_brought_to_other_places() {
     rotations.change("web", json!({"rotation": {"push": [to("app"), to("second")]}})).await;
     let there = async |wanted: &str| {
         eventually("the second place has it", || async {
-            let (_, answer) = vault.try_call("GET", "secret/data/second", serde_json::Value::Null).await;
+            let (_, answer) = vault.try_call("GET", "secret/data/second", Value::Null).await;
             if answer["data"]["data"]["value"] == wanted { Ok(()) } else { Err(answer.to_string()) }
         })
         .await;
