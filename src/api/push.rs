@@ -41,7 +41,7 @@ impl PushRef {
 /// What becomes of a value that the store has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum UpdatePolicy {
-    /// It is replaced, unless somebody else changed it since it was read.
+    /// It is replaced if it is the one that was written last; one that somebody else has put there is a conflict.
     #[default]
     Replace,
     /// It stays.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{FutureExt, future::BoxFuture};
 use kube::KubeSchema;
 use regex::Regex;
@@ -329,13 +330,18 @@ pub async fn text_of(secrets: &dyn ReadSecrets, reference: &SecretKeyRef) -> Res
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
-/// The certificates that a server's is checked with: as they stand in the spec, or in a key of a Secret. None: those that everybody trusts.
+/// The certificates that a server's is checked with: as they stand in the spec, also in base64, as others have them, or in a key of a Secret. None: those
+/// that everybody trusts.
 pub async fn authority(
     secrets: &dyn ReadSecrets,
     bundle: Option<&str>,
     reference: Option<&SecretKeyRef>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(match (bundle, reference) {
+        (Some(bundle), _) if !bundle.contains("-----BEGIN") => {
+            let text: String = bundle.split_whitespace().collect();
+            Some(STANDARD.decode(text).map_err(|_| StoreError::Invalid("caBundle holds neither PEM nor that in base64".into()))?)
+        }
         (Some(bundle), _) => Some(bundle.as_bytes().to_vec()),
         (None, Some(reference)) => Some(text_of(secrets, reference).await?.as_bytes().to_vec()),
         (None, None) => None,
@@ -365,8 +371,21 @@ impl<'a> Matcher<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::testing::secrets::Secrets;
+
+    #[tokio::test]
+    async fn certificates_may_stand_in_base64() {
+        let pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+        let of = async |bundle: &str| authority(&Secrets::default(), Some(bundle), None).await;
+        assert_eq!(of(pem).await.unwrap().unwrap(), pem.as_bytes());
+        let coded = STANDARD.encode(pem);
+        let (first, second) = coded.split_at(40);
+        assert_eq!(of(&format!("{first}\n{second}\n")).await.unwrap().unwrap(), pem.as_bytes());
+        assert!(matches!(of("no certificate").await, Err(StoreError::Invalid(_))));
+    }
 
     #[test]
     fn debug_output_shows_no_value() {

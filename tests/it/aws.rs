@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::seaworthy_in,
-    support::{self, Between, Cluster, Fault, Moto, Rotations, Workload, said},
+    support::{self, Between, Cluster, Fault, Moto, Rotations, Workload, eventually, said},
 };
 
 fn spec(moto: &Moto) -> Value {
@@ -152,6 +152,16 @@ async fn the_standard_application() {
     assert_ne!(data["jwt-secret"], "first");
     assert_eq!((data["jwt-secret-previous"].as_str(), &there["settings_encryption_key"]), ("first", &json!("k")));
     workload.restarted(2).await;
+    // With that, AWS gives the version before up: without a stage it is deleted in time.
+    let stages = async || moto.call("DescribeSecret", json!({"SecretId": "tmi/production"})).await["VersionIdsToStages"].to_string();
+    assert!(stages().await.contains("AWSPREVIOUS"));
+    operator.clock.advance(jiff::SignedDuration::from_hours(24 * 8));
+    rotations.ask("tmi", "look", "2").await;
+    eventually("no version has a stage of before", || async {
+        let stages = stages().await;
+        if stages.contains("AWSPREVIOUS") { Err(stages) } else { Ok(()) }
+    })
+    .await;
 
     // The credentials go: that is said, and nothing else happens. Back, it goes on by itself.
     namespace.delete_secret("aws").await;

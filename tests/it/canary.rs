@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{apps::v1::Deployment, events::v1::Event};
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -83,6 +83,8 @@ async fn nothing_prints_a_value() {
 
     // Credentials, values of a Secret and of Vault, JSON and not.
     let policy = r#"path "secret/data/app" { capabilities = ["read", "create", "update"] }
+        path "secret/delete/app" { capabilities = ["update"] }
+        path "secret/metadata/app" { capabilities = ["read"] }
         path "secret/data/team/*" { capabilities = ["read"] }
         path "secret/metadata/team/*" { capabilities = ["list"] }"#;
     let (id, secret_id) = vault.role("app", policy).await;
@@ -190,7 +192,18 @@ async fn nothing_prints_a_value() {
     cluster.operators_secret("other-cluster", json!({"token": token})).await;
     let url = other.operator_config.cluster_url.to_string();
     let server = json!({"url": url.trim_end_matches('/'), "caBundle": authority(&other), "auth": {"token": {"secretRef": {"name": "other-cluster", "key": "token"}}}});
-    cluster.secret_store("far", json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server}})).await;
+    cluster.secret_store("far", json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server.clone()}})).await;
+    // One that does not know the client certificate.
+    let client = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
+    let pair = json!({"cert": client.cert.pem(), "key": client.signing_key.serialize_pem()});
+    cluster.operators_secret("certificate", pair).await;
+    let by = |key: &str| json!({"name": "certificate", "key": key});
+    let mut server = server;
+    server["auth"] = json!({"clientCertificate": {"certSecretRef": by("cert"), "keySecretRef": by("key")}});
+    cluster
+        .secret_store("far-certificate", json!({"allowedNamespaces": {}, "kubernetes": {"namespace": there.name, "server": server}}))
+        .await;
+    namespace.secret("brief", "Opaque", &[("plain", &value("brief"))]).await;
     let oracle = Oci::start().await;
     oracle.put("app", &json!({"password": value("oci")}).to_string());
     namespace.secret("oci", "Opaque", &[("key.pem", &oracle.private)]).await;
@@ -220,6 +233,13 @@ async fn nothing_prints_a_value() {
     let from_source = json!({"name": "source", "creationPolicy": "Merge"});
     let bring = json!({"generate": [{"secretKey": "k", "hex": {}}], "push": [{"secretKey": "k", "remoteRef": {"key": "generated", "property": "k"}}]});
     let answering = [
+        (
+            "leaving",
+            json!({"target": {"name": "leaving", "deletionPolicy": "Delete"}, "store": own, "data": data("brief", "plain")}),
+            "True",
+        ),
+        ("adding", json!({"target": {"name": "brief", "creationPolicy": "Merge"}, "store": own, "data": data("source", "plain")}), "True"),
+        ("by-certificate", json!({"storeRef": {"name": "far-certificate"}, "data": data("db", "password")}), "False"),
         ("from-old", json!({"store": old, "data": data("app", "password")}), "True"),
         ("to-old", json!({"store": old, "rotation": bring}), "True"),
         ("to-oci", json!({"store": oracle.store(), "rotation": bring}), "True"),
@@ -303,7 +323,17 @@ async fn nothing_prints_a_value() {
     for pushed in ["to-old", "to-oci"] {
         values.push(rotations.data(pushed).await["k"].clone());
     }
+    // What goes: keys that were added to somebody else's Secret, and a Secret with the values of its store.
+    rotations.api().delete("adding", &DeleteParams::default()).await.unwrap();
+    eventually("what was added is gone", || async {
+        let data = rotations.data("brief").await;
+        if data.contains_key("x") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    namespace.delete_secret("brief").await;
+    rotations.says("leaving", "Ready", "False", "ValueNotFound").await;
     values.push(token);
+    values.extend(client.signing_key.serialize_pem().lines().skip(1).take(1).map(ToOwned::to_owned));
     values.extend(busy.private.lines().skip(1).take(3).map(ToOwned::to_owned));
     values.extend(oracle.private.lines().skip(1).take(3).map(ToOwned::to_owned));
     // What tokens of ServiceAccounts and of Vault begin with, also those that nobody but the operator has seen.
@@ -320,7 +350,7 @@ async fn nothing_prints_a_value() {
     let metadata: Vec<Value> = secrets.items.iter().map(|secret| json!(secret.metadata)).collect();
     search("the metadata of a Secret", &json!(metadata).to_string(), &values);
     let metrics = process.metrics().await;
-    assert!(metrics.contains("seaworthy_secrets") && metrics.contains("seaworthy_stores{ready=\"false\"} 1"), "{metrics}");
+    assert!(metrics.contains("seaworthy_secrets") && metrics.contains("seaworthy_stores{ready=\"false\"} 2"), "{metrics}");
     let at_least_one = |metric: &str| {
         metrics
             .lines()
@@ -332,7 +362,7 @@ async fn nothing_prints_a_value() {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", process.child.id())).unwrap();
     search("an argument", &String::from_utf8_lossy(&arguments), &values);
     let (audit, log) = process.said();
-    for action in ["generate", "push", "rotate", "roll-back", "delete-previous"] {
+    for action in ["generate", "push", "rotate", "roll-back", "delete-previous", "retire", "restart", "delete", "withdraw"] {
         assert!(audit.contains(&format!("\"action\":\"{action}\"")), "{action}");
     }
     assert!(log.contains("TRACE"));

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     rotation::spec,
-    support::{Cluster, Far, Rotations, Vault, Workload, eventually, keeps_previous, next_second, said, waits_for_previous},
+    support::{Cluster, Far, Operator, Rotations, Vault, Workload, eventually, keeps_previous, next_second, said, waits_for_previous},
     vault::{POLICY, by_role},
 };
 
@@ -222,4 +222,33 @@ async fn the_version_before_is_retired_with_other_credentials() {
         if Far::Vault(&vault).has_given_up("app/jwt", 1).await { Ok(()) } else { Err("it is there".into()) }
     })
     .await;
+}
+
+/// What is late is counted, for whom alerts tell: here the Secret cannot be written any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_overdue_is_counted() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("overdue").await;
+    let rotations = Rotations(&namespace);
+    let (operator, address) = Operator::listening(cluster.operator.clone(), vec![namespace.name.clone()], &namespace.name);
+    let rotation = json!({"every": "3h", "generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    rotations.ready("jwt", 2).await;
+    rotations.until("jwt", "it is kept", keeps_previous).await;
+    rotations.change("jwt", json!({"target": {"type": "example.com/other"}})).await;
+    rotations.says("jwt", "Stalled", "True", "NotOurs").await;
+    let counted = async |wanted: u8| {
+        eventually(&format!("{wanted} of each"), || async {
+            let metrics = reqwest::get(format!("http://{address}/metrics")).await.map_err(|error| error.to_string())?;
+            let metrics = metrics.text().await.map_err(|error| error.to_string())?;
+            let names = ["seaworthy_secret_rotations_overdue", "seaworthy_previous_values_overdue"];
+            if names.iter().all(|name| metrics.contains(&format!("\n{name} {wanted}\n"))) { Ok(()) } else { Err(metrics) }
+        })
+        .await;
+    };
+    counted(0).await;
+    operator.clock.advance(HOUR * 5);
+    counted(1).await;
 }

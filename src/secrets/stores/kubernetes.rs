@@ -48,7 +48,7 @@ pub struct Server {
     /// The address of its API server: `https://HOST:PORT`.
     #[schemars(length(min = 9, max = 253), regex(pattern = r#"^https://[^/?#@\s"]+/?$"#))]
     pub url: String,
-    /// The certificates that sign the API server's, in PEM. Default: those of the operator's image.
+    /// The certificates that sign the API server's, in PEM, or that in base64. Default: those of the operator's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub ca_bundle: Option<String>,

@@ -45,7 +45,7 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[\x21-\x7e]+$"))]
     pub namespace: Option<String>,
-    /// The certificates that sign the server's, in PEM. Default: those of the operator's image.
+    /// The certificates that sign the server's, in PEM, or that in base64. Default: those of the operator's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub ca_bundle: Option<String>,

@@ -1,6 +1,6 @@
 //! The operator in this process, with a clock that can be moved and a place where it can be stopped.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jiff::SignedDuration;
 use kube::Client;
@@ -15,6 +15,9 @@ use seaworthy::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Any port that is free.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A running operator. Dropping it is what kill -9 is: its task ends where it is.
 pub struct Operator {
@@ -48,7 +51,14 @@ impl Operator {
     /// The same, which restarts a workload again as soon as it has to.
     pub fn start_restless(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> Self {
         let limits = Limits { interval: SignedDuration::ZERO, ..Limits::default() };
-        Self::limited(client, namespaces, operator_namespace, (Clock::default(), Networks::default(), None, limits))
+        Self::limited(client, namespaces, operator_namespace, (Clock::default(), Networks::default(), None, limits), ANYWHERE)
+    }
+
+    /// Its metrics are at an address that is known.
+    pub fn listening(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> (Self, SocketAddr) {
+        let listen = std::net::TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap();
+        let more = (Clock::default(), Networks::default(), None, Limits::default());
+        (Self::limited(client, namespaces, operator_namespace, more, listen), listen)
     }
 
     fn run(
@@ -57,7 +67,7 @@ impl Operator {
         operator_namespace: &str,
         (clock, networks, identity): (Clock, Networks, Option<&str>),
     ) -> Self {
-        Self::limited(client, namespaces, operator_namespace, (clock, networks, identity, Limits::default()))
+        Self::limited(client, namespaces, operator_namespace, (clock, networks, identity, Limits::default()), ANYWHERE)
     }
 
     fn limited(
@@ -65,6 +75,7 @@ impl Operator {
         namespaces: Vec<String>,
         operator_namespace: &str,
         (clock, networks, identity, restarts): (Clock, Networks, Option<&str>, Limits),
+        listen: SocketAddr,
     ) -> Self {
         let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
         let settings = Settings {
@@ -74,7 +85,7 @@ impl Operator {
             identity: identity.unwrap_or("test").into(),
             leader_elect: identity.is_some(),
             lease_name: "seaworthy".into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen,
             concurrency: 8,
             restarts,
             verify_networks: networks,
