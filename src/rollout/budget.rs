@@ -36,10 +36,23 @@ pub struct Budget {
     taken: Arc<Mutex<HashMap<Key, Place>>>,
 }
 
+/// A restart that takes a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Restart<'a> {
+    /// Where the workload is.
+    pub namespace: &'a str,
+    /// The workload.
+    pub workload: &'a Owner,
+    /// For which Secret of the namespace: only who took a place gives it back.
+    pub secret: &'a str,
+    /// The mark of its value.
+    pub mark: &'a str,
+}
+
 #[derive(Debug)]
 struct Place {
-    /// For which Secret of the namespace: only who took a place gives it back.
-    asker: Box<str>,
+    secret: Box<str>,
+    mark: Box<str>,
     /// Until when at most: whoever asked may be gone.
     until: Timestamp,
 }
@@ -55,41 +68,51 @@ impl Budget {
         self.limits
     }
 
-    /// Takes a place for `asker` until `until` at most; false: there is none now.
-    pub fn take(&self, (namespace, workload, asker): (&str, &Owner, &str), until: Timestamp, now: Timestamp) -> bool {
+    /// Takes a place until `until` at most; false: there is none now.
+    pub fn take(&self, restart: Restart<'_>, until: Timestamp, now: Timestamp) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, place| place.until > now);
-        let here = taken.keys().filter(|(place, _)| **place == *namespace).count();
-        let key = (namespace.into(), workload.clone());
-        let free = match taken.get(&key) {
-            Some(place) => *place.asker == *asker,
+        let here = taken.keys().filter(|(place, _)| **place == *restart.namespace).count();
+        let free = match taken.get(&restart.key()) {
+            Some(place) => *place.secret == *restart.secret,
             None => taken.len() < self.limits.cluster && here < self.limits.namespace,
         };
         if free {
-            taken.insert(key, Place { asker: asker.into(), until });
+            taken.insert(restart.key(), restart.place(until));
         }
         free
     }
 
     /// It is being restarted, whatever the limits say.
-    pub fn hold(&self, (namespace, workload, asker): (&str, &Owner, &str), until: Timestamp) {
+    pub fn hold(&self, restart: Restart<'_>, until: Timestamp) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.entry((namespace.into(), workload.clone())).or_insert_with(|| Place { asker: asker.into(), until });
+        taken.entry(restart.key()).or_insert_with(|| restart.place(until));
     }
 
-    /// Of what is being restarted for `asker`, only these: what is not there any more does not keep its place.
-    pub fn keep(&self, namespace: &str, asker: &str, workloads: &[&Owner]) {
+    /// Of what is being restarted for `secret`, only these workloads, with the value of `mark`: what is not there any more does not keep its place, nor
+    /// does what was begun with a value that has been replaced. Who has to wait for others' turn with the new one would wait for itself.
+    pub fn keep(&self, namespace: &str, (secret, mark): (&str, &str), workloads: &[&Owner]) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.retain(|(place, workload), held| **place != *namespace || *held.asker != *asker || workloads.contains(&workload));
+        let is_others = |place: &str, held: &Place| *place != *namespace || *held.secret != *secret;
+        taken.retain(|(place, workload), held| is_others(place, held) || *held.mark == *mark && workloads.contains(&workload));
     }
 
-    /// It is not being restarted for `asker` any more.
-    pub fn give_back(&self, (namespace, workload, asker): (&str, &Owner, &str)) {
+    /// It is not being restarted for that Secret any more.
+    pub fn give_back(&self, restart: Restart<'_>) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (namespace.into(), workload.clone());
-        if taken.get(&key).is_some_and(|place| *place.asker == *asker) {
-            taken.remove(&key);
+        if taken.get(&restart.key()).is_some_and(|place| *place.secret == *restart.secret) {
+            taken.remove(&restart.key());
         }
+    }
+}
+
+impl Restart<'_> {
+    fn key(&self) -> Key {
+        (self.namespace.into(), self.workload.clone())
+    }
+
+    fn place(&self, until: Timestamp) -> Place {
+        Place { secret: self.secret.into(), mark: self.mark.into(), until }
     }
 }
 
@@ -98,30 +121,36 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn restart<'a>(namespace: &'a str, workload: &'a Owner, secret: &'a str) -> Restart<'a> {
+        Restart { namespace, workload, secret, mark: "m" }
+    }
+
     #[test]
     fn places_are_limited_and_come_back() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let workload = |name: &str| Owner { kind: "Deployment".into(), name: name.into() };
         let budget = Budget::new(Limits { cluster: 2, namespace: 1, interval: SignedDuration::ZERO });
         let (one, two) = (workload("one"), workload("two"));
-        assert!(budget.take(("a", &one, "s"), at(100), at(0)));
-        assert!(budget.take(("a", &one, "s"), at(100), at(0)), "it has its place already");
-        assert!(!budget.take(("a", &one, "other"), at(100), at(0)), "somebody else restarts it");
-        assert!(!budget.take(("a", &two, "s"), at(100), at(0)), "one in a namespace");
-        assert!(budget.take(("b", &one, "s"), at(50), at(0)));
-        assert!(!budget.take(("c", &one, "s"), at(100), at(0)), "two in the cluster");
-        budget.give_back(("a", &one, "other"));
-        assert!(!budget.take(("c", &one, "s"), at(100), at(0)), "it was not theirs to give back");
-        budget.give_back(("a", &one, "s"));
-        assert!(budget.take(("c", &one, "s"), at(100), at(0)));
-        assert!(budget.take(("d", &one, "s"), at(100), at(50)), "whose time is over has no place any more");
-        budget.keep("d", "other", &[]);
-        budget.keep("d", "s", &[&one]);
-        assert!(!budget.take(("d", &two, "s"), at(100), at(50)), "it is there still");
-        budget.keep("d", "s", &[]);
-        assert!(budget.take(("d", &two, "s"), at(100), at(50)), "it is gone, and its place is free");
-        budget.give_back(("d", &two, "s"));
-        budget.hold(("e", &one, "s"), at(100));
-        assert!(!budget.take(("f", &one, "s"), at(100), at(50)));
+        assert!(budget.take(restart("a", &one, "s"), at(100), at(0)));
+        assert!(budget.take(restart("a", &one, "s"), at(100), at(0)), "it has its place already");
+        assert!(!budget.take(restart("a", &one, "other"), at(100), at(0)), "somebody else restarts it");
+        assert!(!budget.take(restart("a", &two, "s"), at(100), at(0)), "one in a namespace");
+        assert!(budget.take(restart("b", &one, "s"), at(50), at(0)));
+        assert!(!budget.take(restart("c", &one, "s"), at(100), at(0)), "two in the cluster");
+        budget.give_back(restart("a", &one, "other"));
+        assert!(!budget.take(restart("c", &one, "s"), at(100), at(0)), "it was not theirs to give back");
+        budget.give_back(restart("a", &one, "s"));
+        assert!(budget.take(restart("c", &one, "s"), at(100), at(0)));
+        assert!(budget.take(restart("d", &one, "s"), at(100), at(50)), "whose time is over has no place any more");
+        budget.keep("d", ("other", "m"), &[]);
+        budget.keep("d", ("s", "m"), &[&one]);
+        assert!(!budget.take(restart("d", &two, "s"), at(100), at(50)), "it is there still");
+        budget.keep("d", ("s", "m"), &[]);
+        assert!(budget.take(restart("d", &two, "s"), at(100), at(50)), "it is gone, and its place is free");
+        budget.keep("d", ("s", "n"), &[&one, &two]);
+        assert!(budget.take(restart("d", &one, "s"), at(100), at(50)), "the value that it was for has been replaced");
+        budget.give_back(restart("d", &one, "s"));
+        budget.hold(restart("e", &one, "s"), at(100));
+        assert!(!budget.take(restart("f", &one, "s"), at(100), at(50)));
     }
 }

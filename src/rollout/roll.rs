@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     act::Restarter,
+    budget,
     consumption::{Changed, Consumption},
     decide::{Plan, State, Terms, Workload, decide},
     mark::{Note, annotation, mark},
@@ -91,7 +92,7 @@ impl Roller {
             interval: self.restarter.budget.limits().interval,
         };
         let (states, plan) = decide(&workloads, &terms, now);
-        self.settle(value, &workloads, &states).await?;
+        self.settle((value, &mark), &workloads, &states).await?;
         let mut rollout = Rollout { skipped: skipped((&workloads, &states), &consumers, value, carried), ..Rollout::default() };
         let named = |place: usize| workloads.get(place).map_or_else(String::new, |workload| name(&workload.owner));
         // What is left alone or failed may be mended without an event that wakes us.
@@ -143,7 +144,7 @@ impl Roller {
     ) -> Result<bool, WriteError> {
         let mut soon = false;
         for workload in workloads {
-            let place = (value.namespace, &workload.owner, value.secret);
+            let place = of((value, &note.mark), &workload.owner);
             if !self.restarter.budget.take(place, until, now) {
                 continue;
             }
@@ -230,11 +231,11 @@ impl Roller {
     }
 
     /// Places in the budget for what goes on, and none for what does not; what is finished is noted.
-    async fn settle(&self, value: &Value<'_>, workloads: &[Workload], states: &[State]) -> Result<(), WriteError> {
+    async fn settle(&self, (value, mark): (&Value<'_>, &str), workloads: &[Workload], states: &[State]) -> Result<(), WriteError> {
         let there: Vec<&Owner> = workloads.iter().filter(|workload| workload.exists).map(|workload| &workload.owner).collect();
-        self.restarter.budget.keep(value.namespace, value.secret, &there);
+        self.restarter.budget.keep(value.namespace, (value.secret, mark), &there);
         for (workload, state) in workloads.iter().zip(states) {
-            let place = (value.namespace, &workload.owner, value.secret);
+            let place = of((value, mark), &workload.owner);
             match (state, &workload.note) {
                 (State::Rolling(until), Some(_)) => self.restarter.budget.hold(place, *until),
                 // What is stopped in the middle is over for us, too: who goes on with it later is not late.
@@ -251,6 +252,10 @@ impl Roller {
         }
         Ok(())
     }
+}
+
+fn of<'a>((value, mark): (&Value<'a>, &'a str), workload: &'a Owner) -> budget::Restart<'a> {
+    budget::Restart { namespace: value.namespace, workload, secret: value.secret, mark }
 }
 
 fn is(owner: &Owner, named: &WorkloadRef) -> bool {
