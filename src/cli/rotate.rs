@@ -165,7 +165,16 @@ async fn rotate<K: Rotates>(arguments: Arguments, name: &str) -> Result<(), Fail
     let old = before.progress().id;
     let over = |object: Option<&K>| object.is_none_or(|object| is_over(object, old.as_deref()));
     match tokio::time::timeout(most, await_condition(api.clone(), name, over)).await {
-        Ok(Ok(Some(after))) => conclude(&described, &after, old.as_deref()),
+        Ok(Ok(Some(after))) => match conclusion(&described, &after, old.as_deref()) {
+            Ok(done) => {
+                print(&done);
+                Ok(())
+            }
+            Err(why) => {
+                say(&why);
+                Err(Failure::Wrong)
+            }
+        },
         Ok(Ok(None)) => {
             say(&format!("{described} was deleted"));
             Err(Failure::Wrong)
@@ -197,18 +206,46 @@ fn is_over<K: Rotates>(object: &K, old: Option<&str>) -> bool {
     }
 }
 
-fn conclude<K: Rotates>(described: &str, after: &K, old: Option<&str>) -> Result<(), Failure> {
+/// What there is now; Err: why it is not what was asked for.
+fn conclusion<K: Rotates>(described: &str, after: &K, old: Option<&str>) -> Result<String, String> {
     let progress = after.progress();
     let message = |kind: &str| {
         let found = progress.conditions.iter().find(|condition| condition.type_ == kind);
         found.map(|condition| format!("{}: {}", condition.reason, condition.message))
     };
     if progress.id.as_deref() != old && is_true(&progress.conditions, READY) && !is_true(&progress.conditions, STALLED) {
-        print(&format!("{described}: {}", progress.now));
-        return Ok(());
+        return Ok(format!("{described}: {}", progress.now));
     }
     let why = message(STALLED).or_else(|| message(READY)).unwrap_or_else(|| after.name_any());
     let stays = if progress.id.as_deref() == old { "; the request stays, and is followed when that is mended" } else { "" };
-    say(&format!("{described} cannot be rotated: {why}{stays}"));
-    Err(Failure::Wrong)
+    Err(format!("{described} cannot be rotated: {why}{stays}"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_request_is_told_and_whether_it_is_still_to_be_followed() {
+        let object = |id: &str, stalled: Option<&str>| -> SecretRotation {
+            let now = "2026-01-01T00:00:00Z";
+            let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "m", "lastTransitionTime": now});
+            let conditions: Vec<_> =
+                [condition("Ready", "Current")].into_iter().chain(stalled.map(|reason| condition("Stalled", reason))).collect();
+            let last = json!({"id": id, "reason": "Requested", "startedAt": now});
+            let status = json!({"conditions": conditions, "revision": 2, "lastRotation": last});
+            serde_json::from_value(json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": "jwt"},
+                "spec": {"target": {"name": "jwt"}, "rotation": {"generate": [{"secretKey": "key", "hex": {}}]}}, "status": status}))
+            .unwrap()
+        };
+        for (id, stalled, wanted) in [
+            ("new", None, Ok("jwt: revision 2")),
+            ("new", Some("RolledBack"), Err("jwt cannot be rotated: RolledBack: m")),
+            ("old", Some("NotOurs"), Err("jwt cannot be rotated: NotOurs: m; the request stays, and is followed when that is mended")),
+        ] {
+            let said = conclusion("jwt", &object(id, stalled), Some("old"));
+            assert_eq!(said, wanted.map(ToOwned::to_owned).map_err(ToOwned::to_owned));
+        }
+    }
 }
