@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -42,6 +43,7 @@ pub struct Index {
     /// Names of cluster-scoped objects to who names them.
     named: HashMap<String, BTreeSet<Key>>,
     wanted: HashMap<String, BTreeSet<Key>>,
+    noticed: HashMap<Key, Instant>,
     /// During a list: what has not come again yet.
     unseen: BTreeSet<Key>,
 }
@@ -51,6 +53,7 @@ impl Index {
     pub fn put(&mut self, key: Key, entry: Entry) -> BTreeSet<Key> {
         self.unseen.remove(&key);
         if self.entries.get(&key) == Some(&entry) {
+            self.noticed.insert(key, Instant::now());
             return BTreeSet::new();
         }
         let mut touched = self.remove(&key);
@@ -70,6 +73,7 @@ impl Index {
         }
         self.entries.insert(key.clone(), entry);
         touched.remove(&key);
+        self.noticed.insert(key, Instant::now());
         touched
     }
 
@@ -87,6 +91,7 @@ impl Index {
     /// Forgets an object. Returns who wanted the same Secrets.
     pub fn remove(&mut self, key: &Key) -> BTreeSet<Key> {
         self.unseen.remove(key);
+        self.noticed.remove(key);
         let Some(entry) = self.entries.remove(key) else { return BTreeSet::new() };
         let touched = self.rivals(&key.0, &entry);
         for secret in entry.writes.iter().chain(&entry.reads) {
@@ -177,6 +182,11 @@ impl Index {
     /// Whether it is there.
     pub fn has(&self, key: &Key) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// When its spec, or what is asked for in its annotations, became what it is, as far as this process knows.
+    pub fn noticed(&self, key: &Key) -> Option<Instant> {
+        self.noticed.get(key).copied()
     }
 
     /// How many want this.

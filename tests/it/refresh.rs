@@ -441,3 +441,31 @@ async fn several_values_are_read_with_one_call_and_one_by_one_where_that_is_deni
     refreshed("3").await;
     assert_eq!(calls(), (0, keys.len()), "that is remembered");
 }
+
+/// Many that come, or are changed, at the same time ask once, also where nothing is read again by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_want_for_the_first_time_is_read_once() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let between = Between::to(&vault.address).await;
+    let namespace = cluster.namespace("first").await;
+    let (rotations, store) = (Rotations(&namespace), namespace.store_through(&between, &vault).await);
+    vault.put("a", json!({"p": "1"})).await;
+    let data = json!([{"secretKey": "p", "remoteRef": {"key": "a", "property": "p"}}]);
+    let policies = [json!({"refreshPolicy": "OnChange"}), json!({"refreshPolicy": "CreatedOnce"}), json!({"refreshInterval": "0s"})];
+    let named: Vec<(String, &Value)> = (0..9).map(|number| (name(number), &policies[number % 3])).collect();
+    for (name, policy) in &named {
+        let mut spec = json!({"target": {"name": name}, "store": store, "data": data});
+        json_patch::merge(&mut spec, policy);
+        rotations.create(name, spec).await;
+    }
+    let _operator = cluster.operator(&namespace);
+    for (name, _) in &named {
+        rotations.ready(name, 1).await;
+    }
+    assert_eq!(between.take_asked().iter().filter(|asked| asked.contains("/v1/secret/data/a")).count(), 1);
+    // What is asked for later is read then.
+    vault.put("a", json!({"p": "2"})).await;
+    rotations.ask(&name(0), "refresh", "1").await;
+    rotations.ready(&name(0), 2).await;
+    assert_eq!(rotations.data(&name(0)).await["p"], "2");
+}

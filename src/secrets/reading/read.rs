@@ -102,6 +102,13 @@ fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp
         }
         // Only where it is read again by itself.
         Some(Reason::Missing) if plan.generate.is_none() && rotation.spec.is_periodic() => now - REUSE_WINDOW,
+        // Many that are changed together, or asked to read anew, ask once: what was asked for after that was known is new enough, for a first try.
+        Some(Reason::Missing | Reason::SpecChanged | Reason::RefreshRequested) if rotation.spec.rotation.is_none() => {
+            let uid = rotation.uid().unwrap_or_default();
+            let is_first = !context.failures.has_failed(&uid) && !context.races.has_failed(&uid);
+            let noticed = context.index.read(|index| index.noticed(&noticed::key(rotation))).filter(|_| is_first);
+            noticed.and_then(|noticed| SignedDuration::try_from(noticed.elapsed()).ok()).map_or(now, |ago| now - ago)
+        }
         _ => now,
     }
 }
