@@ -126,7 +126,7 @@ fn one_hour() -> Duration {
     validation = Rule::new("self.creationPolicy != 'Merge' || (self.deletionPolicy != 'Delete' && !self.immutable && self.type == 'Opaque')").message("with creationPolicy: Merge the Secret is somebody else's: leave deletionPolicy: Delete, immutable and type out")
 )]
 pub struct Target {
-    /// Its name. At most 244 characters, because a value that is being replaced is kept in a second Secret with the suffix `-previous` or `-pending`.
+    /// Its name. At most 244 characters, because a value that is being replaced is kept in a second Secret with the suffix `-previous`, `-pending` or `-rejected`.
     #[schemars(length(min = 1, max = 244), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
     pub name: String,
     /// Whose the Secret is. Default Owner.

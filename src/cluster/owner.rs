@@ -19,6 +19,8 @@ pub const OWNER: &str = "seaworthy.dev/owner";
 pub const OWNER_HASH: &str = "seaworthy.dev/owner-hash";
 /// On a Secret of somebody else, followed by a hash of the resource of ours that keeps keys in it: what is remembered with them.
 pub const MERGED: &str = "seaworthy.dev/merged-";
+/// On a Secret of ours, or in such a note: since when previous values are kept in it.
+pub const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 /// Types of Secret that Kubernetes itself fills; never written to.
 pub const RESERVED_TYPES: &[&str] = &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 

@@ -18,7 +18,10 @@ use super::{
     },
     store::{Allowed, Store as _},
     store_controller,
-    writing::withdraw::Withdrawal,
+    writing::{
+        overdue::{self, Overdue},
+        withdraw::Withdrawal,
+    },
 };
 use crate::{
     api::{SecretRotation, SecretStore},
@@ -32,7 +35,7 @@ use crate::{
         pace::Pace,
         run::{Guarded, Kind, Settings},
     },
-    inventory::Inventory,
+    inventory::{Facts, Inventory, secrets::SecretFact},
     rollout::{act::Restarter, roll::Roller},
     telemetry::metrics::Secrets,
 };
@@ -45,13 +48,14 @@ const MAX_CPU_JOBS: usize = 4;
 
 /// How often it is checked whether a token or another lease has to be renewed; short enough for a TTL of 15 s.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// How often values that nobody has come for are dropped, and keys withdrawn whose resources are gone.
+/// How often values that nobody has come for are dropped, keys withdrawn whose resources are gone, and previous values taken out that no look does.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The caches of one scope, for who counts and shows.
 pub struct Caches {
     rotations: Store<Guarded<SecretRotation>>,
     shared: Option<Store<Guarded<SecretStore>>>,
+    secrets: Facts<SecretFact>,
     pool: StorePool,
 }
 
@@ -59,6 +63,8 @@ impl Caches {
     /// Adds what is in them.
     pub fn count(&self, counts: &mut Secrets, now: Timestamp) {
         self.rotations.state().iter().for_each(|rotation| gauges::rotation(counts, rotation.0.as_ref().ok(), now));
+        let kept = overdue::overdue(&self.rotations, &self.secrets, (now, gauges::GRACE));
+        counts.previous_overdue += i64::try_from(kept.len()).unwrap_or(i64::MAX);
         let shared = self.shared.iter().flat_map(Store::state);
         shared.for_each(|store| gauges::store(counts, store.0.as_ref().ok()));
         counts.stores_away += i64::try_from(self.pool.away()).unwrap_or(i64::MAX);
@@ -81,8 +87,12 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
 
     let (index, waker, wakes) = (Shared::default(), rotations.waker.clone(), rotations.waker.clone());
     let pool = StorePool::new(parts.clock.clone(), Arc::new(move |key: &Key| wakes.wake(Some(&key.0), &key.1)));
-    let caches =
-        Caches { rotations: rotations.store.clone(), shared: shared.as_ref().map(|shared| shared.store.clone()), pool: pool.clone() };
+    let caches = Caches {
+        rotations: rotations.store.clone(),
+        shared: shared.as_ref().map(|shared| shared.store.clone()),
+        secrets: inventory.secrets.clone(),
+        pool: pool.clone(),
+    };
     let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), pool.clone(), allowed.clone()), caches.shared.clone()));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
@@ -121,7 +131,8 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     Running { store: caches, hear, work: work.boxed() }
 }
 
-/// Drops values that nobody has come for, renews leases, and withdraws what resources that are gone have left, once it is known which are there.
+/// Drops values that nobody has come for, renews leases, and withdraws what resources that are gone, or whose spec has led elsewhere, have left, once it is
+/// known which are there.
 async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
     let sweep = async {
         let mut round = tokio::time::interval(SWEEP_INTERVAL);
@@ -142,9 +153,11 @@ async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: 
         filled.0.await;
         filled.1.filled().await;
         let mut round = tokio::time::interval(SWEEP_INTERVAL);
+        let mut overdue = Overdue::default();
         loop {
             round.tick().await;
             withdrawal.round().await;
+            Box::pin(overdue.round(context, &withdrawal.rotations)).await;
         }
     };
     tokio::join!(sweep, renew, withdraw);

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     api::{SecretRotation, restart::OnFailure},
-    cluster::{apply::WriteError, owner::described},
+    cluster::owner::described,
     rollout::{
         announce,
         change::Changed,
@@ -77,7 +77,7 @@ pub(in crate::secrets) async fn keep_previous(look: Look<'_>, new: &Memory) -> R
             if facts.plan.retire {
                 data = previous_over::without_previous((context, rotation), data, &mut memory).await?;
             }
-            managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
+            managed_secret::renew(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
             Ok(base)
         }
     }
@@ -127,18 +127,24 @@ async fn complete(context: &Context, rotation: &SecretRotation, delivered: &Deli
         // A process that died just after it was complete has left this behind.
         let (namespace, name) = (rotation.namespace().unwrap_or_default(), SecretSlot::Previous.name(rotation));
         if context.roller.inventory.secrets.get(&namespace, &name).is_some() && view.memory.stage == Stage::Complete {
-            managed_secret::forget(context, rotation, SecretSlot::Previous).await?;
+            forget_beside(context, rotation).await?;
         }
         return Ok(());
     }
     let mut memory = Memory { stage: Stage::Complete, rejected: BTreeSet::new(), tried: BTreeSet::new(), ..view.memory.clone() };
     let work = async {
         managed_secret::write(context, rotation, &delivered.meta, (&delivered.data, &mut memory)).await?;
-        managed_secret::forget(context, rotation, SecretSlot::Previous).await
+        forget_beside(context, rotation).await
     };
     context.steps.run("complete", work).await?;
     view.memory = memory;
     Ok(())
+}
+
+/// What can be gone back to goes last: as long as it is there, all of this is done again.
+async fn forget_beside(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
+    managed_secret::forget(context, rotation, SecretSlot::Rejected).await?;
+    managed_secret::forget(context, rotation, SecretSlot::Previous).await
 }
 
 async fn put_back(
@@ -193,7 +199,7 @@ async fn roll_back(
         return Ok(Err("the store cannot be reached"));
     }
     // Who had moved has used what is taken back, and it may be nowhere else.
-    keep_rejected(context, rotation, (&delivered.data, &data), &before).await?;
+    Box::pin(rejected::keep(context, rotation, (&delivered.data, memory), &data)).await?;
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),
@@ -218,26 +224,4 @@ async fn roll_back(
     back.change.comes_back(replaced);
     managed_secret::write(context, rotation, &delivered.meta, (&data, &mut back)).await?;
     Ok(Ok(back))
-}
-
-/// Keeps the generated values of `data` that are taken back beside those of `before`, which are put back.
-async fn keep_rejected(
-    context: &Context,
-    rotation: &SecretRotation,
-    (data, before): (&SecretData, &SecretData),
-    memory: &Memory,
-) -> Result<(), Halt> {
-    let rejected = rejected::kept(rotation, (data, before));
-    if rejected.is_empty() {
-        return Ok(());
-    }
-    let kept = before.clone().into_iter().chain(rejected).collect();
-    match managed_secret::try_keep(context, rotation, SecretSlot::Previous, (&kept, memory)).await? {
-        // Consumers come first.
-        Err(error @ WriteError::Refused { .. }) => {
-            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "what is taken back is not kept");
-            Ok(())
-        }
-        kept => Ok(kept?),
-    }
 }

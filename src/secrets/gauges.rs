@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What is late by less is not yet overdue: it is being done, or tried again.
-const GRACE: SignedDuration = SignedDuration::from_hours(1);
+pub const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Adds one; None: it cannot be read.
 pub fn rotation(counts: &mut Secrets, rotation: Option<&SecretRotation>, now: Timestamp) {
@@ -32,11 +32,6 @@ pub fn rotation(counts: &mut Secrets, rotation: Option<&SecretRotation>, now: Ti
     let rolled_back =
         status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.reason == Reason::RolledBack.as_str());
     counts.rotations_overdue += i64::from(due || rolled_back);
-    let previous = rotation.spec.rotation.as_ref().and_then(|rotation| rotation.previous.as_ref());
-    if let (Some(previous), Some(until)) = (previous, &status.previous_kept_until) {
-        let most = until.0.checked_add(previous.max_keep.signed() - previous.keep_for.signed());
-        counts.previous_overdue += i64::from(most.is_ok_and(late));
-    }
 }
 
 /// Adds one; None: it cannot be read.
@@ -58,23 +53,22 @@ mod tests {
     fn what_is_late_is_counted() {
         let now: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
         let rows = [
-            ("all is well", "True", "2026-03-01T00:00:00Z", "2026-02-01T12:00:00Z", "Current", (1, 0, 0, 0)),
-            ("due for two hours", "True", "2026-01-31T22:00:00Z", "2026-02-01T12:00:00Z", "Current", (1, 0, 1, 0)),
-            ("due just now", "False", "2026-01-31T23:30:00Z", "2026-02-01T12:00:00Z", "Current", (0, 1, 0, 0)),
-            ("rolled back", "True", "2026-03-01T00:00:00Z", "2026-02-01T12:00:00Z", "RolledBack", (1, 0, 1, 0)),
-            ("kept for too long", "True", "2026-03-01T00:00:00Z", "2026-01-25T22:00:00Z", "Current", (1, 0, 0, 1)),
+            ("all is well", "True", "2026-03-01T00:00:00Z", "Current", (1, 0, 0)),
+            ("due for two hours", "True", "2026-01-31T22:00:00Z", "Current", (1, 0, 1)),
+            ("due just now", "False", "2026-01-31T23:30:00Z", "Current", (0, 1, 0)),
+            ("rolled back", "True", "2026-03-01T00:00:00Z", "RolledBack", (1, 0, 1)),
         ];
-        for (what, ready, next, kept, stalled, wanted) in rows {
+        for (what, ready, next, stalled, wanted) in rows {
             let condition = |kind: &str, status: &str, reason: &str| serde_json::json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": next});
             let object = serde_json::from_value(serde_json::json!({
                 "apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": "x"},
-                "spec": {"target": {"name": "x"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}}], "previous": {}}},
-                "status": {"conditions": [condition("Ready", ready, "Current"), condition("Stalled", "True", stalled)], "nextRotationTime": next, "previousKeptUntil": kept},
+                "spec": {"target": {"name": "x"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}}]}},
+                "status": {"conditions": [condition("Ready", ready, "Current"), condition("Stalled", "True", stalled)], "nextRotationTime": next},
             }))
             .unwrap();
             let mut counts = Secrets::default();
             rotation(&mut counts, Some(&object), now);
-            assert_eq!((counts.ready, counts.not_ready, counts.rotations_overdue, counts.previous_overdue), wanted, "{what}");
+            assert_eq!((counts.ready, counts.not_ready, counts.rotations_overdue), wanted, "{what}");
         }
     }
 }

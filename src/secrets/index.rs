@@ -19,6 +19,8 @@ use crate::{
 pub const PENDING: &str = "-pending";
 /// The suffix of the Secret with the previous values, while others are being delivered.
 pub const PREVIOUS: &str = "-previous";
+/// The suffix of the Secret with generated values that were taken back.
+pub const REJECTED: &str = "-rejected";
 
 /// For the index.
 pub fn entry(rotation: &SecretRotation) -> Entry {
@@ -26,7 +28,11 @@ pub fn entry(rotation: &SecretRotation) -> Entry {
     let name = &spec.target.name;
     // A Secret whose values are only pushed may be anybody's.
     let reads_target = spec.is_push_only().then(|| name.clone());
-    let beside = [(spec.restart.is_some(), PREVIOUS), (spec.rotation.is_some(), PENDING)];
+    let beside = [
+        (spec.restart.is_some(), PREVIOUS),
+        (spec.rotation.is_some(), PENDING),
+        (spec.restart.is_some() && spec.rotation.is_some(), REJECTED),
+    ];
     let beside = beside.into_iter().filter(|(wanted, _)| *wanted).map(|(_, suffix)| format!("{name}{suffix}"));
     let writes = reads_target.is_none().then(|| name.clone()).into_iter().chain(beside).collect();
     let places = places(spec);

@@ -6,9 +6,12 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 
 use super::store::SecretData;
-use crate::rollout::{
-    change::{Change, time},
-    stage::Stage,
+use crate::{
+    cluster::owner::PREVIOUS_SINCE,
+    rollout::{
+        change::{Change, time},
+        stage::Stage,
+    },
 };
 
 const REQUEST: &str = "seaworthy.dev/request-hash";
@@ -21,7 +24,6 @@ const HANDLED_ROTATE: &str = "seaworthy.dev/handled-rotate";
 const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
-const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
 const PREVIOUS_KEYS: &str = "seaworthy.dev/previous-keys";
 const PREVIOUS_TEXTS: &str = "seaworthy.dev/previous-texts";
 const HIDDEN: &str = "seaworthy.dev/hidden-values";

@@ -117,7 +117,7 @@ pub struct Secrets {
     pub not_ready: i64,
     /// How many should have new values since an hour, or were taken back.
     pub rotations_overdue: i64,
-    /// How many keep previous values for longer than they may.
+    /// How many Secrets hold previous values for longer than they may.
     pub previous_overdue: i64,
     /// How many SecretStores are Ready.
     pub stores_ready: i64,
@@ -215,7 +215,7 @@ impl Metrics {
         );
         r.register(
             "previous_values_overdue",
-            "SecretRotations that keep the previous values for longer than maxKeep",
+            "Secrets that hold previous values for longer than maxKeep",
             metrics.previous_overdue.clone(),
         );
         r.register("queue_depth", "Objects that wait to be looked at", metrics.queue_depth.clone());

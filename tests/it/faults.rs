@@ -144,7 +144,7 @@ async fn what_cannot_be_read_stays_as_it_is_known() {
     let _operator = Operator::start(connection.client(cluster.operator_config.clone()), vec![namespace.name.clone()], &namespace.name);
     namespace.create("web", json!({})).await;
     let before = namespace.ready("web", 1).await.status.unwrap();
-    connection.hide_secrets(true);
+    connection.hide("/secrets/");
     namespace.annotate("web", "seaworthy.dev/look", "1").await;
     let blind = namespace.until("web", "it says so", |object| object.status.as_ref().unwrap().last_failure.is_some()).await;
     let status = blind.status.clone().unwrap();
@@ -152,7 +152,7 @@ async fn what_cannot_be_read_stays_as_it_is_known() {
     assert_eq!(condition(&blind, "Reconciling").unwrap().0, "True");
     assert!(status.last_failure.unwrap().message.contains("web-tls could not be read"));
     assert_eq!((status.revision, status.serial_number, status.not_after), (before.revision, before.serial_number, before.not_after));
-    connection.hide_secrets(false);
+    connection.show();
     let after = namespace.until("web", "it sees again", |object| object.status.as_ref().unwrap().last_failure.is_none()).await;
     assert_eq!(after.status.unwrap().revision, Some(1));
 }

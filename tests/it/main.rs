@@ -24,6 +24,7 @@ mod oci;
 mod own_credential;
 mod previous;
 mod previous_delivered;
+mod previous_left;
 mod previous_over;
 mod push;
 mod refresh;

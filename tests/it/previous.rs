@@ -1,6 +1,7 @@
 //! The previous value: where it is kept, and for how long.
 
 use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use seaworthy::api::SecretRotation;
 use serde_json::json;
 
@@ -237,8 +238,9 @@ async fn what_is_overdue_is_counted() {
     rotations.ask("jwt", "rotate", "1").await;
     rotations.ready("jwt", 2).await;
     rotations.until("jwt", "it is kept", keeps_previous).await;
-    rotations.change("jwt", json!({"target": {"type": "example.com/other"}})).await;
-    rotations.says("jwt", "Stalled", "True", "NotOurs").await;
+    // Nothing can be taken out of it any more.
+    let immutable = Patch::Merge(json!({"immutable": true}));
+    namespace.secrets().patch("jwt", &PatchParams::default(), &immutable).await.unwrap();
     let counted = async |wanted: u8| {
         eventually(&format!("{wanted} of each"), || async {
             let metrics = reqwest::get(format!("http://{address}/metrics")).await.map_err(|error| error.to_string())?;

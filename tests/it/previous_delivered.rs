@@ -112,6 +112,8 @@ async fn the_previous_value_goes_though_its_text_was_taken_back() {
     operator.clock.advance(HOUR);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     rotations.consumers("web", "4/4").await;
+    world.anew().await;
+    rotations.consumers("web", "4/4").await;
     let restarts = world.restarts("a").await.0;
     let is_asked_again = async |number: &str, text: &str| {
         rotations.ask("web", "refresh", number).await;

@@ -1,7 +1,10 @@
 //! What may go wrong in the middle of a rotation of values, at every step: a write that fails, a process that dies.
 
 use futures::{StreamExt, future::join_all, stream};
-use seaworthy::secrets::{deliver::STEPS, writing::rotate};
+use seaworthy::{
+    api::SecretRotation,
+    secrets::{deliver::STEPS, writing::rotate},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -181,4 +184,73 @@ async fn a_leader_that_dies_while_going_back_is_followed_by_one_that_goes_on() {
         assert_eq!(world.restarts("a").await.0, 2, "forth and back, killed {} {step}", if done { "after" } else { "before" });
     }))
     .await;
+}
+
+/// Whether values have arrived is not guessed where it cannot be read: they are neither dropped nor made again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_its_way_and_cannot_be_read_stays() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unread-pending").await;
+    let (connection, rotations) = (Faults::default(), Rotations(&namespace));
+    let client = connection.client(cluster.operator_config.clone());
+    let _operator = Operator::start(client, vec![namespace.name.clone()], &namespace.name);
+    rotations.create("jwt", pushed_here()).await;
+    rotations.ready("jwt", 1).await;
+    connection.hide("/secrets/jwt-pending");
+    rotations.ask("jwt", "rotate", "1").await;
+    let failed = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.last_failure.is_some());
+    let object = rotations.until("jwt", "it says so", failed).await;
+    let message = object.status.unwrap().last_failure.unwrap().message;
+    assert!(message.contains("Secret jwt-pending could not be read"), "{message}");
+    let (pending, made) = (rotations.data("jwt-pending").await["key"].clone(), rotations.data("jwt").await["key"].clone());
+    assert_eq!(pending, made, "it has arrived");
+    connection.show();
+    rotations.ready("jwt", 2).await;
+    eventually("nothing is on its way", || async {
+        let there = namespace.secrets().get_metadata_opt("jwt-pending").await.map_err(|error| error.to_string())?;
+        there.map_or(Ok(()), |_| Err("it is there".into()))
+    })
+    .await;
+    assert_eq!(rotations.data("jwt").await["key"], made, "one rotation");
+}
+
+/// Suspended is suspended, whatever cannot be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_restarted_for_what_is_suspended_and_cannot_be_read() {
+    let cluster = Cluster::without_node().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let (connection, rotations) = (Faults::default(), Rotations(&world.namespace));
+    world.a_second_later().await;
+    operator.failpoint.arm("drop-pending", false, None);
+    rotations.change("web", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {}}]}})).await;
+    operator.failpoint.reached().await;
+    operator.kill().await;
+    connection.hide("/secrets/web-tls-pending");
+    rotations.change("web", json!({"suspend": true})).await;
+    let client = connection.client(cluster.operator_config.clone());
+    let _operator = Operator::start_restless(client, vec![world.namespace.name.clone()], &world.namespace.name);
+    let failed = |object: &SecretRotation| object.status.as_ref().is_some_and(|status| status.last_failure.is_some());
+    rotations.until("web", "it says so", failed).await;
+    assert_eq!((world.restarts("a").await.0, rotations.data("web-tls").await["key"].len()), (0, 64));
+    connection.show();
+    rotations.change("web", json!({"suspend": false})).await;
+    rotations.complete("web", 2).await;
+    assert_eq!(world.restarts("a").await.0, 1);
+}
+
+/// Nothing is brought to workloads that cannot be taken back again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_values_wait_until_there_is_something_to_go_back_to() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    world.namespace.secret("web-tls-previous", "Opaque", &[("mine", "1")]).await;
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    let message = rotations.says("web", "Stalled", "True", "NotOurs").await;
+    assert!(message.contains("Secret web-tls-previous exists"), "{message}");
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("1", 0));
+    world.namespace.delete_secret("web-tls-previous").await;
+    rotations.complete("web", 2).await;
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("2", 1));
 }

@@ -57,7 +57,11 @@ async fn what_was_taken_back_in_the_store_makes_room_for_new_values() {
     operator.clock.advance(HOUR);
     rotations.says("web", "Stalled", "True", "RolledBack").await;
     rotations.consumers("web", "4/4").await;
-    assert_eq!(rotations.data("web-tls-previous").await.get("more.rejected"), Some(&rejected), "who had moved may have used it");
+    assert_eq!(
+        rotations.data("web-tls-rejected").await,
+        [("more.2".to_owned(), rejected.clone())].into(),
+        "who had moved may have used it"
+    );
     // What is left of it in the store is not tried again by itself.
     operator.clock.advance(HOUR);
     rotations.ask("web", "refresh", "1").await;
@@ -237,16 +241,29 @@ async fn what_was_taken_back_is_not_brought_to_other_places() {
     assert_eq!(vault.get("second").await.0, json!({"note": "n"}));
 }
 
-/// That what is taken back cannot be kept is no reason to leave workloads with it.
+/// All that was taken back is kept until others are everywhere, although nobody can write to what can be gone back to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_kept_is_taken_back_all_the_same() {
+async fn all_that_was_taken_back_is_kept_until_others_are_everywhere() {
     let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
-    // Nobody can add anything to it.
+    let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
+    let earlier = json!({"metadata": {"name": "web-tls-rejected", "annotations": {"seaworthy.dev/owner": "SecretRotation/web"}}, "stringData": {"value.0": "0"}});
+    secrets.create(&PostParams::default(), &serde_json::from_value(earlier).unwrap()).await.unwrap();
     let immutable = Patch::Merge(json!({"immutable": true}));
-    world.namespace.secrets().patch("web-tls-previous", &PatchParams::default(), &immutable).await.unwrap();
+    secrets.patch("web-tls-previous", &PatchParams::default(), &immutable).await.unwrap();
+    let taken = [("value.0".to_owned(), "0".to_owned()), ("value.2".to_owned(), rotations.data("web-tls").await["value"].clone())];
     operator.clock.advance(HOUR);
     is_back(&world, &vault).await;
+    rotations.consumers("web", "4/4").await;
+    assert_eq!(rotations.data("web-tls-rejected").await, taken.into());
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "2").await;
+    rotations.complete("web", 4).await;
+    eventually("nobody has to know them any more", || async {
+        let there = secrets.get_metadata_opt("web-tls-rejected").await.map_err(|error| error.to_string())?;
+        there.map_or(Ok(()), |_| Err("they are there".into()))
+    })
+    .await;
 }
 
 /// What who had moved may have used is kept first, however long that takes.
@@ -259,15 +276,14 @@ async fn what_may_have_been_used_is_kept_before_it_is_taken_back() {
     // The API server has trouble with this one.
     let webhook = json!({"name": "away.seaworthy.dev", "clientConfig": {"url": "https://127.0.0.1:1/"}, "failurePolicy": "Fail", "sideEffects": "None",
         "admissionReviewVersions": ["v1"], "timeoutSeconds": 1, "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace.name}},
-        "matchConditions": [{"name": "one", "expression": "request.name == 'web-tls-previous'"}],
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]}]});
+        "matchConditions": [{"name": "one", "expression": "object.metadata.name == 'web-tls-rejected'"}],
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}]});
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let object = serde_json::from_value(json!({"metadata": {"name": world.namespace.name}, "webhooks": [webhook]})).unwrap();
     webhooks.create(&PostParams::default(), &object).await.unwrap();
     eventually("it cannot be written", || async {
-        let (dry, patch) =
-            (PatchParams { dry_run: true, ..PatchParams::default() }, Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}})));
-        secrets.patch("web-tls-previous", &dry, &patch).await.map_or(Ok(()), |_| Err("it can".into()))
+        let (dry, secret) = (PostParams { dry_run: true, ..PostParams::default() }, json!({"metadata": {"name": "web-tls-rejected"}}));
+        secrets.create(&dry, &serde_json::from_value(secret).unwrap()).await.map_or(Ok(()), |_| Err("it can".into()))
     })
     .await;
     operator.clock.advance(HOUR);
@@ -276,13 +292,13 @@ async fn what_may_have_been_used_is_kept_before_it_is_taken_back() {
             .status
             .as_ref()
             .and_then(|status| status.last_failure.as_ref())
-            .is_some_and(|failure| failure.message.contains("web-tls-previous"))
+            .is_some_and(|failure| failure.message.contains("web-tls-rejected"))
     };
     rotations.until("web", "it says so", failed).await;
     assert_eq!(rotations.data("web-tls").await["value"], taken, "it is nowhere else");
     webhooks.delete(&world.namespace.name, &DeleteParams::default()).await.unwrap();
     is_back(&world, &vault).await;
-    assert_eq!(rotations.data("web-tls-previous").await.get("value.rejected"), Some(&taken));
+    assert_eq!(rotations.data("web-tls-rejected").await["value.2"], taken);
 }
 
 /// A Secret that goes with what the store had takes nobody along: who has not been restarted yet keeps what it runs.

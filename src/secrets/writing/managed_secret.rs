@@ -1,4 +1,4 @@
-//! The Secret that is written, and the two beside it: how they are read, what they look like, how they are stored.
+//! The Secret that is written, and the three beside it: how they are read, what they look like, how they are stored.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::{
         contents::compose::{previous_keys, public_keys},
         context::Context,
         decide::TargetState,
-        index::{PENDING, PREVIOUS},
+        index::{PENDING, PREVIOUS, REJECTED},
         memory::{Memory, hashes},
         reason::Reason,
         status::{Halt, Problem},
@@ -63,7 +63,7 @@ impl ManagedSecret {
     }
 }
 
-/// Which of the three.
+/// Which of the four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretSlot {
     /// What consumers use.
@@ -72,12 +72,14 @@ pub enum SecretSlot {
     Previous,
     /// Values that are on their way.
     Pending,
+    /// Generated values that were taken back.
+    Rejected,
 }
 
 impl SecretSlot {
-    /// The names of all three.
-    pub fn all(rotation: &SecretRotation) -> [String; 3] {
-        [Self::Target, Self::Previous, Self::Pending].map(|which| which.name(rotation))
+    /// The names of all four.
+    pub fn all(rotation: &SecretRotation) -> [String; 4] {
+        [Self::Target, Self::Previous, Self::Pending, Self::Rejected].map(|which| which.name(rotation))
     }
 
     /// Its name.
@@ -87,6 +89,7 @@ impl SecretSlot {
             Self::Target => name.clone(),
             Self::Previous => format!("{name}{PREVIOUS}"),
             Self::Pending => format!("{name}{PENDING}"),
+            Self::Rejected => format!("{name}{REJECTED}"),
         }
     }
 
@@ -98,7 +101,7 @@ impl SecretSlot {
     fn secret_type(self, rotation: &SecretRotation) -> &str {
         match self {
             Self::Target => rotation.spec.secret_type(),
-            Self::Previous | Self::Pending => "Opaque",
+            Self::Previous | Self::Pending | Self::Rejected => "Opaque",
         }
     }
 }
@@ -130,13 +133,27 @@ pub async fn read(context: &Context, rotation: &SecretRotation, which: SecretSlo
         Refused::Reserved(message) => Problem::new(Reason::ReservedType, message),
         Refused::NotOurs(message) => Problem::new(Reason::NotOurs, message),
     })?;
-    let (meta, data) = (secret.metadata.clone(), references::data(secret));
-    let mut memory = match which.is_somebody_elses(rotation) {
+    let memory = match which.is_somebody_elses(rotation) {
         // Nothing is written there, and what is noted there is another's.
         true if rotation.spec.is_push_only() => Memory::default(),
-        true => Memory::read(meta.annotations.as_ref().and_then(|annotations| noted(annotations.get(&note(rotation))?)).as_ref()),
-        false => Memory::read(meta.annotations.as_ref()),
+        is_merged => remembered(rotation, &secret, is_merged),
     };
+    Box::pin(held(context, secret, memory)).await
+}
+
+/// What is written down with what this resource keeps in a Secret, which is somebody else's if it `is_merged`.
+pub fn remembered(rotation: &SecretRotation, secret: &Secret, is_merged: bool) -> Memory {
+    let annotations = secret.metadata.annotations.as_ref();
+    if is_merged {
+        Memory::read(annotations.and_then(|annotations| noted(annotations.get(&note(rotation))?)).as_ref())
+    } else {
+        Memory::read(annotations)
+    }
+}
+
+/// A Secret as it was read, with what is remembered of it.
+pub async fn held(context: &Context, secret: Secret, mut memory: Memory) -> Result<ManagedSecret, Problem> {
+    let (meta, data) = (secret.metadata.clone(), references::data(secret));
     let key = context.roller.restarter.key().await;
     memory.rehash(&key.map_err(|error| Problem::new(Reason::WriteFailed, error.to_string()))?, &data);
     Ok(ManagedSecret { memory, meta: Some(meta), data })
@@ -253,13 +270,66 @@ pub async fn write(
     Ok(written)
 }
 
+/// What of a Secret cannot be told by its metadata and data.
+pub struct Shape {
+    secret_type: Option<String>,
+    immutable: Option<bool>,
+}
+
+impl Shape {
+    /// Of `secret`.
+    pub fn of(secret: &Secret) -> Self {
+        Self { secret_type: secret.type_.clone(), immutable: secret.immutable }
+    }
+}
+
+/// Writes `data`, and what is to be remembered with it, into a Secret of this resource that stays in all else what it is, whatever the spec says of it by now.
+pub async fn write_as_it_is(
+    context: &Context,
+    (held, shape): (&ManagedSecret, Shape),
+    (data, memory): (&SecretData, &Memory),
+) -> Result<(), Halt> {
+    let Some(read) = &held.meta else { return Ok(()) };
+    let before: BTreeMap<String, String> = held.memory.annotations().collect();
+    let others = read.annotations.iter().flatten().filter(|(key, _)| !before.contains_key(*key));
+    let annotations = others.map(|(key, value)| (key.clone(), value.clone())).chain(memory.annotations()).collect();
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: read.name.clone(),
+            namespace: read.namespace.clone(),
+            labels: read.labels.clone(),
+            annotations: Some(annotations),
+            owner_references: read.owner_references.clone(),
+            ..ObjectMeta::default()
+        },
+        type_: shape.secret_type,
+        immutable: shape.immutable,
+        data: Some(bytes(data)),
+        ..Secret::default()
+    };
+    context.writer.apply(secret, read).await?;
+    Ok(())
+}
+
 /// Puts `data` into one of the Secrets beside.
 pub async fn keep(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
     Ok(try_keep(context, rotation, which, kept).await??)
 }
 
-/// The same; the inner error is of the write.
-pub async fn try_keep(
+/// The same for what is in nobody's way when it is gone for a moment: one that somebody has made immutable is made anew.
+pub async fn renew(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
+    match Box::pin(try_keep(context, rotation, which, kept)).await? {
+        Err(error @ WriteError::Refused { .. }) => {
+            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "it is deleted and made anew");
+            Box::pin(forget(context, rotation, which)).await?;
+            Box::pin(keep(context, rotation, which, kept)).await
+        }
+        kept => Ok(kept?),
+    }
+}
+
+/// Puts `data` there; the inner error is of the write.
+async fn try_keep(
     context: &Context,
     rotation: &SecretRotation,
     which: SecretSlot,
@@ -341,7 +411,11 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
         },
         type_: (!shared).then(|| which.secret_type(rotation).into()),
         immutable: (which == SecretSlot::Target && rotation.spec.target.immutable).then_some(true),
-        data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
+        data: Some(bytes(data)),
         ..Secret::default()
     }
+}
+
+fn bytes(data: &SecretData) -> BTreeMap<String, ByteString> {
+    data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()
 }

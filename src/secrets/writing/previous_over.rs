@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
-    cluster::apply::WriteError,
     keys::jwk,
     secrets::{
         contents::{
@@ -60,14 +59,7 @@ pub(in crate::secrets) async fn retire_kept(context: &Context, rotation: &Secret
     let mut kept = there.memory;
     let data = without_previous((context, rotation), there.data, &mut kept).await?;
     is_current(context, rotation).await?;
-    match managed_secret::try_keep(context, rotation, SecretSlot::Previous, (&data, &kept)).await? {
-        // One that cannot be changed can be deleted.
-        Err(error @ WriteError::Refused { .. }) => {
-            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "what could be gone back to is not kept");
-            managed_secret::forget(context, rotation, SecretSlot::Previous).await
-        }
-        kept => Ok(kept?),
-    }
+    managed_secret::renew(context, rotation, SecretSlot::Previous, (&data, &kept)).await
 }
 
 /// Whether `kept` has previous values that the Secret, which stands with `memory`, has no longer.

@@ -1,8 +1,9 @@
-//! What was taken back because consumers could not live with it: it is noted with the values, so that it is not tried again by itself, and kept beside
-//! what was gone back to.
+//! What was taken back because consumers could not live with it: it is noted with the values, so that it is not tried again by itself, and kept in a Secret
+//! of its own, because who had moved to it may have used it.
 
 use std::collections::BTreeSet;
 
+use super::managed_secret::{self, SecretSlot};
 use crate::{
     api::SecretRotation,
     rollout::stage::Stage,
@@ -11,15 +12,17 @@ use crate::{
             compose::{kept_keys, previous_keys, public_keys, texts_with_previous},
             template,
         },
-        context::Look,
+        context::{Context, Look},
         memory::{Memory, hash, hashes},
         status::Halt,
         store::SecretData,
     },
 };
 
-/// The suffix of a generated value that was taken back, in the Secret with the values that were gone back to.
-const SUFFIX: &str = ".rejected";
+/// What was taken back with so many revisions is kept at least, as far as there is room.
+const MAX_REVISIONS: usize = 10;
+/// A Secret has room for 1 MiB.
+const MAX_BYTES: usize = 512 * 1024;
 
 /// Whether the values of `memory` were put back, and nobody has changed the spec since.
 pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
@@ -97,11 +100,44 @@ pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memo
     Ok(!is_as_put_back && held.memory.tried.contains(&fingerprint((rotation, &key), &new, memory)))
 }
 
-/// Generated values of `data` that are others than those of `before`, under the names by which they are kept beside these.
-pub fn kept(rotation: &SecretRotation, (data, before): (&SecretData, &SecretData)) -> SecretData {
+/// Keeps the generated values of `data`, which `memory` is of, that are others than those of `before`, which are put back: under `KEY.REVISION`, beside what
+/// was taken back earlier.
+pub async fn keep(
+    context: &Context,
+    rotation: &SecretRotation,
+    (data, memory): (&SecretData, &Memory),
+    before: &SecretData,
+) -> Result<(), Halt> {
     let generated = rotation.spec.generators().map(|generate| &generate.secret_key);
     let other = |name: &&String| data.get(*name) != before.get(*name);
-    generated.filter(other).filter_map(|name| Some((format!("{name}{SUFFIX}"), data.get(name)?.clone()))).collect()
+    let others: Vec<_> = generated.filter(other).filter_map(|name| data.get_key_value(name)).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let there = managed_secret::read(context, rotation, SecretSlot::Rejected).await?;
+    let mut kept = there.data;
+    kept.extend(others.into_iter().map(|(name, value)| (format!("{name}.{}", memory.revision), value.clone())));
+    prune(&mut kept, memory.revision);
+    let noted = Memory { revision: memory.revision, rotation: memory.rotation.clone(), ..Memory::default() };
+    managed_secret::keep(context, rotation, SecretSlot::Rejected, (&kept, &noted)).await
+}
+
+/// Drops the oldest of what was taken back when there is too much of it; never what was taken back with `newest`.
+fn prune(kept: &mut SecretData, newest: i64) {
+    let revision = |name: &str| name.rsplit_once('.').and_then(|(_, revision)| revision.parse::<i64>().ok()).unwrap_or_default();
+    let mut revisions: Vec<i64> = kept.keys().map(|name| revision(name)).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut bytes: usize = kept.values().map(|value| value.len()).sum();
+    while let Some(oldest) = revisions.first().copied().filter(|oldest| *oldest != newest) {
+        if revisions.len() <= MAX_REVISIONS && bytes <= MAX_BYTES {
+            break;
+        }
+        revisions.remove(0);
+        kept.retain(|name, value| {
+            let stays = revision(name) != oldest;
+            bytes -= if stays { 0 } else { value.len() };
+            stays
+        });
+    }
 }
 
 /// Of what can be foreseen of `data`, and of the values that texts hide in it.
@@ -135,10 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn generated_values_are_kept_beside_those_of_before() {
-        let taken = data(&[("a", "2"), ("b", "1"), ("d", "2")]);
-        assert_eq!(kept(&rotation(), (&taken, &data(&[("a", "1"), ("b", "1"), ("d", "1")]))), data(&[("a.rejected", "2")]));
-        assert_eq!(kept(&rotation(), (&taken, &data(&[]))), data(&[("a.rejected", "2"), ("b.rejected", "1")]), "made for the first time");
+    fn what_was_taken_back_first_goes_first() {
+        let names = |kept: &SecretData| kept.keys().cloned().collect::<Vec<_>>();
+        let mut kept: SecretData = (1..=12).map(|revision| (format!("a.{revision}"), b"v".to_vec().into())).collect();
+        kept.insert("b.c.2".into(), b"v".to_vec().into());
+        prune(&mut kept, 12);
+        assert_eq!(kept.len(), MAX_REVISIONS);
+        assert!(!names(&kept).iter().any(|name| ["a.1", "a.2", "b.c.2"].contains(&name.as_str())), "{kept:?}");
+        let long = || vec![b'v'; MAX_BYTES].into();
+        let mut kept: SecretData = [("a.9".into(), long()), ("a.10".into(), long()), ("b.10".into(), long())].into();
+        prune(&mut kept, 10);
+        assert_eq!(names(&kept), ["a.10", "b.10"], "what is taken back now is kept, however long it is");
     }
 
     #[test]

@@ -77,14 +77,28 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
         return Ok(());
     };
     is_current(context, rotation).await?;
-    let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(()) };
+    let versions = retire_noted(context, rotation, &due(&held.memory)).await?;
+    if versions == held.memory.versions {
+        return Ok(());
+    }
+    let mut memory = Memory { versions, ..held.memory.clone() };
+    managed_secret::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
+    view.memory = memory;
+    Ok(())
+}
+
+/// Retires those of `versions` whose time is over; returns what is left to be done.
+pub async fn retire_noted(context: &Context, rotation: &SecretRotation, versions: &Versions) -> Result<Versions, Halt> {
+    if versions.over.is_empty() {
+        return Ok(versions.clone());
+    }
+    let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(versions.clone()) };
     let source = read::source(context, rotation, resolved).await?;
     // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
     let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
     let keys: BTreeMap<String, &String> = pushed.map(|key| (store_key(&source.resolved, key), key)).collect();
     let hash_key = context.roller.restarter.key().await?;
     let mut left = Superseded::new();
-    let versions = due(&held.memory);
     for (place, notes) in &versions.over {
         let Some(key) = keys.get(place) else {
             tracing::warn!(
@@ -110,14 +124,7 @@ pub async fn superseded(context: &Context, rotation: &SecretRotation, view: &mut
             }
         }
     }
-    let versions = Versions { over: left, ..versions };
-    if versions == held.memory.versions {
-        return Ok(());
-    }
-    let mut memory = Memory { versions, ..held.memory.clone() };
-    managed_secret::write(context, rotation, meta, (&held.ours(), &mut memory)).await?;
-    view.memory = memory;
-    Ok(())
+    Ok(Versions { over: left, ..versions.clone() })
 }
 
 /// Whether nothing is left to be done about it.

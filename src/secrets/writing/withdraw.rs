@@ -38,7 +38,8 @@ impl Withdrawal {
     pub async fn round(&self) {
         let mut noted = Vec::new();
         self.secrets.for_each(|(namespace, name), fact| {
-            noted.extend(fact.merged.iter().flatten().map(|whose| (namespace.to_string(), name.to_string(), whose.to_string())));
+            let merged = fact.kept.iter().flatten().filter(|kept| kept.is_merged);
+            noted.extend(merged.map(|kept| (namespace.to_string(), name.to_string(), kept.whose.to_string())));
         });
         if noted.is_empty() || self.writer.check().is_err() {
             return;

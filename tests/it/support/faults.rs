@@ -36,7 +36,7 @@ pub enum Fault {
 pub struct Faults {
     armed: Arc<Mutex<Option<(usize, Fault)>>>,
     writes: Arc<AtomicUsize>,
-    unreadable: Arc<AtomicBool>,
+    unreadable: Arc<Mutex<Option<String>>>,
     unwritable: Arc<AtomicBool>,
     paths: Arc<Mutex<Vec<String>>>,
     whole_secrets: Arc<Mutex<Vec<String>>>,
@@ -53,9 +53,14 @@ impl Faults {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// From now on no Secret can be read, or all can again.
-    pub fn hide_secrets(&self, hidden: bool) {
-        self.unreadable.store(hidden, Ordering::SeqCst);
+    /// From now on no Secret that is there can be read whose path has this in it.
+    pub fn hide(&self, path: &str) {
+        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.into());
+    }
+
+    /// All can again.
+    pub fn show(&self) {
+        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// From now on nothing can be written.
@@ -82,10 +87,15 @@ impl Faults {
         }
     }
 
+    fn hides(&self, method: &Method, path: &str) -> bool {
+        let hidden = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        method == Method::GET && hidden.as_ref().is_some_and(|hidden| path.contains(hidden))
+    }
+
     fn next(&self, method: &Method, path: &str) -> Option<Fault> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(path.into());
         if method == Method::GET {
-            return (path.contains("/secrets/") && self.unreadable.load(Ordering::SeqCst)).then_some(Fault::Answer(500));
+            return None;
         }
         // Events are told beside the work, whenever there is time.
         if path.contains("/events") {
@@ -143,9 +153,13 @@ where
         if let Some(Fault::Answer(code)) = fault {
             return Box::pin(async move { Ok(answer(code)) });
         }
+        let hides = self.faults.hides(request.method(), request.uri().path());
         let sent = self.inner.call(request);
         Box::pin(async move {
             let response = sent.await?;
+            if hides && response.status().is_success() {
+                return Ok(answer(500));
+            }
             if fault == Some(Fault::AnswerLost) {
                 return Err("the connection was cut".into());
             }

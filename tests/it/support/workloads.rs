@@ -4,7 +4,7 @@ use futures::StreamExt;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use seaworthy::{api::CertificateRotation, certificates::x509::Certificate};
@@ -199,6 +199,21 @@ impl World {
         let all = pods.list(&ListParams::default()).await.unwrap().items;
         assert!(all.iter().all(|pod| pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())), "they have started");
         next_second().await;
+    }
+
+    /// All their Pods are made anew, in a later second than the last change: whatever is there, they have it.
+    pub async fn anew(&self) {
+        self.a_second_later().await;
+        let pods: Api<Pod> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
+        let before: Vec<_> = pods.list(&ListParams::default()).await.unwrap().items.iter().map(ResourceExt::name_any).collect();
+        pods.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+        eventually("others have started", || async {
+            let all = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let has_started = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
+            let others = all.iter().filter(|pod| has_started(pod) && !before.contains(&pod.name_any())).count();
+            if others == before.len() && others == all.len() { Ok(()) } else { Err(format!("{others} of {}", all.len())) }
+        })
+        .await;
     }
 
     /// Three Deployments, of which b crashes with the second certificate, which has just been tried. Returns the serial number of the first.

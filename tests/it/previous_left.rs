@@ -1,0 +1,144 @@
+//! A spec that leads away from a Secret, or cannot be followed, is no reason to keep previous values in it.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::{
+    previous_over::{HOUR, TEXT, hex, is_gone, rotation, texts},
+    support::{Cluster, Namespace, Operator, Rotations, Vault, eventually, keeps_previous, next_second},
+};
+
+/// A second value is there, with the one before, which a text holds, too. Returns that.
+async fn rotated(rotations: &Rotations<'_>, name: &str, change: Value) -> String {
+    let mut spec = json!({"target": {"name": name}, "rotation": rotation(), "template": texts(json!({"both": TEXT}))});
+    json_patch::merge(&mut spec, &change);
+    let target = spec["target"]["name"].as_str().unwrap().to_owned();
+    rotations.create(name, spec).await;
+    rotations.ready(name, 1).await;
+    let first = rotations.data(&target).await["key"].clone();
+    rotations.ask(name, "rotate", "1").await;
+    rotations.ready(name, 2).await;
+    rotations.until(name, "it is kept", keeps_previous).await;
+    let data = rotations.data(&target).await;
+    assert_eq!((&data["key-previous"], &data["both"]), (&first, &format!("{} {first}", data["key"])));
+    first
+}
+
+/// What the Secret has beside its values.
+async fn around(namespace: &Namespace, name: &str) -> Value {
+    let secret = namespace.secrets().get(name).await.unwrap();
+    let annotations = secret.metadata.annotations.unwrap_or_default();
+    json!({"type": secret.type_, "labels": secret.metadata.labels, "owners": secret.metadata.owner_references,
+        "owner": annotations.get("seaworthy.dev/owner"), "note": annotations.get("note"), "revision": annotations.get("seaworthy.dev/revision")})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("elsewhere").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let other = |name: &str| json!({"target": {"name": name}, "rotation": {"generate": [hex("other")]}});
+    rotations.create("older", other("older")).await;
+    rotations.ready("older", 1).await;
+    next_second().await;
+    namespace.secret("theirs", "Opaque", &[("user", "u")]).await;
+    let template = json!({"template": {"metadata": {"labels": {"of": "the-spec"}}}});
+    let merged = json!({"target": {"name": "theirs", "creationPolicy": "Merge"}});
+    let mut before = std::collections::BTreeMap::new();
+    for (name, change) in [
+        ("renamed", template),
+        ("typed", json!({})),
+        ("merging", json!({})),
+        ("wanted", json!({})),
+        ("added", merged),
+        ("suspended", json!({})),
+        ("unwanted", json!({})),
+    ] {
+        before.insert(name, rotated(&rotations, name, change).await);
+    }
+    let note = Patch::Merge(json!({"metadata": {"annotations": {"note": "mine"}, "labels": {"mine": "1"}}, "stringData": {"mine": "1"}}));
+    namespace.secrets().patch("renamed", &PatchParams::default(), &note).await.unwrap();
+    let looked = around(&namespace, "renamed").await;
+
+    rotations.change("renamed", json!({"target": {"name": "new"}, "template": null})).await;
+    rotations.ready("renamed", 3).await;
+    rotations.change("typed", json!({"target": {"type": "example.com/other"}})).await;
+    rotations.says("typed", "Stalled", "True", "NotOurs").await;
+    rotations.change("merging", json!({"target": {"creationPolicy": "Merge"}})).await;
+    rotations.says("merging", "Stalled", "True", "NotOurs").await;
+    rotations.change("unwanted", json!({"target": {"type": "example.com/other"}, "rotation": {"previous": null}})).await;
+    rotations.says("unwanted", "Stalled", "True", "NotOurs").await;
+    rotations.change("suspended", json!({"suspend": true, "target": {"name": "new-too"}})).await;
+    // Somebody older wants the same Secrets.
+    rotations.change("older", other("wanted")).await;
+    rotations.says("wanted", "Stalled", "True", "TargetConflict").await;
+    let places = [
+        ("renamed", "renamed"),
+        ("typed", "typed"),
+        ("merging", "merging"),
+        ("wanted", "wanted"),
+        ("added", "theirs"),
+        ("unwanted", "unwanted"),
+    ];
+    for (name, target) in places {
+        assert!(rotations.data(target).await.contains_key("key-previous"), "{name}: it is not over");
+    }
+    rotations.change("older", json!({"target": {"name": "theirs", "creationPolicy": "Merge"}})).await;
+    rotations.says("added", "Stalled", "True", "TargetConflict").await;
+    rotations.change("older", other("wanted")).await;
+
+    operator.clock.advance(HOUR * 3);
+    for (name, target) in places {
+        is_gone(&rotations, target, &before[name]).await;
+        let data = rotations.data(target).await;
+        assert_eq!(data["both"], format!("{} ", data["key"]), "{name}");
+    }
+    // All else is as it was, and stays another's.
+    let (data, after) = (rotations.data("renamed").await, around(&namespace, "renamed").await);
+    assert_eq!((after, data["mine"].as_str(), data.len()), (looked, "1", 3));
+    assert_eq!(rotations.data("suspended").await["key-previous"], before["suspended"], "that is left as it is");
+    rotations.change("suspended", json!({"suspend": false})).await;
+    is_gone(&rotations, "suspended", &before["suspended"]).await;
+    // Who comes back to it goes on with it.
+    rotations.change("renamed", json!({"target": {"name": "renamed"}})).await;
+    rotations.ready("renamed", 4).await;
+    assert_eq!(rotations.data("renamed").await.keys().collect::<Vec<_>>(), ["key", "mine"]);
+}
+
+/// The version in the store goes with the value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("elsewhere").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let push = json!([{"secretKey": "key", "remoteRef": {"key": "app", "property": "key"}}]);
+    let first = rotated(&rotations, "jwt", json!({"store": namespace.store_in(&vault).await, "rotation": {"push": push}})).await;
+    rotations.change("jwt", json!({"target": {"name": "new"}})).await;
+    rotations.ready("jwt", 3).await;
+    operator.clock.advance(HOUR * 3);
+    is_gone(&rotations, "jwt", &first).await;
+    eventually("the version is deleted", || async {
+        let answer = vault.call("GET", "secret/metadata/app", Value::Null).await;
+        let versions = &answer["data"]["versions"];
+        let deleted = |number: &str| versions[number]["deletion_time"].as_str().is_some_and(|time| !time.is_empty());
+        if deleted("1") && !deleted("2") { Ok(()) } else { Err(answer.to_string()) }
+    })
+    .await;
+}
+
+/// What the API server does not accept of the spec has nothing to do with the previous value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_previous_value_goes_though_the_secret_cannot_be_what_the_spec_says() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unwritable").await;
+    let rotations = Rotations(&namespace);
+    let operator = Operator::start(cluster.operator.clone(), vec![namespace.name.clone()], &namespace.name);
+    let first = rotated(&rotations, "jwt", json!({})).await;
+    // A Secret has room for 256 KiB of them.
+    let annotations: serde_json::Map<String, Value> = (0..6).map(|number| (format!("a{number}"), "x".repeat(60_000).into())).collect();
+    rotations.change("jwt", json!({"template": {"metadata": {"annotations": annotations}}})).await;
+    let message = rotations.says("jwt", "Ready", "False", "WriteFailed").await;
+    assert!(message.contains("annotations"), "{message}");
+    operator.clock.advance(HOUR * 3);
+    is_gone(&rotations, "jwt", &first).await;
+}
