@@ -187,6 +187,11 @@ impl Writer {
         Self { manager: manager.into(), ..self.clone() }
     }
 
+    /// The field manager.
+    pub fn manager(&self) -> &str {
+        &self.manager
+    }
+
     /// Whether this process leads: for what is done elsewhere than in the cluster.
     pub fn check(&self) -> Result<(), WriteError> {
         self.leadership.check()

@@ -34,16 +34,21 @@ impl Entry {
     }
 }
 
+#[derive(Debug)]
+struct Known {
+    entry: Entry,
+    noticed: Instant,
+}
+
 /// The index itself; share it as [`Shared`].
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Known>,
     /// (namespace, Secret) to who reads or writes it, in order. Almost always one or two, for which a set would take ten times the room.
     secrets: HashMap<Key, Vec<Key>>,
     /// Names of cluster-scoped objects to who names them.
     named: HashMap<String, BTreeSet<Key>>,
     wanted: HashMap<String, BTreeSet<Key>>,
-    noticed: HashMap<Key, Instant>,
     /// During a list: what has not come again yet.
     unseen: BTreeSet<Key>,
 }
@@ -52,8 +57,9 @@ impl Index {
     /// Takes an object in. Returns who else may be touched by it: those who want the same Secrets as it does now or did before.
     pub fn put(&mut self, key: Key, entry: Entry) -> BTreeSet<Key> {
         self.unseen.remove(&key);
-        if self.entries.get(&key) == Some(&entry) {
-            self.noticed.insert(key, Instant::now());
+        let noticed = Instant::now();
+        if let Some(known) = self.entries.get_mut(&key).filter(|known| known.entry == entry) {
+            known.noticed = noticed;
             return BTreeSet::new();
         }
         let mut touched = self.remove(&key);
@@ -71,10 +77,13 @@ impl Index {
         for want in &entry.wants {
             self.wanted.entry(want.clone()).or_default().insert(key.clone());
         }
-        self.entries.insert(key.clone(), entry);
         touched.remove(&key);
-        self.noticed.insert(key, Instant::now());
+        self.entries.insert(key, Known { entry, noticed });
         touched
+    }
+
+    fn entry(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key).map(|known| &known.entry)
     }
 
     /// Who else wants to write one of the Secrets that `entry` wants to write.
@@ -82,7 +91,7 @@ impl Index {
         let users = entry.writes.iter().filter_map(|secret| Some((secret, self.secrets.get(&(namespace.to_owned(), secret.clone()))?)));
         users
             .flat_map(|(secret, users)| {
-                users.iter().filter(move |user| self.entries.get(*user).is_some_and(|other| other.writes.contains(secret)))
+                users.iter().filter(move |user| self.entry(user).is_some_and(|other| other.writes.contains(secret)))
             })
             .cloned()
             .collect()
@@ -91,8 +100,7 @@ impl Index {
     /// Forgets an object. Returns who wanted the same Secrets.
     pub fn remove(&mut self, key: &Key) -> BTreeSet<Key> {
         self.unseen.remove(key);
-        self.noticed.remove(key);
-        let Some(entry) = self.entries.remove(key) else { return BTreeSet::new() };
+        let Some(Known { entry, .. }) = self.entries.remove(key) else { return BTreeSet::new() };
         let touched = self.rivals(&key.0, &entry);
         for secret in entry.writes.iter().chain(&entry.reads) {
             let place = (key.0.clone(), secret.clone());
@@ -126,13 +134,13 @@ impl Index {
 
     /// Who keeps one of the Secrets that `key` wants to write: the Secret and the older resource's name. None: nobody else wants them.
     pub fn conflict(&self, key: &Key) -> Option<(String, String)> {
-        let entry = self.entries.get(key)?;
+        let entry = self.entry(key)?;
         entry.writes.iter().find_map(|secret| {
             let users = self.secrets.get(&(key.0.clone(), secret.clone()))?;
             let older = users
                 .iter()
                 .filter(|user| *user != key)
-                .find(|user| self.entries.get(*user).is_some_and(|other| other.writes.contains(secret) && other.age < entry.age))?;
+                .find(|user| self.entry(user).is_some_and(|other| other.writes.contains(secret) && other.age < entry.age))?;
             Some((secret.clone(), older.1.clone()))
         })
     }
@@ -144,13 +152,13 @@ impl Index {
 
     /// Who writes the Secret, or wants to.
     pub fn writers_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
-        let writes = |key: &Key| self.entries.get(key).is_some_and(|entry| entry.writes.iter().any(|written| written == name));
+        let writes = |key: &Key| self.entry(key).is_some_and(|entry| entry.writes.iter().any(|written| written == name));
         self.users_of_secret(namespace, name).into_iter().filter(writes).collect()
     }
 
     /// Who reads the Secret.
     pub fn readers_of_secret(&self, namespace: &str, name: &str) -> Vec<Key> {
-        let reads = |key: &Key| self.entries.get(key).is_some_and(|entry| entry.reads.iter().any(|read| read == name));
+        let reads = |key: &Key| self.entry(key).is_some_and(|entry| entry.reads.iter().any(|read| read == name));
         self.users_of_secret(namespace, name).into_iter().filter(reads).collect()
     }
 
@@ -166,7 +174,7 @@ impl Index {
 
     /// The cluster-scoped object that `key` names.
     pub fn named_by(&self, key: &Key) -> Option<String> {
-        self.entries.get(key)?.names.clone()
+        self.entry(key)?.names.clone()
     }
 
     /// Who names any.
@@ -186,7 +194,7 @@ impl Index {
 
     /// When its spec, or what is asked for in its annotations, became what it is, as far as this process knows.
     pub fn noticed(&self, key: &Key) -> Option<Instant> {
-        self.noticed.get(key).copied()
+        self.entries.get(key).map(|known| known.noticed)
     }
 
     /// How many want this.

@@ -7,6 +7,7 @@ pub mod contest;
 pub mod current;
 pub mod error;
 pub mod events;
+pub mod fields;
 pub mod halt;
 pub mod index;
 pub mod lanes;

@@ -21,6 +21,10 @@ pub const OWNER_HASH: &str = "seaworthy.dev/owner-hash";
 pub const MERGED: &str = "seaworthy.dev/merged-";
 /// On a Secret of ours, or in such a note: since when previous values are kept in it.
 pub const PREVIOUS_SINCE: &str = "seaworthy.dev/previous-since";
+/// On a Secret of ours: until when at most, by the spec with which it was written; for the time when there is none that can be read.
+pub const PREVIOUS_UNTIL: &str = "seaworthy.dev/previous-until";
+/// On a Secret of ours, or in such a note: versions in a store whose time is over.
+pub const VERSIONS_OVER: &str = "seaworthy.dev/versions-over";
 /// Types of Secret that Kubernetes itself fills; never written to.
 pub const RESERVED_TYPES: &[&str] = &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 

@@ -8,7 +8,10 @@ use kube::core::PartialObjectMeta;
 
 use super::facts::Fact;
 use crate::{
-    cluster::owner::{MERGED, OWNER, PREVIOUS_SINCE},
+    cluster::{
+        conditions::bounded,
+        owner::{MERGED, OWNER, PREVIOUS_SINCE, PREVIOUS_UNTIL, VERSIONS_OVER},
+    },
     ids,
 };
 
@@ -30,6 +33,10 @@ pub struct Kept {
     pub is_merged: bool,
     /// Since when previous values are among it.
     pub previous_since: Option<Timestamp>,
+    /// Until when at most, by the spec with which it was written.
+    pub previous_until: Option<Timestamp>,
+    /// Whether versions in a store are noted with it whose time is over.
+    pub has_versions: bool,
 }
 
 impl Fact for SecretFact {}
@@ -37,12 +44,17 @@ impl Fact for SecretFact {}
 impl SecretFact {
     /// Of `object`.
     pub fn of(object: &PartialObjectMeta<Secret>) -> Self {
-        let annotations = object.metadata.annotations.iter().flatten();
-        let mut kept: Vec<Kept> = annotations.filter_map(|(key, note)| Some(merged(key.strip_prefix(MERGED)?, note))).collect();
-        let get = |key: &str| object.metadata.annotations.as_ref()?.get(key);
-        if let (Some(owner), Some(since)) = (get(OWNER), get(PREVIOUS_SINCE)) {
-            kept.push(Kept { whose: ids::short(owner.as_bytes()).into(), is_merged: false, previous_since: since.parse().ok() });
-        }
+        let annotations = object.metadata.annotations.as_ref();
+        let notes = annotations.into_iter().flatten().filter_map(|(key, note)| Some((key.strip_prefix(MERGED)?, note)));
+        let mut kept: Vec<Kept> = notes
+            .map(|(whose, note)| {
+                let note: BTreeMap<String, String> = serde_json::from_str(note).unwrap_or_default();
+                Kept { is_merged: true, ..Kept::of(whose, |key| note.get(key)) }
+            })
+            .collect();
+        let get = |key: &str| annotations.and_then(|annotations| annotations.get(key));
+        let own = get(OWNER).map(|owner| Kept::of(&ids::short(owner.as_bytes()), get));
+        kept.extend(own.filter(|own| own.previous_since.is_some() || own.has_versions));
         Self {
             resource_version: object.metadata.resource_version.as_deref().unwrap_or_default().into(),
             kept: (!kept.is_empty()).then(|| kept.into()),
@@ -50,7 +62,15 @@ impl SecretFact {
     }
 }
 
-fn merged(whose: &str, note: &str) -> Kept {
-    let note: BTreeMap<String, String> = serde_json::from_str(note).unwrap_or_default();
-    Kept { whose: whose.into(), is_merged: true, previous_since: note.get(PREVIOUS_SINCE).and_then(|since| since.parse().ok()) }
+impl Kept {
+    fn of<'a>(whose: &str, get: impl Fn(&str) -> Option<&'a String>) -> Self {
+        let time = |key: &str| get(key).and_then(|text| text.parse().ok()).and_then(bounded);
+        Self {
+            whose: whose.into(),
+            is_merged: false,
+            previous_since: time(PREVIOUS_SINCE),
+            previous_until: time(PREVIOUS_UNTIL),
+            has_versions: get(VERSIONS_OVER).is_some(),
+        }
+    }
 }

@@ -89,18 +89,24 @@ impl Budget {
         taken.entry(restart.key()).or_insert_with(|| restart.place(until));
     }
 
-    /// Of what is being restarted for `secret`, only these workloads, with the value of `mark`: what is not there any more does not keep its place, nor
-    /// does what was begun with a value that has been replaced. Who has to wait for others' turn with the new one would wait for itself.
-    pub fn keep(&self, namespace: &str, (secret, mark): (&str, &str), workloads: &[&Owner]) {
+    /// Of what is being restarted for `secret`, only these: what is not there any more does not keep its place.
+    pub fn keep(&self, namespace: &str, secret: &str, workloads: &[&Owner]) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_others = |place: &str, held: &Place| *place != *namespace || *held.secret != *secret;
-        taken.retain(|(place, workload), held| is_others(place, held) || *held.mark == *mark && workloads.contains(&workload));
+        taken.retain(|(place, workload), held| **place != *namespace || *held.secret != *secret || workloads.contains(&workload));
     }
 
     /// It is not being restarted for that Secret any more.
     pub fn give_back(&self, restart: Restart<'_>) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.get(&restart.key()).is_some_and(|place| *place.secret == *restart.secret) {
+            taken.remove(&restart.key());
+        }
+    }
+
+    /// What was begun for another value of that Secret is over. Else others whose turn with this one comes first would wait for it.
+    pub fn give_back_earlier(&self, restart: Restart<'_>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.get(&restart.key()).is_some_and(|place| *place.secret == *restart.secret && *place.mark != *restart.mark) {
             taken.remove(&restart.key());
         }
     }
@@ -142,12 +148,14 @@ mod tests {
         budget.give_back(restart("a", &one, "s"));
         assert!(budget.take(restart("c", &one, "s"), at(100), at(0)));
         assert!(budget.take(restart("d", &one, "s"), at(100), at(50)), "whose time is over has no place any more");
-        budget.keep("d", ("other", "m"), &[]);
-        budget.keep("d", ("s", "m"), &[&one]);
+        budget.keep("d", "other", &[]);
+        budget.keep("d", "s", &[&one]);
         assert!(!budget.take(restart("d", &two, "s"), at(100), at(50)), "it is there still");
-        budget.keep("d", ("s", "m"), &[]);
+        budget.keep("d", "s", &[]);
         assert!(budget.take(restart("d", &two, "s"), at(100), at(50)), "it is gone, and its place is free");
-        budget.keep("d", ("s", "n"), &[&one, &two]);
+        budget.give_back_earlier(restart("d", &two, "s"));
+        assert!(!budget.take(restart("d", &one, "s"), at(100), at(50)), "it is for this value");
+        budget.give_back_earlier(Restart { mark: "n", ..restart("d", &two, "s") });
         assert!(budget.take(restart("d", &one, "s"), at(100), at(50)), "the value that it was for has been replaced");
         budget.give_back(restart("d", &one, "s"));
         budget.hold(restart("e", &one, "s"), at(100));

@@ -233,7 +233,7 @@ impl Roller {
     /// Places in the budget for what goes on, and none for what does not; what is finished is noted.
     async fn settle(&self, (value, mark): (&Value<'_>, &str), workloads: &[Workload], states: &[State]) -> Result<(), WriteError> {
         let there: Vec<&Owner> = workloads.iter().filter(|workload| workload.exists).map(|workload| &workload.owner).collect();
-        self.restarter.budget.keep(value.namespace, (value.secret, mark), &there);
+        self.restarter.budget.keep(value.namespace, value.secret, &there);
         for (workload, state) in workloads.iter().zip(states) {
             let place = of((value, mark), &workload.owner);
             match (state, &workload.note) {
@@ -245,6 +245,10 @@ impl Roller {
                     let done = Note { done: true, ..note.clone() };
                     self.restarter.restart(value.namespace, &workload.owner, value.secret, &done).await?;
                     self.restarter.budget.give_back(place);
+                }
+                // What was begun with an earlier value ends when it is healthy, or cannot be.
+                (State::Due(_), _) if workload.progress.is_complete() || workload.trouble.is_some() => {
+                    self.restarter.budget.give_back_earlier(place);
                 }
                 (State::Due(_) | State::Rolling(_), _) => {}
                 _ => self.restarter.budget.give_back(place),

@@ -64,7 +64,7 @@ impl Caches {
     pub fn count(&self, counts: &mut Secrets, now: Timestamp) {
         self.rotations.state().iter().for_each(|rotation| gauges::rotation(counts, rotation.0.as_ref().ok(), now));
         let kept = overdue::overdue(&self.rotations, &self.secrets, (now, gauges::GRACE));
-        counts.previous_overdue += i64::try_from(kept.len()).unwrap_or(i64::MAX);
+        counts.previous_overdue += i64::try_from(kept.iter().filter(|kept| kept.is_previous()).count()).unwrap_or(i64::MAX);
         let shared = self.shared.iter().flat_map(Store::state);
         shared.for_each(|store| gauges::store(counts, store.0.as_ref().ok()));
         counts.stores_away += i64::try_from(self.pool.away()).unwrap_or(i64::MAX);
@@ -153,6 +153,7 @@ async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: 
         filled.0.await;
         filled.1.filled().await;
         let mut round = tokio::time::interval(SWEEP_INTERVAL);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut overdue = Overdue::default();
         loop {
             round.tick().await;

@@ -251,11 +251,11 @@ fn next_rotation(observed: &Observed<'_>, times: &Times) -> Option<Timestamp> {
     times.schedule.as_ref()?.next_after(since)
 }
 
-/// When new values are made that are `due` then: not while they would take the place of those before.
+/// When new values are made that are `due` then: not while those before are kept, as the spec wants it. That Pods keep them for longer makes new ones late.
 fn rotates_at(due: Timestamp, in_the_way: Option<Wait>) -> Timestamp {
     match in_the_way {
-        Some(wait) => due.max(wait.until()),
-        None => due,
+        Some(Wait::Previous(until)) => due.max(until),
+        Some(Wait::Pods(_) | Wait::Window(_)) | None => due,
     }
 }
 
@@ -622,6 +622,17 @@ mod tests {
         world.spec["rotation"]["previous"] = serde_json::Value::Null;
         world.spec["suspend"] = true.into();
         assert_eq!((plan(&world).kept_until, plan(&world).retire), (world.memory.previous_since, false));
+    }
+
+    #[test]
+    fn what_waits_for_pods_is_late() {
+        let mut world = world();
+        world.memory.rotated_at = Some(start() - SignedDuration::from_hours(2400));
+        world.memory.previous_since = Some(start());
+        world.memory.values = ["a", "a-previous"].map(|key| (key.to_owned(), "h".to_owned())).into();
+        (world.now, world.stale) = (start() + HOUR * 30, Some(1));
+        let plan = plan(&world);
+        assert_eq!((plan.waits, plan.rotates_at < Some(start())), (Some(Wait::Pods(start() + HOUR * 168)), true));
     }
 
     #[test]

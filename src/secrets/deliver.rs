@@ -77,7 +77,7 @@ pub(in crate::secrets) async fn keep_previous(look: Look<'_>, new: &Memory) -> R
             if facts.plan.retire {
                 data = previous_over::without_previous((context, rotation), data, &mut memory).await?;
             }
-            managed_secret::renew(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
+            managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &memory)).await?;
             Ok(base)
         }
     }
@@ -188,6 +188,8 @@ async fn roll_back(
     if previous_over::is_left(&before, memory) {
         data = previous_over::without_previous((context, rotation), data, &mut before).await?;
     }
+    // Who had moved has used what is taken back, and it may be nowhere else.
+    Box::pin(rejected::keep(context, rotation, (&delivered.data, memory), (&data, &before))).await?;
     let (mut versions, mut kept_there) = (memory.versions.clone(), SecretData::new());
     if let Some(source) = delivered.source {
         let token = format!("{}-back", memory.rotation.as_deref().unwrap_or_default());
@@ -198,8 +200,6 @@ async fn roll_back(
     } else if rotation.spec.rotation.as_ref().is_some_and(|rotation| !rotation.push.is_empty()) {
         return Ok(Err("the store cannot be reached"));
     }
-    // Who had moved has used what is taken back, and it may be nowhere else.
-    Box::pin(rejected::keep(context, rotation, (&delivered.data, memory), &data)).await?;
     let replaced = match &memory.stage {
         Stage::Open { from: Some(from), .. } => *from,
         _ => memory.change.at.time().unwrap_or(now),

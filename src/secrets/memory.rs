@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::store::SecretData;
 use crate::{
-    cluster::owner::PREVIOUS_SINCE,
+    cluster::owner::{PREVIOUS_SINCE, VERSIONS_OVER},
     rollout::{
         change::{Change, time},
         stage::Stage,
@@ -30,7 +30,6 @@ const HIDDEN: &str = "seaworthy.dev/hidden-values";
 const KEY: &str = "seaworthy.dev/hash-key";
 const CURRENT: &str = "seaworthy.dev/current-versions";
 const SUPERSEDED: &str = "seaworthy.dev/superseded-versions";
-const OVER: &str = "seaworthy.dev/versions-over";
 const REJECTED: &str = "seaworthy.dev/rejected";
 const TRIED: &str = "seaworthy.dev/rejected-fingerprints";
 
@@ -127,7 +126,7 @@ impl Memory {
             versions: Versions {
                 current: get(CURRENT).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 superseded: get(SUPERSEDED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
-                over: get(OVER).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                over: get(VERSIONS_OVER).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             },
             rejected: get(REJECTED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             tried: get(TRIED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -156,7 +155,7 @@ impl Memory {
             (HIDDEN, self.hidden.clone()),
             (CURRENT, (!current.is_empty()).then(|| serde_json::to_string(current).unwrap_or_default())),
             (SUPERSEDED, (!superseded.is_empty()).then(|| serde_json::to_string(superseded).unwrap_or_default())),
-            (OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
+            (VERSIONS_OVER, (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default())),
             (REJECTED, (!rejected.is_empty()).then(|| serde_json::to_string(rejected).unwrap_or_default())),
             (TRIED, (!tried.is_empty()).then(|| serde_json::to_string(tried).unwrap_or_default())),
         ]

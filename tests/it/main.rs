@@ -35,6 +35,7 @@ mod rollbacks;
 mod rotation;
 mod secret_faults;
 mod served;
+mod shared_reads;
 mod store_faults;
 mod stores;
 mod sync;

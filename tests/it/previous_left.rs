@@ -1,11 +1,11 @@
 //! A spec that leads away from a Secret, or cannot be followed, is no reason to keep previous values in it.
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::{
     previous_over::{HOUR, TEXT, hex, is_gone, rotation, texts},
-    support::{Cluster, Namespace, Operator, Rotations, Vault, eventually, keeps_previous, next_second},
+    support::{Cluster, Namespace, Rotations, Vault, World, eventually, keeps_previous, next_second},
 };
 
 /// A second value is there, with the one before, which a text holds, too. Returns that.
@@ -38,12 +38,15 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     let namespace = cluster.namespace("elsewhere").await;
     let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
     let other = |name: &str| json!({"target": {"name": name}, "rotation": {"generate": [hex("other")]}});
-    rotations.create("older", other("older")).await;
-    rotations.ready("older", 1).await;
+    for name in ["older", "adding"] {
+        rotations.create(name, other(name)).await;
+        rotations.ready(name, 1).await;
+    }
     next_second().await;
     namespace.secret("theirs", "Opaque", &[("user", "u")]).await;
     let template = json!({"template": {"metadata": {"labels": {"of": "the-spec"}}}});
     let merged = json!({"target": {"name": "theirs", "creationPolicy": "Merge"}});
+    let orphan = json!({"target": {"creationPolicy": "Orphan"}});
     let mut before = std::collections::BTreeMap::new();
     for (name, change) in [
         ("renamed", template),
@@ -53,9 +56,16 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
         ("added", merged),
         ("suspended", json!({})),
         ("unwanted", json!({})),
+        ("orphan", orphan),
     ] {
         before.insert(name, rotated(&rotations, name, change).await);
     }
+    // A copy that somebody has made is theirs, whatever it says.
+    let mut copy = namespace.secrets().get("typed").await.unwrap();
+    let (annotations, labels) = (copy.metadata.annotations.take(), copy.metadata.labels.take());
+    copy.metadata = kube::core::ObjectMeta { name: Some("copy".into()), annotations, labels, ..Default::default() };
+    namespace.secrets().create(&PostParams::default(), &copy).await.unwrap();
+    let copy = rotations.data("copy").await;
     let note = Patch::Merge(json!({"metadata": {"annotations": {"note": "mine"}, "labels": {"mine": "1"}}, "stringData": {"mine": "1"}}));
     namespace.secrets().patch("renamed", &PatchParams::default(), &note).await.unwrap();
     let looked = around(&namespace, "renamed").await;
@@ -69,10 +79,14 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     rotations.change("unwanted", json!({"target": {"type": "example.com/other"}, "rotation": {"previous": null}})).await;
     rotations.says("unwanted", "Stalled", "True", "NotOurs").await;
     rotations.change("suspended", json!({"suspend": true, "target": {"name": "new-too"}})).await;
-    // Somebody older wants the same Secrets.
+    // Others that are older want the same Secrets.
     rotations.change("older", other("wanted")).await;
-    rotations.says("wanted", "Stalled", "True", "TargetConflict").await;
+    rotations.change("adding", json!({"target": {"name": "theirs", "creationPolicy": "Merge"}})).await;
+    for name in ["wanted", "added"] {
+        rotations.says(name, "Stalled", "True", "TargetConflict").await;
+    }
     let places = [
+        ("orphan", "orphan"),
         ("renamed", "renamed"),
         ("typed", "typed"),
         ("merging", "merging"),
@@ -83,10 +97,8 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     for (name, target) in places {
         assert!(rotations.data(target).await.contains_key("key-previous"), "{name}: it is not over");
     }
-    rotations.change("older", json!({"target": {"name": "theirs", "creationPolicy": "Merge"}})).await;
-    rotations.says("added", "Stalled", "True", "TargetConflict").await;
-    rotations.change("older", other("wanted")).await;
 
+    rotations.api().delete("orphan", &DeleteParams::default()).await.unwrap();
     operator.clock.advance(HOUR * 3);
     for (name, target) in places {
         is_gone(&rotations, target, &before[name]).await;
@@ -96,6 +108,7 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     // All else is as it was, and stays another's.
     let (data, after) = (rotations.data("renamed").await, around(&namespace, "renamed").await);
     assert_eq!((after, data["mine"].as_str(), data.len()), (looked, "1", 3));
+    assert_eq!(rotations.data("copy").await, copy);
     assert_eq!(rotations.data("suspended").await["key-previous"], before["suspended"], "that is left as it is");
     rotations.change("suspended", json!({"suspend": false})).await;
     is_gone(&rotations, "suspended", &before["suspended"]).await;
@@ -105,7 +118,7 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     assert_eq!(rotations.data("renamed").await.keys().collect::<Vec<_>>(), ["key", "mine"]);
 }
 
-/// The version in the store goes with the value.
+/// The version in the store goes with the value, or when the store answers again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
     let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
@@ -115,9 +128,12 @@ async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
     let first = rotated(&rotations, "jwt", json!({"store": namespace.store_in(&vault).await, "rotation": {"push": push}})).await;
     rotations.change("jwt", json!({"target": {"name": "new"}})).await;
     rotations.ready("jwt", 3).await;
+    vault.seal().await;
     operator.clock.advance(HOUR * 3);
     is_gone(&rotations, "jwt", &first).await;
+    vault.unseal().await;
     eventually("the version is deleted", || async {
+        operator.clock.advance(HOUR / 12);
         let answer = vault.call("GET", "secret/metadata/app", Value::Null).await;
         let versions = &answer["data"]["versions"];
         let deleted = |number: &str| versions[number]["deletion_time"].as_str().is_some_and(|time| !time.is_empty());
@@ -126,19 +142,30 @@ async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
     .await;
 }
 
-/// What the API server does not accept of the spec has nothing to do with the previous value.
+/// What the API server does not accept of the spec has nothing to do with the previous value. Who uses a text that holds it gets the other as soon as that
+/// is mended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_previous_value_goes_though_the_secret_cannot_be_what_the_spec_says() {
-    let cluster = Cluster::shared().await;
-    let namespace = cluster.namespace("unwritable").await;
-    let rotations = Rotations(&namespace);
-    let operator = Operator::start(cluster.operator.clone(), vec![namespace.name.clone()], &namespace.name);
-    let first = rotated(&rotations, "jwt", json!({})).await;
+    let cluster = Cluster::without_node().await;
+    let (world, operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.change("web", json!({"rotation": rotation(), "template": texts(json!({"both": TEXT}))})).await;
+    rotations.complete("web", 2).await;
+    let first = rotations.data("web-tls").await["key"].clone();
+    world.a_second_later().await;
+    rotations.ask("web", "rotate", "1").await;
+    rotations.complete("web", 3).await;
+    world.a_second_later().await;
     // A Secret has room for 256 KiB of them.
     let annotations: serde_json::Map<String, Value> = (0..6).map(|number| (format!("a{number}"), "x".repeat(60_000).into())).collect();
-    rotations.change("jwt", json!({"template": {"metadata": {"annotations": annotations}}})).await;
-    let message = rotations.says("jwt", "Ready", "False", "WriteFailed").await;
+    rotations.change("web", json!({"template": {"metadata": {"annotations": annotations}}})).await;
+    let message = rotations.says("web", "Ready", "False", "WriteFailed").await;
     assert!(message.contains("annotations"), "{message}");
+    let restarts = world.restarts("a").await.0;
     operator.clock.advance(HOUR * 3);
-    is_gone(&rotations, "jwt", &first).await;
+    is_gone(&rotations, "web-tls", &first).await;
+    rotations.change("web", json!({"template": {"metadata": null}})).await;
+    rotations.complete("web", 4).await;
+    assert_eq!(world.restarts("a").await.0, restarts + 1);
 }

@@ -225,6 +225,7 @@ async fn nobody_is_restarted_for_what_is_suspended_and_cannot_be_read() {
     rotations.change("web", json!({"rotation": {"generate": [{"secretKey": "key", "hex": {}}]}})).await;
     operator.failpoint.reached().await;
     operator.kill().await;
+    world.a_second_later().await; // they could be restarted at once
     connection.hide("/secrets/web-tls-pending");
     rotations.change("web", json!({"suspend": true})).await;
     let client = connection.client(cluster.operator_config.clone());

@@ -248,7 +248,8 @@ async fn all_that_was_taken_back_is_kept_until_others_are_everywhere() {
     let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
     let (rotations, secrets) = (Rotations(&world.namespace), world.namespace.secrets());
     let earlier = json!({"metadata": {"name": "web-tls-rejected", "annotations": {"seaworthy.dev/owner": "SecretRotation/web"}}, "stringData": {"value.0": "0"}});
-    secrets.create(&PostParams::default(), &serde_json::from_value(earlier).unwrap()).await.unwrap();
+    let as_operator = PostParams { field_manager: Some("seaworthy-secrets".into()), ..PostParams::default() };
+    secrets.create(&as_operator, &serde_json::from_value(earlier).unwrap()).await.unwrap();
     let immutable = Patch::Merge(json!({"immutable": true}));
     secrets.patch("web-tls-previous", &PatchParams::default(), &immutable).await.unwrap();
     let taken = [("value.0".to_owned(), "0".to_owned()), ("value.2".to_owned(), rotations.data("web-tls").await["value"].clone())];
@@ -264,6 +265,20 @@ async fn all_that_was_taken_back_is_kept_until_others_are_everywhere() {
         there.map_or(Ok(()), |_| Err("they are there".into()))
     })
     .await;
+}
+
+/// What cannot have a Secret of its own is kept beside what was put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_back_is_kept_though_its_place_is_taken() {
+    let (cluster, vault) = (Cluster::without_node().await, Vault::start().await);
+    let (world, operator) = pushed_and_crashing(&cluster, &vault, "1h").await;
+    let rotations = Rotations(&world.namespace);
+    let taken = rotations.data("web-tls").await["value"].clone();
+    world.namespace.secret("web-tls-rejected", "Opaque", &[("mine", "1")]).await;
+    operator.clock.advance(HOUR);
+    is_back(&world, &vault).await;
+    assert_eq!(rotations.data("web-tls-previous").await["value.2"], taken);
+    assert_eq!(rotations.data("web-tls-rejected").await, [("mine".to_owned(), "1".to_owned())].into());
 }
 
 /// What who had moved may have used is kept first, however long that takes.

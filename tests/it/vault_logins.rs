@@ -162,3 +162,29 @@ async fn who_is_still_logged_in_does_not_ask_for_each_key() {
     let logins = between.take_asked().iter().filter(|asked| asked.contains("auth/approle/login")).count();
     assert_eq!(logins, 1, "what is left of its life is used");
 }
+
+/// A token of somebody else's is renewed as well; it is theirs to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_somebody_else_is_renewed_and_not_revoked() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("periodic").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    vault.put("app/db", json!({"password": "p1"})).await;
+    vault.call("POST", "sys/policies/acl/app", json!({"policy": POLICY})).await;
+    let made = vault.call("POST", "auth/token/create", json!({"policies": ["app"], "period": "12s"})).await;
+    namespace.secret("vault", "Opaque", &[("token", made["auth"]["client_token"].as_str().unwrap())]).await;
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app/db", "property": "password"}}]);
+    let spec = json!({"target": {"name": "app"}, "store": vault.by_token(), "data": data, "refreshPolicy": "OnChange"});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    let accessor = json!({"accessor": made["auth"]["accessor"]});
+    let later = jiff::Timestamp::now().as_second() + 10;
+    eventually("it is renewed again and again", || async {
+        let answer = vault.call("POST", "auth/token/lookup-accessor", accessor.clone()).await;
+        let renewed = answer["data"]["last_renewal_time"].as_i64();
+        renewed.filter(|time| *time >= later).map(|_| ()).ok_or_else(|| answer.to_string())
+    })
+    .await;
+    operator.shut_down().await;
+    assert!(vault.accessors().await.contains(accessor["accessor"].as_str().unwrap()));
+}

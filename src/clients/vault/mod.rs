@@ -50,7 +50,7 @@ pub struct Connection {
 
 /// What to log in with. `Debug` shows none of it.
 pub enum Login {
-    /// A token that somebody else made; it is neither renewed nor revoked.
+    /// A token that somebody else made: renewed if it can be, and never revoked.
     Token(Zeroizing<String>),
     /// A login at `auth/PATH/login`; what is sent is made anew each time, because tokens of ServiceAccounts expire.
     At {
@@ -298,15 +298,48 @@ impl Vault {
             Err(error @ (ClientError::Unavailable(_) | ClientError::Throttled(..))) => return Err(error),
             answer => answer.ok().flatten().filter(|auth| Duration::from_secs(auth.lease_duration) > lease.length / 2),
         };
+        if auth.is_none() && !token.ours {
+            token.lease = None; // there is no other: it is used to its end
+            return Ok(true);
+        }
         let goes_on = auth.is_some();
         // One that was refused is not asked for again.
         token.lease = Some(auth.as_ref().map_or(Lease { renewable: false, ..lease }, Lease::of));
         Ok(goes_on)
     }
 
+    /// How long a token of somebody else lives, if it can be renewed, and may look at itself.
+    async fn lease_of(&self, token: &str) -> Result<Option<Lease>, ClientError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Found {
+            data: Life,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Life {
+            ttl: u64,
+            creation_ttl: u64,
+            renewable: bool,
+        }
+        let path = &["auth", "token", "lookup-self"];
+        let answer = match self.send(Call::get(path), Some(token)).await {
+            Err(error @ (ClientError::Unavailable(_) | ClientError::Throttled(..))) => return Err(error),
+            Err(_) => return Ok(None), // who uses it hears what is wrong with it
+            Ok(answer) => answer,
+        };
+        let Life { ttl, creation_ttl, renewable } = parse::<Found>(&answer, path)?.data;
+        let (left, length) = (Duration::from_secs(ttl), Duration::from_secs(creation_ttl.max(ttl)));
+        let lease = |since| Lease { since, length, renewable };
+        Ok(Instant::now().checked_sub(length.saturating_sub(left)).filter(|_| renewable && ttl > 0).map(lease))
+    }
+
     async fn log_in(&self) -> Result<Token, ClientError> {
         let (path, with, body) = match &self.login {
-            Login::Token(token) => return Ok(Token { value: token.clone(), lease: None, ours: false }),
+            Login::Token(token) => {
+                let lease = self.lease_of(token).await?;
+                return Ok(Token { value: token.clone(), lease, ours: false });
+            }
             Login::At { path, with, body } => {
                 (path, with, body().await.map_err(|error| error.of_login("the token of the ServiceAccount"))?)
             }

@@ -102,15 +102,33 @@ fn fresh(context: &Context, rotation: &SecretRotation, plan: &Plan) -> Timestamp
         }
         // Only where it is read again by itself.
         Some(Reason::Missing) if plan.generate.is_none() && rotation.spec.is_periodic() => now - REUSE_WINDOW,
-        // Many that are changed together, or asked to read anew, ask once: what was asked for after that was known is new enough, for a first try.
-        Some(Reason::Missing | Reason::SpecChanged | Reason::RefreshRequested) if rotation.spec.rotation.is_none() => {
-            let uid = rotation.uid().unwrap_or_default();
-            let is_first = !context.failures.has_failed(&uid) && !context.races.has_failed(&uid);
-            let noticed = context.index.read(|index| index.noticed(&noticed::key(rotation))).filter(|_| is_first);
-            noticed.and_then(|noticed| SignedDuration::try_from(noticed.elapsed()).ok()).map_or(now, |ago| now - ago)
-        }
+        Some(reason) if is_of_resource(rotation, reason) && is_first_try(context, rotation) => noticed(context, rotation).unwrap_or(now),
         _ => now,
     }
+}
+
+/// Whether it is the resource that is new or another one, and not its Secret. Many that come, are changed or asked for anew together ask once: what was asked
+/// for after that was known is new enough. Who writes to the store looks for itself.
+fn is_of_resource(rotation: &SecretRotation, reason: Reason) -> bool {
+    let status = rotation.status.as_ref();
+    let is = match reason {
+        Reason::Missing => status.is_none_or(|status| status.revision.is_none()),
+        Reason::SpecChanged => status.is_none_or(|status| status.observed_generation != rotation.metadata.generation),
+        Reason::RefreshRequested => true,
+        _ => false,
+    };
+    is && rotation.spec.rotation.is_none()
+}
+
+fn is_first_try(context: &Context, rotation: &SecretRotation) -> bool {
+    let uid = rotation.uid().unwrap_or_default();
+    !context.failures.has_failed(&uid) && !context.races.has_failed(&uid)
+}
+
+/// When the resource was noticed to be as it is, by the clock of the looks.
+fn noticed(context: &Context, rotation: &SecretRotation) -> Option<Timestamp> {
+    let noticed = context.index.read(|index| index.noticed(&noticed::key(rotation)))?;
+    context.clock.now().checked_sub(SignedDuration::try_from(noticed.elapsed()).ok()?).ok()
 }
 
 /// What is read for one resource.

@@ -11,6 +11,7 @@ use crate::{
     cluster::{
         apply::{WriteError, Writer, last_written},
         error::message,
+        fields,
         owner::{self, Refused, owned_by},
         references,
     },
@@ -270,45 +271,60 @@ pub async fn write(
     Ok(written)
 }
 
-/// What of a Secret cannot be told by its metadata and data.
+/// A Secret in which this resource keeps something, in whatever shape: what it is to stay but for that.
 pub struct Shape {
     secret_type: Option<String>,
-    immutable: Option<bool>,
+    /// The Secret is somebody else's.
+    is_merged: bool,
 }
 
 impl Shape {
     /// Of `secret`.
-    pub fn of(secret: &Secret) -> Self {
-        Self { secret_type: secret.type_.clone(), immutable: secret.immutable }
+    pub fn of(secret: &Secret, is_merged: bool) -> Self {
+        Self { secret_type: secret.type_.clone(), is_merged }
+    }
+
+    /// As what this resource writes to it.
+    pub fn writer(&self, context: &Context, rotation: &SecretRotation) -> Writer {
+        if self.is_merged { context.writer.managed(&manager(&short(&owned_by(rotation)))).without_force() } else { context.writer.clone() }
     }
 }
 
-/// Writes `data`, and what is to be remembered with it, into a Secret of this resource that stays in all else what it is, whatever the spec says of it by now.
+/// Writes `data`, and what is to be remembered with it, into a Secret that stays in all else what it is, whatever the spec says of it by now: of labels,
+/// annotations and owners those that we have set are set again, and no others.
 pub async fn write_as_it_is(
     context: &Context,
-    (held, shape): (&ManagedSecret, Shape),
+    rotation: &SecretRotation,
+    (held, shape): (&ManagedSecret, &Shape),
     (data, memory): (&SecretData, &Memory),
-) -> Result<(), Halt> {
-    let Some(read) = &held.meta else { return Ok(()) };
+) -> Result<ObjectMeta, Halt> {
+    let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
+    let ours = fields::keys(&read, writer.manager(), "annotations");
     let before: BTreeMap<String, String> = held.memory.annotations().collect();
-    let others = read.annotations.iter().flatten().filter(|(key, _)| !before.contains_key(*key));
-    let annotations = others.map(|(key, value)| (key.clone(), value.clone())).chain(memory.annotations()).collect();
+    let (note, is_over) = (note(rotation), memory.previous_since.is_none());
+    let stays = |key: &str| ours.contains(key) && !before.contains_key(key) && *key != *note && !(is_over && key == owner::PREVIOUS_UNTIL);
+    let stay = read.annotations.iter().flatten().filter(|(key, _)| stays(key)).map(|(key, value)| (key.clone(), value.clone()));
+    let memory: BTreeMap<String, String> = memory.annotations().collect();
+    let noted = if shape.is_merged { [(note.clone(), serde_json::to_string(&memory).unwrap_or_default())].into() } else { memory };
+    let labels = fields::keys(&read, writer.manager(), "labels");
+    let owners = fields::owners(&read, writer.manager());
     let secret = Secret {
         metadata: ObjectMeta {
             name: read.name.clone(),
             namespace: read.namespace.clone(),
-            labels: read.labels.clone(),
-            annotations: Some(annotations),
-            owner_references: read.owner_references.clone(),
+            labels: read.labels.clone().map(|all| all.into_iter().filter(|(key, _)| labels.contains(key.as_str())).collect()),
+            annotations: Some(stay.chain(noted).collect()),
+            owner_references: read
+                .owner_references
+                .clone()
+                .map(|all| all.into_iter().filter(|owner| owners.contains(&owner.uid)).collect()),
             ..ObjectMeta::default()
         },
-        type_: shape.secret_type,
-        immutable: shape.immutable,
+        type_: shape.secret_type.clone().filter(|_| !shape.is_merged),
         data: Some(bytes(data)),
         ..Secret::default()
     };
-    context.writer.apply(secret, read).await?;
-    Ok(())
+    writer.apply(secret, &read).await.map_err(owned)
 }
 
 /// Puts `data` into one of the Secrets beside.
@@ -319,7 +335,7 @@ pub async fn keep(context: &Context, rotation: &SecretRotation, which: SecretSlo
 /// The same for what is in nobody's way when it is gone for a moment: one that somebody has made immutable is made anew.
 pub async fn renew(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
     match Box::pin(try_keep(context, rotation, which, kept)).await? {
-        Err(error @ WriteError::Refused { .. }) => {
+        Err(error @ WriteError::Refused { .. }) if is_immutable(context, rotation, which).await => {
             tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "it is deleted and made anew");
             Box::pin(forget(context, rotation, which)).await?;
             Box::pin(keep(context, rotation, which, kept)).await
@@ -328,8 +344,13 @@ pub async fn renew(context: &Context, rotation: &SecretRotation, which: SecretSl
     }
 }
 
+async fn is_immutable(context: &Context, rotation: &SecretRotation, which: SecretSlot) -> bool {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
+    api.get_opt(&which.name(rotation)).await.is_ok_and(|secret| secret.is_some_and(|secret| secret.immutable == Some(true)))
+}
+
 /// Puts `data` there; the inner error is of the write.
-async fn try_keep(
+pub async fn try_keep(
     context: &Context,
     rotation: &SecretRotation,
     which: SecretSlot,
@@ -395,10 +416,15 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
         annotations.extend(memory.annotations());
         labels.insert(owner::OWNER_HASH.into(), owner::owner_hash(&owned_by));
         annotations.insert(owner::OWNER.into(), owned_by);
+        annotations.extend(previous_until(rotation, memory).map(|until| (owner::PREVIOUS_UNTIL.into(), until.to_string())));
     }
-    // Beside the target, nothing outlives the resource.
-    let owner = (rotation.spec.target.creation_policy == TargetPolicy::Owner || which != SecretSlot::Target)
-        .then(|| vec![owner::reference(rotation)]);
+    // What lies beside an orphan may be used as well, and nothing else outlives the resource.
+    let goes_along = match rotation.spec.target.creation_policy {
+        TargetPolicy::Owner => true,
+        TargetPolicy::Orphan => false,
+        TargetPolicy::Merge => which != SecretSlot::Target,
+    };
+    let owner = goes_along.then(|| vec![owner::reference(rotation)]);
     Secret {
         metadata: ObjectMeta {
             name: Some(which.name(rotation)),
@@ -414,6 +440,12 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
         data: Some(bytes(data)),
         ..Secret::default()
     }
+}
+
+/// Until when previous values are kept at most.
+fn previous_until(rotation: &SecretRotation, memory: &Memory) -> Option<Timestamp> {
+    let previous = rotation.spec.rotation.as_ref()?.previous.as_ref()?;
+    memory.previous_since?.checked_add(previous.max_keep.signed()).ok()
 }
 
 fn bytes(data: &SecretData) -> BTreeMap<String, ByteString> {

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use kube::ResourceExt;
+
 use super::managed_secret::{self, SecretSlot};
 use crate::{
     api::SecretRotation,
+    cluster::apply::WriteError,
     rollout::stage::Stage,
     secrets::{
         contents::{
@@ -14,15 +17,11 @@ use crate::{
         },
         context::{Context, Look},
         memory::{Memory, hash, hashes},
+        reason::Reason,
         status::Halt,
         store::SecretData,
     },
 };
-
-/// What was taken back with so many revisions is kept at least, as far as there is room.
-const MAX_REVISIONS: usize = 10;
-/// A Secret has room for 1 MiB.
-const MAX_BYTES: usize = 512 * 1024;
 
 /// Whether the values of `memory` were put back, and nobody has changed the spec since.
 pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
@@ -101,42 +100,46 @@ pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memo
 }
 
 /// Keeps the generated values of `data`, which `memory` is of, that are others than those of `before`, which are put back: under `KEY.REVISION`, beside what
-/// was taken back earlier.
+/// was taken back earlier; or beside what is gone back to, where they cannot have a Secret of their own.
 pub async fn keep(
     context: &Context,
     rotation: &SecretRotation,
     (data, memory): (&SecretData, &Memory),
-    before: &SecretData,
+    before: (&SecretData, &Memory),
 ) -> Result<(), Halt> {
     let generated = rotation.spec.generators().map(|generate| &generate.secret_key);
-    let other = |name: &&String| data.get(*name) != before.get(*name);
-    let others: Vec<_> = generated.filter(other).filter_map(|name| data.get_key_value(name)).collect();
+    let other = |name: &&String| data.get(*name) != before.0.get(*name);
+    let others = generated.filter(other).filter_map(|name| Some((format!("{name}.{}", memory.revision), data.get(name)?.clone())));
+    let others: SecretData = others.collect();
     if others.is_empty() {
         return Ok(());
     }
-    let there = managed_secret::read(context, rotation, SecretSlot::Rejected).await?;
-    let mut kept = there.data;
-    kept.extend(others.into_iter().map(|(name, value)| (format!("{name}.{}", memory.revision), value.clone())));
-    prune(&mut kept, memory.revision);
-    let noted = Memory { revision: memory.revision, rotation: memory.rotation.clone(), ..Memory::default() };
-    managed_secret::keep(context, rotation, SecretSlot::Rejected, (&kept, &noted)).await
+    let Err(why) = keep_apart(context, rotation, (others.clone(), memory)).await? else { return Ok(()) };
+    tracing::warn!(
+        object = rotation.name_any(),
+        namespace = rotation.namespace(),
+        why,
+        "what is taken back is kept beside what is put back"
+    );
+    let beside = before.0.clone().into_iter().chain(others).collect();
+    managed_secret::keep(context, rotation, SecretSlot::Previous, (&beside, before.1)).await
 }
 
-/// Drops the oldest of what was taken back when there is too much of it; never what was taken back with `newest`.
-fn prune(kept: &mut SecretData, newest: i64) {
-    let revision = |name: &str| name.rsplit_once('.').and_then(|(_, revision)| revision.parse::<i64>().ok()).unwrap_or_default();
-    let mut revisions: Vec<i64> = kept.keys().map(|name| revision(name)).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut bytes: usize = kept.values().map(|value| value.len()).sum();
-    while let Some(oldest) = revisions.first().copied().filter(|oldest| *oldest != newest) {
-        if revisions.len() <= MAX_REVISIONS && bytes <= MAX_BYTES {
-            break;
-        }
-        revisions.remove(0);
-        kept.retain(|name, value| {
-            let stays = revision(name) != oldest;
-            bytes -= if stays { 0 } else { value.len() };
-            stays
-        });
+/// Err: why they cannot have a Secret of their own.
+async fn keep_apart(
+    context: &Context,
+    rotation: &SecretRotation,
+    (others, memory): (SecretData, &Memory),
+) -> Result<Result<(), String>, Halt> {
+    let mut kept = match managed_secret::read(context, rotation, SecretSlot::Rejected).await {
+        Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => return Ok(Err(problem.message)),
+        there => there?.data,
+    };
+    kept.extend(others);
+    let noted = Memory { revision: memory.revision, rotation: memory.rotation.clone(), ..Memory::default() };
+    match managed_secret::try_keep(context, rotation, SecretSlot::Rejected, (&kept, &noted)).await? {
+        Err(error @ WriteError::Refused { .. }) => Ok(Err(error.to_string())),
+        kept => Ok(Ok(kept?)),
     }
 }
 
@@ -168,20 +171,6 @@ mod tests {
 
     fn data(values: &[(&str, &str)]) -> SecretData {
         values.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect()
-    }
-
-    #[test]
-    fn what_was_taken_back_first_goes_first() {
-        let names = |kept: &SecretData| kept.keys().cloned().collect::<Vec<_>>();
-        let mut kept: SecretData = (1..=12).map(|revision| (format!("a.{revision}"), b"v".to_vec().into())).collect();
-        kept.insert("b.c.2".into(), b"v".to_vec().into());
-        prune(&mut kept, 12);
-        assert_eq!(kept.len(), MAX_REVISIONS);
-        assert!(!names(&kept).iter().any(|name| ["a.1", "a.2", "b.c.2"].contains(&name.as_str())), "{kept:?}");
-        let long = || vec![b'v'; MAX_BYTES].into();
-        let mut kept: SecretData = [("a.9".into(), long()), ("a.10".into(), long()), ("b.10".into(), long())].into();
-        prune(&mut kept, 10);
-        assert_eq!(names(&kept), ["a.10", "b.10"], "what is taken back now is kept, however long it is");
     }
 
     #[test]

@@ -93,13 +93,31 @@ pub async fn retire_noted(context: &Context, rotation: &SecretRotation, versions
         return Ok(versions.clone());
     }
     let Some(resolved) = resolve(context.cluster_stores.as_ref(), rotation)? else { return Ok(versions.clone()) };
-    let source = read::source(context, rotation, resolved).await?;
-    // What is noted in the Secret is not taken at its word: only what this resource pushes, to where it pushes it.
-    let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
-    let keys: BTreeMap<String, &String> = pushed.map(|key| (store_key(&source.resolved, key), key)).collect();
     let hash_key = context.roller.restarter.key().await?;
+    let due = proved((rotation, &resolved), &hash_key, &versions.over);
     let mut left = Superseded::new();
-    for (place, notes) in &versions.over {
+    if !due.is_empty() {
+        let source = read::source(context, rotation, resolved).await?;
+        for (place, key, note, version) in due {
+            if !retire_version(context, rotation, &source, (key, version)).await? {
+                left.entry(place.into()).or_default().insert(note.into());
+            }
+        }
+    }
+    Ok(Versions { over: left, ..versions.clone() })
+}
+
+/// Place, key, note and version of those that are noted. The Secret is not taken at its word: only what this resource pushes, to where it pushes it, and only
+/// what was noted by us.
+fn proved<'a>(
+    (rotation, resolved): (&'a SecretRotation, &Resolved),
+    hash_key: &[u8],
+    noted: &'a Superseded,
+) -> Vec<(&'a str, &'a str, &'a str, &'a str)> {
+    let pushed = rotation.spec.rotation_pushes().map(|push| &push.remote_ref.key);
+    let keys: BTreeMap<String, &String> = pushed.map(|key| (store_key(resolved, key), key)).collect();
+    let mut proved = Vec::new();
+    for (place, notes) in noted {
         let Some(key) = keys.get(place) else {
             tracing::warn!(
                 object = rotation.name_any(),
@@ -110,7 +128,7 @@ pub async fn retire_noted(context: &Context, rotation: &SecretRotation, versions
             continue;
         };
         for note in notes {
-            let Some(version) = verify_note(&hash_key, place, note) else {
+            let Some(version) = verify_note(hash_key, place, note) else {
                 tracing::warn!(
                     object = rotation.name_any(),
                     namespace = rotation.namespace(),
@@ -119,12 +137,10 @@ pub async fn retire_noted(context: &Context, rotation: &SecretRotation, versions
                 );
                 continue;
             };
-            if !retire_version(context, rotation, &source, (key, version)).await? {
-                left.entry(place.clone()).or_default().insert(note.clone());
-            }
+            proved.push((place.as_str(), key.as_str(), note.as_str(), version));
         }
     }
-    Ok(Versions { over: left, ..versions.clone() })
+    proved
 }
 
 /// Whether nothing is left to be done about it.

@@ -1,6 +1,6 @@
 //! What stands between the operator and a server: it knows what was asked, and fails when a test says so.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Router,
@@ -18,9 +18,26 @@ use super::Fault;
 /// Which request: method, path with query, and for AWS the action (of STS, all that is asked), the access key and the session token, one after the other.
 type Matching = fn(&str) -> bool;
 
+/// The operator's own tokens: no store is ever given one.
+static OWN_TOKENS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on a request that has it in it fails the test that sees it.
+pub fn is_never_sent(token: &str) {
+    OWN_TOKENS.lock().unwrap_or_else(PoisonError::into_inner).push(token.to_owned());
+}
+
+/// Whether a request has one of the operator's own tokens in it.
+pub fn has_own_token(headers: &HeaderMap, body: &[u8]) -> bool {
+    let sent: Vec<&[u8]> = headers.values().map(http::HeaderValue::as_bytes).chain([body]).collect();
+    let is_in = |token: &String| sent.iter().any(|part| part.windows(token.len()).any(|part| part == token.as_bytes()));
+    OWN_TOKENS.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_in)
+}
+
 #[derive(Default)]
 struct World {
     server: String,
+    /// One of the operator's own tokens came by.
+    leaked: bool,
     asked: Vec<String>,
     /// After so many of those that match, the next one.
     armed: Option<(Matching, usize, Fault)>,
@@ -91,6 +108,8 @@ impl Between {
 impl Drop for Between {
     fn drop(&mut self) {
         self.task.abort();
+        let leaked = self.world.lock().unwrap_or_else(PoisonError::into_inner).leaked;
+        assert!(!leaked || std::thread::panicking(), "the operator's own token was sent to a store");
     }
 }
 
@@ -118,6 +137,7 @@ async fn pass(
     let asked = described((&method, &uri), &headers, &body);
     let (server, fault) = {
         let mut world = world.lock().unwrap();
+        world.leaked |= has_own_token(&headers, &body);
         let fault = match &mut world.armed {
             Some((matching, n, fault)) if matching(&asked) => {
                 let now = (*n == 0).then_some(*fault);

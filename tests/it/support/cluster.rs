@@ -64,6 +64,7 @@ impl Cluster {
         let mut as_operator = config;
         as_operator.auth_info = kube::config::AuthInfo { token: Some(token.clone().into()), ..kube::config::AuthInfo::default() };
         let operator = Client::try_from(as_operator.clone()).unwrap();
+        super::between::is_never_sent(&token);
         Self { kubeconfig: kubeconfig.into(), client, operator, operator_config: as_operator, token }
     }
 

@@ -1,0 +1,54 @@
+//! Which parts of an object's metadata a field manager has set, as `metadata.managedFields` says (server-side apply). Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// The keys of `labels` or `annotations` that `manager` has set.
+pub fn keys<'a>(meta: &'a ObjectMeta, manager: &'a str, field: &str) -> BTreeSet<&'a str> {
+    members(meta, manager, field).filter_map(|member| member.strip_prefix("f:")).collect()
+}
+
+/// The uids of the owner references that `manager` has set.
+pub fn owners(meta: &ObjectMeta, manager: &str) -> BTreeSet<String> {
+    let uid = |member: &str| {
+        let key: serde_json::Value = serde_json::from_str(member.strip_prefix("k:")?).ok()?;
+        key["uid"].as_str().map(ToOwned::to_owned)
+    };
+    members(meta, manager, "ownerReferences").filter_map(uid).collect()
+}
+
+/// Whether `manager` has set anything.
+pub fn has_any(meta: &ObjectMeta, manager: &str) -> bool {
+    meta.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(manager))
+}
+
+fn members<'a>(meta: &'a ObjectMeta, manager: &'a str, field: &str) -> impl Iterator<Item = &'a str> {
+    let path = format!("/f:metadata/f:{field}");
+    let entries = meta.managed_fields.iter().flatten().filter(move |entry| entry.manager.as_deref() == Some(manager));
+    entries
+        .filter_map(move |entry| entry.fields_v1.as_ref()?.0.pointer(&path)?.as_object())
+        .flat_map(|members| members.keys().map(String::as_str))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_manager_has_set_is_its_own() {
+        let entry = |manager: &str, key: &str, uid: &str| {
+            let owner = format!("k:{{\"uid\":\"{uid}\"}}");
+            let metadata =
+                serde_json::json!({"f:labels": {".": {}, (format!("f:{key}")): {}}, "f:ownerReferences": {".": {}, (owner): {}}});
+            serde_json::json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:metadata": metadata}})
+        };
+        let meta = serde_json::json!({"managedFields": [entry("ours", "a.b/c", "u1"), entry("theirs", "d", "u2")]});
+        let meta: ObjectMeta = serde_json::from_value(meta).unwrap();
+        assert_eq!(keys(&meta, "ours", "labels"), ["a.b/c"].into());
+        assert_eq!(keys(&meta, "ours", "annotations"), [].into());
+        assert_eq!(owners(&meta, "ours"), ["u1".to_owned()].into());
+        assert!(has_any(&meta, "theirs") && !has_any(&meta, "nobody") && keys(&meta, "nobody", "labels").is_empty());
+    }
+}
