@@ -10,7 +10,7 @@ use crate::{
     api::{SecretRotation, SecretStore},
     secrets::{
         stores::{StoreSpec, vault},
-        vault_policy::Policy,
+        vault_policy::{Policy, login},
     },
 };
 
@@ -35,8 +35,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (rotations, stores) = if arguments.file.is_empty() { of_cluster(arguments.namespace).await? } else { of_files(&arguments.file)? };
-    // One policy for each Vault and namespace of it.
-    let mut policies = BTreeMap::<(String, Option<String>), Policy>::new();
+    // One policy for each login at each Vault and namespace of it.
+    let mut policies = BTreeMap::<(String, Option<String>, String), Policy>::new();
+    let place = |store: &vault::Spec, of: Option<&str>| {
+        let whose = of.map_or_else(String::new, |name| format!(" of SecretStore {name}"));
+        (store.server.clone(), store.namespace.clone(), format!("{}{whose}", login(&store.auth)))
+    };
     let mut lacking = false;
     for rotation in &rotations {
         let store = match (&rotation.spec.store, &rotation.spec.store_ref) {
@@ -55,7 +59,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         if let Some(StoreSpec::Vault(store)) = store {
             let store: &vault::Spec = store;
-            let policy = policies.entry((store.server.clone(), store.namespace.clone())).or_default();
+            let named = rotation.spec.store_ref.as_ref().map(|reference| reference.name.as_str());
+            let policy = policies.entry(place(store, named)).or_default();
             if let Err(error) = policy.add(store, &rotation.spec) {
                 lacking = true;
                 say(&format!("seaworthy: SecretRotation {}: {error}", rotation.name_any()));
@@ -68,20 +73,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     // In a file, a SecretStore is meant whoever uses it.
     for store in stores.iter().filter(|_| !arguments.file.is_empty()) {
-        if let StoreSpec::Vault(store) = &store.spec.store {
-            policies.entry((store.server.clone(), store.namespace.clone())).or_default().add_store(store);
+        if let StoreSpec::Vault(spec) = &store.spec.store {
+            policies.entry(place(spec, Some(&store.name_any()))).or_default().add_store(spec);
         }
     }
     policies.retain(|_, policy| !policy.is_empty());
     if policies.is_empty() {
         say("seaworthy: none of them uses Vault");
     }
-    for ((server, namespace), policy) in &policies {
+    for ((server, namespace, login), policy) in &policies {
         // Nothing of them is a line of its own.
         let (server, namespace) =
             (server.escape_debug(), namespace.as_ref().map(|namespace| format!(", namespace {}", namespace.escape_debug())));
-        let namespace = namespace.unwrap_or_default();
-        print(format!("# {server}{namespace}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
+        let (namespace, login) = (namespace.unwrap_or_default(), login.escape_debug());
+        print(format!("# {server}{namespace}, {login}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
     }
     Ok(())
 }

@@ -166,6 +166,8 @@ pub fn chain(error: &reqwest::Error) -> String {
         "" => "it could not be sent".into(),
         // What rustls says of an answer that is none of TLS.
         said if said.contains("InvalidContentType") => format!("{said}; it does not answer in TLS: is its address http://?"),
+        said if said.contains("UnknownIssuer") => format!("{said}; name the CA that signs it (caBundle, caSecretRef)"),
+        said if said.contains("CaUsedAsEndEntity") => format!("{said}; its certificate is that of a CA, and cannot be a server's"),
         _ => text,
     }
 }

@@ -93,7 +93,8 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
         secrets: inventory.secrets.clone(),
         pool: pool.clone(),
     };
-    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), pool.clone(), allowed.clone()), caches.shared.clone()));
+    let cluster_stores = shared.as_ref().map(|shared| cluster_stores(parts, shared, &inventory));
+    let context = Arc::new(rotation_context(parts, &index, (inventory.clone(), pool.clone(), allowed.clone()), cluster_stores));
     let named = shared.as_ref().map(|shared| noticed::Named {
         waker: shared.waker.clone(),
         store: shared.store.clone(),
@@ -129,6 +130,15 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
         pool.close().await;
     };
     Running { store: caches, hear, work: work.boxed() }
+}
+
+fn cluster_stores(parts: &Parts, shared: &Kind<SecretStore>, inventory: &Inventory) -> ClusterStores {
+    ClusterStores {
+        store: shared.store.clone(),
+        waker: shared.waker.clone(),
+        namespaces: inventory.namespaces.clone(),
+        operator_namespace: parts.operator_namespace.clone(),
+    }
 }
 
 /// Drops values that nobody has come for, renews leases, and withdraws what resources that are gone, or whose spec has led elsewhere, have left, once it is
@@ -172,6 +182,7 @@ fn store_context(parts: &Parts, index: &Shared, (inventory, pool, allowed): (Inv
         index: index.clone(),
         operator_namespace: parts.operator_namespace.clone(),
         allowed,
+        events: parts.events.clone(),
         audit: parts.audit.clone(),
         steps: parts.steps.on(store_controller::KIND),
         failures: Failures::default(),
@@ -195,10 +206,8 @@ fn rotation_context(
     parts: &Parts,
     index: &Shared,
     (inventory, pool, allowed): (Inventory, StorePool, Allowed),
-    shared: Option<Store<Guarded<SecretStore>>>,
+    cluster_stores: Option<ClusterStores>,
 ) -> context::Context {
-    let (namespaces, operator_namespace) = (inventory.namespaces.clone(), parts.operator_namespace.clone());
-    let cluster_stores = shared.map(|store| ClusterStores { store, namespaces, operator_namespace });
     context::Context {
         writer: Writer::new(parts.client.clone(), parts.leadership.clone(), MANAGER),
         client: parts.client.clone(),

@@ -168,9 +168,22 @@ async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) 
         let message = format!("Secret {secret} is written by the older SecretRotation {other}; choose another spec.target.name");
         return Err(Problem::new(Reason::TargetConflict, message));
     }
-    let held = managed_secret::read(context, rotation, SecretSlot::Target).await?;
+    let mut held = match managed_secret::read(context, rotation, SecretSlot::Target).await {
+        Err(problem) if matches!(problem.reason, Reason::NotOurs | Reason::ReservedType) => {
+            view.keeps_none = !keeps_previous(context, rotation);
+            return Err(problem);
+        }
+        held => held?,
+    };
+    held.memory.is_of_before(rotation.status.as_ref());
     (view.there, view.created, view.memory) = (Some(held.meta.is_some()), held.created(), held.memory.clone());
     Ok(held)
+}
+
+/// Whether previous values are kept in what is called as the Secret, as far as can be told of one that is not read.
+fn keeps_previous(context: &Context, rotation: &SecretRotation) -> bool {
+    let there = context.roller.inventory.secrets.get(&rotation.namespace().unwrap_or_default(), &rotation.spec.target.name);
+    there.is_some_and(|there| there.kept.iter().flatten().any(|kept| kept.previous_since.is_some()))
 }
 
 /// Decides about what was read. Where no decision can be come to, previous values go in time all the same, and what is being delivered goes on.

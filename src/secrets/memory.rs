@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::store::SecretData;
 use crate::{
+    api::secret_rotation::SecretRotationStatus,
     cluster::owner::{PREVIOUS_SINCE, VERSIONS_OVER},
     rollout::{
         change::{Change, time},
@@ -171,6 +172,18 @@ impl Memory {
         (self.values, self.key) = (hashes(key, data), Some(key_id(key)));
     }
 
+    /// A Secret that is older than what the resource has said of its own since then, because the spec leads back to it, or it comes out of a backup, is made
+    /// anew, and what was asked for meanwhile is not asked of it.
+    pub fn is_of_before(&mut self, status: Option<&SecretRotationStatus>) {
+        let told = status.and_then(|status| status.revision).unwrap_or_default();
+        if self.revision == 0 || self.revision >= told {
+            return;
+        }
+        (self.revision, self.request, self.handled_rotate, self.handled_refresh) = (told, None, None, None);
+        let rotated = status.and_then(|status| status.last_rotation_time.as_ref()).map(|time| time.0);
+        self.rotated_at = self.rotated_at.max(rotated);
+    }
+
     /// If the key was lost, nobody can tell any more whether somebody else changed `data`: then it is taken for what was written.
     pub fn rehash(&mut self, key: &[u8], data: &SecretData) {
         if !self.values.is_empty() && self.key.as_deref() != Some(&key_id(key)) {
@@ -242,6 +255,34 @@ mod tests {
         let annotations = [(REVISION, "many"), (ROTATED_AT, "9999-12-30T21:59:59Z"), (VALUES, "[1]")];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(Memory::read(Some(&annotations.into())), Memory::default());
+    }
+
+    #[test]
+    fn a_secret_of_before_is_made_anew() {
+        let status = |revision: i64| SecretRotationStatus {
+            revision: Some(revision),
+            last_rotation_time: serde_json::from_value(serde_json::json!("2026-02-01T00:00:00Z")).unwrap(),
+            ..SecretRotationStatus::default()
+        };
+        let memory = || Memory {
+            revision: 3,
+            request: Some("r".into()),
+            handled_rotate: Some("old".into()),
+            rotated_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            ..Memory::default()
+        };
+        for told in [2, 3] {
+            let mut same = memory();
+            same.is_of_before(Some(&status(told)));
+            assert_eq!(same, memory());
+        }
+        let mut before = memory();
+        before.is_of_before(Some(&status(4)));
+        let rotated_at = Some("2026-02-01T00:00:00Z".parse().unwrap());
+        assert_eq!(before, Memory { revision: 4, rotated_at, ..Memory::default() });
+        let mut nothing = Memory::default();
+        nothing.is_of_before(Some(&status(4)));
+        assert_eq!(nothing, Memory::default(), "somebody else's is no Secret of before");
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl From<StoreError> for Halt {
 pub struct View {
     /// Whether the Secret is there, with its keys. None: it cannot be told, and what was known stays.
     pub there: Option<bool>,
+    /// It is not read, and keeps no previous values all the same.
+    pub keeps_none: bool,
     /// What is written down with it.
     pub memory: Memory,
     /// Where values come from.
@@ -109,7 +111,10 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         last_sync_time: view.synced.map(seconds).or_else(|| before.last_sync_time.clone()),
         last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
         next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.rotates_at.map(seconds)),
-        previous_kept_until: view.plan.map_or_else(|| before.previous_kept_until.clone(), |plan| plan.kept_until.map(seconds)),
+        previous_kept_until: match view.plan {
+            Some(plan) => plan.kept_until.map(seconds),
+            None => before.previous_kept_until.clone().filter(|_| !view.keeps_none),
+        },
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
         handled_refresh: view.handled_refresh.clone().or_else(|| before.handled_refresh.clone()),

@@ -318,11 +318,18 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
+impl std::fmt::Display for SecretKeyRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "key {:?} of Secret {}", self.key, self.name)
+    }
+}
+
 /// The text of a key of a Secret, without white space around it: a credential that was put there with a line's end is meant without it.
 pub async fn text_of(secrets: &dyn ReadSecrets, reference: &SecretKeyRef) -> Result<Zeroizing<String>, StoreError> {
     let data = secrets.secret(&reference.name).await?;
     let SecretKeyRef { name, key } = reference;
-    let value = data.get(key).ok_or_else(|| StoreError::Invalid(format!("Secret {name} has no key {key:?}")))?;
+    let value =
+        data.get(key).ok_or_else(|| StoreError::Invalid(format!("Secret {name} has no key {key:?}: add it, or correct the secretRef")))?;
     let text = std::str::from_utf8(value).map_err(|_| StoreError::Invalid(format!("key {key:?} of Secret {name} is no text")))?;
     if text.trim().is_empty() {
         return Err(StoreError::Invalid(format!("key {key:?} of Secret {name} is empty")));

@@ -29,6 +29,7 @@ use crate::{
         apply::{WriteError, Writer},
         backoff::{Failures, retry_after},
         conditions::{self, Finding, READY, STALLED, seconds},
+        events::{Events, Note},
         halt::Word,
         index::Shared,
         references::NamespaceSecrets,
@@ -57,6 +58,8 @@ pub struct Context {
     pub operator_namespace: String,
     /// What the operator's own settings allow stores to reach.
     pub allowed: Allowed,
+    /// What a person wants to know.
+    pub events: Events,
     /// Every act on a credential.
     pub audit: Audit,
     /// The steps by which a store's own credential is replaced.
@@ -147,9 +150,30 @@ pub async fn reconcile(object: Arc<Guarded<SecretStore>>, context: Arc<Context>)
         last_check_time: look.checked.then(|| seconds(now)).or_else(|| before.last_check_time.clone()),
         last_credential_rotation_time: look.made_at.map(seconds).or_else(|| before.last_credential_rotation_time.clone()),
     };
+    tell_people(&context, &object, (before, &after), problem.as_ref());
     let replaced = context.writer.replace_status::<SecretStore>(object.meta(), &after);
     let written = if *before == after { Ok(()) } else { replaced.await };
     done(&context, &object, look, (written, now))
+}
+
+/// That it fails, of what, and that it lets us in again.
+fn tell_people(
+    context: &Context,
+    object: &Guarded<SecretStore>,
+    (before, after): (&SecretStoreStatus, &SecretStoreStatus),
+    problem: Option<&Problem>,
+) {
+    if !conditions::is_news(&before.conditions, &after.conditions, READY) {
+        return;
+    }
+    if let Some(Problem { reason, message, .. }) = problem {
+        tracing::warn!(store = object.name_any(), %reason, message, "the store does not let us in");
+        context.events.send(object, &Note { warning: true, reason: reason.as_str(), action: "Check", text: message });
+    } else if before.conditions.iter().any(|condition| condition.type_ == READY) {
+        tracing::info!(store = object.name_any(), "the store lets us in again");
+        let note = Note { warning: false, reason: Reason::Current.as_str(), action: "Check", text: "the store lets us in again" };
+        context.events.send(object, &note);
+    }
 }
 
 /// What was seen.
@@ -190,7 +214,8 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let known = is_recent && conditions::is_true(&before.conditions, READY) && context.checks.passed_with(&uid, &identity);
     let failed = context.checks.problem(&uid, &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
-    if known {
+    let pauses = connection.as_deref().and_then(StoreConnection::pause).is_some();
+    if known && !pauses {
         return Ok(seen);
     }
     if let Some(problem) = failed.or_else(|| must_wait(connection.as_deref(), now)) {

@@ -105,6 +105,16 @@ impl Policy {
     }
 }
 
+/// Who logs in, as a person knows it: each has a policy of its own.
+pub fn login(auth: &Auth) -> String {
+    match auth {
+        Auth::AppRole(role) => format!("role id {} at auth/{}", role.role_id, role.path),
+        Auth::Kubernetes(login) => format!("role {} at auth/{}", login.role, login.mount_path),
+        Auth::Jwt(login) => format!("role {} at auth/{}", login.role, login.path),
+        Auth::Token(token) => format!("the token in {}", token.secret_ref),
+    }
+}
+
 /// Where a key or a folder lies.
 fn path(store: &Spec, part: &str, key: &str) -> Result<String, PolicyError> {
     let parts: &[&str] = match store.version {

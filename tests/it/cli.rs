@@ -237,7 +237,7 @@ fn the_policy_for_vault_of_files() {
         file("s.yaml", "SecretStore", json!({"vault": {"server": "https://vault:8200", "version": "v1", "path": "kv", "auth": auth}}));
     let (code, said) = seaworthy(nowhere, &["vault-policy", "-f", &rotation]);
     assert!(code == 1 && said.contains("SecretStore shared is not among the files") && !said.contains("path"), "{said}");
-    let policy = "# https://vault:8200; beside Vault's own policy \"default\"\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
+    let policy = "# https://vault:8200, the token in key \"b\" of Secret a of SecretStore shared; beside Vault's own policy \"default\"\npath \"kv/app/db\" { capabilities = [\"read\"] }\n";
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, "-f", &store]), (0, policy.into()));
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", &rotation, &store]), (0, policy.into()));
     assert_eq!(seaworthy(nowhere, &["vault-policy", "-f", nowhere]).0, 2);

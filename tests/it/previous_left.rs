@@ -118,6 +118,39 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     assert_eq!(rotations.data("renamed").await.keys().collect::<Vec<_>>(), ["key", "mine"]);
 }
 
+/// Who comes back to a Secret of before makes it what it is to be now, and does not do once more what was asked for meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_of_before_is_brought_up_to_date() {
+    let (cluster, vault) = (Cluster::shared().await, Vault::start().await);
+    let namespace = cluster.namespace("back-again").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    vault.put("app", json!({"password": "one"})).await;
+    let of = |key: &str| json!([{"secretKey": key, "remoteRef": {"key": "app", "property": key}}]);
+    let rotation = json!({"every": "2400h", "generate": [hex("key")], "push": of("key")});
+    let store = namespace.store_in(&vault).await;
+    let target = |name: &str| json!({"target": {"name": name}});
+    let mut spec = json!({"store": store, "data": of("password"), "rotation": rotation, "refreshInterval": "24h"});
+    json_patch::merge(&mut spec, &target("before"));
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    rotations.change("app", target("between")).await;
+    rotations.ready("app", 2).await;
+    let first = rotations.data("between").await["key"].clone();
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 3).await;
+    let rotated = vault.get("app").await.0;
+    assert_ne!(rotated["key"], first);
+    vault.put("app", json!({"password": "two", "key": rotated["key"]})).await;
+    rotations.change("app", target("before")).await;
+    rotations.ready("app", 4).await;
+    let data = rotations.data("before").await;
+    assert_eq!((data["password"].as_str(), data["key"].as_str()), ("two", rotated["key"].as_str().unwrap()));
+    // Nothing else is on its way.
+    rotations.change("app", json!({"refreshInterval": "25h"})).await;
+    rotations.ready("app", 4).await;
+    assert_eq!(vault.get("app").await.0["key"], rotated["key"]);
+}
+
 /// The version in the store goes with the value, or when the store answers again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {

@@ -2,7 +2,11 @@
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::SignedDuration;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -212,7 +216,21 @@ async fn a_store_for_many_is_asked_by_one() {
         let patch = json!({"metadata": {"annotations": {"seaworthy.dev/look": what}}});
         stores.patch("vault", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     };
+    let told = async |wanted: &str| {
+        eventually(&format!("it is told: {wanted}"), || async {
+            let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
+            let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let of_store = all.iter().filter(|event| event.regarding.as_ref().is_some_and(|of| of.kind.as_deref() == Some("SecretStore")));
+            let said: Vec<_> = of_store.filter_map(|event| event.note.clone()).collect();
+            if said.iter().any(|said| said.contains(wanted)) { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await;
+    };
     vault.seal().await;
+    // Who uses it is heard, although its own check is not due.
+    all[0].ask("a", "refresh", "0").await;
+    ready("False").await;
+    told("Vault is sealed").await;
     // It is left alone for longer and longer, until nothing comes by itself while this goes on.
     for round in 0..8 {
         between.take_asked();
@@ -246,6 +264,7 @@ async fn a_store_for_many_is_asked_by_one() {
         }
     }
     ready("True").await;
+    told("lets us in again").await;
 }
 
 /// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.

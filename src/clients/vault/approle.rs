@@ -65,7 +65,13 @@ impl Vault {
 
     /// The accessor of a secret id.
     pub async fn accessor_of(&self, role: Role<'_>, secret_id: &str) -> Result<String, ClientError> {
-        let found = self.at(role, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await?;
+        let found = self.at(role, &["secret-id", "lookup"], &[], Some(&json!({"secret_id": secret_id}))).await;
+        let found = found.map_err(|error| match error {
+            ClientError::Denied(why) => {
+                ClientError::Denied(format!("{why}; rotateSecretId takes rights of its own, which `seaworthy vault-policy` prints"))
+            }
+            error => error,
+        })?;
         let found: Described = if found.is_empty() { Described::default() } else { read(&found, "secret-id/lookup")? };
         if found.secret_id_accessor.is_empty() {
             return Err(ClientError::Denied("Vault does not know the secret id".into()));

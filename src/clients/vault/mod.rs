@@ -51,7 +51,12 @@ pub struct Connection {
 /// What to log in with. `Debug` shows none of it.
 pub enum Login {
     /// A token that somebody else made: renewed if it can be, and never revoked.
-    Token(Zeroizing<String>),
+    Token {
+        /// Itself.
+        token: Zeroizing<String>,
+        /// As a person knows it: where it is.
+        with: String,
+    },
     /// A login at `auth/PATH/login`; what is sent is made anew each time, because tokens of ServiceAccounts expire.
     At {
         /// Where the method is mounted.
@@ -194,6 +199,10 @@ impl Vault {
                 let token = self.token(Some(&token)).await?;
                 self.send(call, Some(&token)).await
             }
+            Err(error @ ClientError::Unauthenticated(_)) => Err(match &self.login {
+                Login::Token { with, .. } => error.of_login(with),
+                Login::At { .. } => error,
+            }),
             answer => answer,
         }
         .and_then(|answer| {
@@ -214,7 +223,11 @@ impl Vault {
     /// Whether Vault lets us in.
     pub async fn check(&self) -> Result<(), ClientError> {
         let token = self.token(None).await?;
-        self.send(Call::get(&["auth", "token", "lookup-self"]), Some(&token)).await.map(|_| ())
+        let answer = self.send(Call::get(&["auth", "token", "lookup-self"]), Some(&token)).await.map(|_| ());
+        answer.map_err(|error| match (&self.login, error) {
+            (Login::Token { with, .. }, error @ ClientError::Unauthenticated(_)) => error.of_login(with),
+            (_, error) => error,
+        })
     }
 
     /// Gives the token back, if it is ours.
@@ -336,7 +349,7 @@ impl Vault {
 
     async fn log_in(&self) -> Result<Token, ClientError> {
         let (path, with, body) = match &self.login {
-            Login::Token(token) => {
+            Login::Token { token, .. } => {
                 let lease = self.lease_of(token).await?;
                 return Ok(Token { value: token.clone(), lease, ours: false });
             }
@@ -410,6 +423,10 @@ impl Vault {
                 ClientError::Unavailable(format!("{text}: it is a standby; name the address of the active one"))
             }
             status if status.is_server_error() => ClientError::Unavailable(text),
+            // What a server that wants TLS says to who does not speak it.
+            StatusCode::BAD_REQUEST if self.server.scheme() == "http" && said.is_empty() => {
+                ClientError::Invalid(format!("{text}, which is not Vault's answer: is its address https://?"))
+            }
             _ => ClientError::Invalid(text),
         })
     }
@@ -418,7 +435,9 @@ impl Vault {
 /// Only Vault itself knows that there is nothing: then it says no more, or what became of it.
 fn not_found(answer: &[u8], text: String) -> ClientError {
     match serde_json::from_slice::<Nothing>(answer) {
-        Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => ClientError::NotFound(text),
+        Ok(nothing) if nothing.errors.as_ref().is_some_and(Vec::is_empty) || nothing.data.is_some() => {
+            ClientError::NotFound(format!("{text}: nothing is there, or not any more"))
+        }
         // Another version of the key/value engine says so in a warning.
         Ok(nothing) if nothing.errors.is_some() || nothing.warnings.is_some() => ClientError::Invalid(text),
         _ => ClientError::Unavailable(format!("{text}: that is not Vault's answer")),

@@ -65,6 +65,9 @@ pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Reso
 /// of its own after the pause.
 pub fn away(context: &Context, rotation: &SecretRotation, connection: &StoreConnection, error: StoreError) -> Problem {
     let until = error.is_store_wide().then(|| connection.wake_on_recovery(&noticed::key(rotation))).flatten();
+    if until.is_some() {
+        super::resolve::tell_store(context.cluster_stores.as_ref(), rotation);
+    }
     let problem = Problem::from(error);
     let Some(until) = until else { return problem };
     let wait = until.duration_since(context.clock.now()).max(SignedDuration::from_secs(1));

@@ -10,7 +10,11 @@ use kube::{
 use super::{connection::StoreConnection, pool::ConnectionId};
 use crate::{
     api::{SecretRotation, SecretStore},
-    cluster::{references::NamespaceSecrets, run::Guarded},
+    cluster::{
+        conditions::{READY, is_true},
+        references::NamespaceSecrets,
+        run::{Guarded, Waker},
+    },
     ids,
     inventory::{
         Facts,
@@ -32,6 +36,8 @@ use crate::{
 pub struct ClusterStores {
     /// The SecretStores.
     pub store: Cache<Guarded<SecretStore>>,
+    /// Has them looked at.
+    pub waker: Waker<SecretStore>,
     /// The labels of the Namespaces.
     pub namespaces: Facts<NamespaceLabels>,
     /// Where their Secrets lie.
@@ -76,6 +82,15 @@ fn able(resolved: Resolved, rotation: &SecretRotation) -> Result<Resolved, Probl
         return Err(Problem::new(Reason::InvalidSpec, message));
     }
     Ok(resolved)
+}
+
+/// The SecretStore that a resource names has failed: it is looked at, unless it says so already.
+pub fn tell_store(stores: Option<&ClusterStores>, rotation: &SecretRotation) {
+    let (Some(stores), Some(reference)) = (stores, &rotation.spec.store_ref) else { return };
+    let says_ready = |store: &SecretStore| store.status.as_ref().is_some_and(|status| is_true(&status.conditions, READY));
+    if stores.store.get(&ObjectRef::new(&reference.name)).is_some_and(|store| store.0.as_ref().is_ok_and(says_ready)) {
+        stores.waker.wake(None, &reference.name);
+    }
 }
 
 /// Which store is meant. `storeRef` is followed only where the store allows the namespace. None: the spec names none.

@@ -236,7 +236,9 @@ impl Store for Spec {
 impl Spec {
     async fn login(&self, opening: &Opening<'_>) -> Result<Login, StoreError> {
         Ok(match &self.auth {
-            Auth::Token(token) => Login::Token(text_of(opening.secrets, &token.secret_ref).await?),
+            Auth::Token(TokenLogin { secret_ref }) => {
+                Login::Token { token: text_of(opening.secrets, secret_ref).await?, with: format!("the token in {secret_ref}") }
+            }
             Auth::AppRole(role) => role.login(text_of(opening.secrets, &role.secret_ref).await?),
             Auth::Kubernetes(KubernetesLogin { mount_path, role, service_account_ref }) => {
                 as_service_account(mount_path, role, service_account_ref, opening)?
@@ -253,8 +255,7 @@ impl AppRole {
             let body = json!({"role_id": id, "secret_id": *secret_id});
             async move { Ok(body) }.boxed()
         };
-        let SecretKeyRef { name, key } = &self.secret_ref;
-        Login::At { path: self.path.clone(), with: format!("the secret id in key {key:?} of Secret {name}"), body: Box::new(body) }
+        Login::At { path: self.path.clone(), with: format!("the secret id in {}", self.secret_ref), body: Box::new(body) }
     }
 }
 
@@ -338,9 +339,8 @@ impl OpenStore for Open {
             let query: Vec<(&str, &str)> = place.version.iter().map(|version| ("version", version.as_str())).collect();
             if self.version == Version::V1 {
                 if place.version.is_some() {
-                    return Err(StoreError::Invalid(format!(
-                        "remoteRef.version of {key}: version 1 of the key/value engine has no versions"
-                    )));
+                    let why = format!("remoteRef.version of {key}: version 1 of the key/value engine has no versions");
+                    return Err(StoreError::Invalid(why));
                 }
                 let data = self.vault.request(&Method::GET, &self.path(None, key), &[], None).await?;
                 // Without versions, what was read is told apart by what it is.
@@ -376,8 +376,8 @@ impl OpenStore for Open {
                 Content::Bytes(bytes) => serde_json::from_slice::<&RawValue>(bytes).ok().filter(|text| text.get().starts_with('{')),
                 Content::Map(_) => None,
             };
-            let object = object
-                .ok_or_else(|| StoreError::Invalid(format!("{key}: Vault holds JSON objects: name a member in remoteRef.property")))?;
+            let no_object = || StoreError::Invalid("Vault holds JSON objects: name a member in remoteRef.property".into());
+            let object = object.ok_or_else(no_object)?;
             if self.version == Version::V1 {
                 // There is no check-and-set: what is there is looked at just before.
                 let there = match self.vault.request(&Method::GET, &self.path(None, key), &[], None).await {
