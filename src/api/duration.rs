@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::json;
 
 /// A non-negative length of time in whole seconds. The longest that can be written is 148 years, far below what date arithmetic overflows at.
 ///
@@ -95,7 +96,8 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": PATTERN, "minLength": 2, "maxLength": 20})
+        let rule = json!({"rule": format!("self.matches('{PATTERN}')"), "message": "write hours, minutes and seconds: 24h, 1h30m, 90s (a day is 24h)"});
+        json_schema!({"type": "string", "pattern": PATTERN, "minLength": 2, "maxLength": 20, "x-kubernetes-validations": [rule]})
     }
 }
 

@@ -11,7 +11,8 @@ use super::Duration;
 #[x_kube(validation = Rule::new("duration(self.duration) >= duration('1m') && duration(self.duration) <= duration('168h')").message("window.duration must lie between 1m and 168h"))]
 pub struct Window {
     /// When the window opens: a cron expression of five fields (minute, hour, day of month, month, day of week).
-    #[schemars(length(min = 9, max = 100))]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^ *[^ ]+( +[^ ]+){4} *$')").message("write five fields: minute, hour, day of month, month, day of week, such as 0 3 1 */3 *"))]
     pub schedule: String,
     /// How long it stays open, from 1m to 168h.
     pub duration: Duration,

@@ -335,7 +335,8 @@ pub struct Rotation {
     pub every: Option<Duration>,
     /// When values are replaced: a cron expression of five fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 9, max = 100))]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^ *[^ ]+( +[^ ]+){4} *$')").message("write five fields: minute, hour, day of month, month, day of week, such as 0 3 1 */3 *"))]
     pub schedule: Option<String>,
     /// The IANA time zone of `schedule`. Default Etc/UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -262,7 +262,15 @@ async fn refused_of_keys_and_texts() {
         (json!({"target": {"name": "t"}, "store": memory, "data": data, "template": {"data": {"..a": "x"}}}), "a key of a Secret holds"),
         (json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": "..a", "remoteRef": {"key": "k"}}]}), "secretKey"),
         (json!({"target": {"name": "t"}, "store": memory, "data": [{"secretKey": ".", "remoteRef": {"key": "k"}}]}), "secretKey"),
-        (json!({"target": {"name": "t"}, "store": memory, "data": data, "refreshInterval": "1d"}), "refreshInterval"),
+        (json!({"target": {"name": "t"}, "store": memory, "data": data, "refreshInterval": "1d"}), "a day is 24h"),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}}], "schedule": "0 3 * *"}}),
+            "write five fields",
+        ),
+        (
+            json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "hex": {}}], "schedule": "@monthly"}}),
+            "write five fields",
+        ),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": [{"secretKey": "a", "sshKey": {"algorithm": "Ed25519", "size": 2048}}]}}),
             "size",

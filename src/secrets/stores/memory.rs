@@ -87,3 +87,14 @@ impl OpenStore for Open {
         async { Ok(()) }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_value() {
+        let spec = Spec { data: [("name".to_owned(), "canary".to_owned())].into() };
+        assert_eq!(format!("{spec:?}"), r#"{"name"}"#);
+    }
+}
