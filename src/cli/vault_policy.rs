@@ -85,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         // Nothing of them is a line of its own.
         let (server, namespace) =
             (server.escape_debug(), namespace.as_ref().map(|namespace| format!(", namespace {}", namespace.escape_debug())));
-        let (namespace, login) = (namespace.unwrap_or_default(), login.escape_debug());
+        let (namespace, login) = (namespace.unwrap_or_default(), login.replace(char::is_control, " "));
         print(format!("# {server}{namespace}, {login}; beside Vault's own policy \"default\"\n{}", policy.hcl()).trim_end());
     }
     Ok(())

@@ -97,7 +97,7 @@ async fn killed_between_the_store_and_the_secret() {
             let rejected = serde_json::from_str::<Value>(&rejected).unwrap().as_object().unwrap().values().next().unwrap().to_string();
             let (faults, clock) = (Faults::default(), operator.clock.clone());
             operator.kill().await;
-            faults.refuse_writes();
+            faults.refuse_writes("/secrets/web-tls");
             clock.advance(HOUR);
             let client = faults.client(cluster.operator_config.clone());
             let unlucky = Operator::start_with(client, vec![namespace.name.clone()], &namespace.name, clock.clone());

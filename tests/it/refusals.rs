@@ -202,7 +202,7 @@ async fn what_only_the_operator_can_judge_names_the_field() {
     let namespace = cluster.namespace("fields").await;
     let _operator = cluster.operator(&namespace);
     let rows = [
-        ("cron", json!({"schedule": "every other day"}), "spec.schedule: "),
+        ("cron", json!({"schedule": "every other day at noon"}), "spec.schedule: "),
         ("never", json!({"schedule": "0 0 31 2 *"}), "spec.schedule: "),
         ("zone", json!({"timeZone": "Mars/Base"}), "spec.timeZone: "),
         ("window", json!({"window": {"schedule": "61 * * * *", "duration": "1h"}}), "spec.window: "),

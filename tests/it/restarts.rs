@@ -255,7 +255,7 @@ async fn restarts_wait_for_the_window_too() {
     world.says("restarts wait for the window, until").await;
     assert_eq!(world.restarts("a").await.0, 0);
     // A window that cannot be read is not open.
-    world.namespace.change("web", json!({"window": {"schedule": "when it suits"}})).await;
+    world.namespace.change("web", json!({"window": {"schedule": "when it suits us best"}})).await;
     world.namespace.says("web", "Stalled", "True", "InvalidSpec").await;
     world.namespace.annotate("web", "seaworthy.dev/look", "0").await;
     world.namespace.change("web", json!({"window": {"schedule": schedule}})).await;

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -37,7 +37,7 @@ pub struct Faults {
     armed: Arc<Mutex<Option<(usize, Fault)>>>,
     writes: Arc<AtomicUsize>,
     unreadable: Arc<Mutex<Option<String>>>,
-    unwritable: Arc<AtomicBool>,
+    unwritable: Arc<Mutex<Option<String>>>,
     paths: Arc<Mutex<Vec<String>>>,
     whole_secrets: Arc<Mutex<Vec<String>>>,
 }
@@ -63,9 +63,9 @@ impl Faults {
         *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// From now on nothing can be written.
-    pub fn refuse_writes(&self) {
-        self.unwritable.store(true, Ordering::SeqCst);
+    /// From now on nothing can be written whose path ends with this.
+    pub fn refuse_writes(&self, path: &str) {
+        *self.unwritable.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.into());
     }
 
     /// What was asked for so far: paths of the API server.
@@ -101,7 +101,8 @@ impl Faults {
         if path.contains("/events") {
             return None;
         }
-        if self.unwritable.load(Ordering::SeqCst) {
+        let unwritable = self.unwritable.lock().unwrap_or_else(PoisonError::into_inner);
+        if unwritable.as_ref().is_some_and(|unwritable| path.ends_with(unwritable)) {
             return Some(Fault::Answer(500));
         }
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
