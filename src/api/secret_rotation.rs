@@ -437,7 +437,10 @@ pub struct SecretRotationStatus {
     /// What `push` has brought to the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pushed: Vec<Pushed>,
-    /// The value of seaworthy.dev/refresh that was handled last, where there is no Secret of this resource's to note it in.
+    /// The value of seaworthy.dev/rotate that was handled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_rotate: Option<String>,
+    /// The same of seaworthy.dev/refresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_refresh: Option<String>,
     /// The last attempt that failed; goes with the next success.

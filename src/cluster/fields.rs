@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// The keys of `labels` or `annotations` that `manager` has set.
+/// The keys of a part that `manager` has set: `metadata/f:labels`, `metadata/f:annotations`, `data`.
 pub fn keys<'a>(meta: &'a ObjectMeta, manager: &'a str, field: &str) -> BTreeSet<&'a str> {
     members(meta, manager, field).filter_map(|member| member.strip_prefix("f:")).collect()
 }
@@ -15,7 +15,14 @@ pub fn owners(meta: &ObjectMeta, manager: &str) -> BTreeSet<String> {
         let key: serde_json::Value = serde_json::from_str(member.strip_prefix("k:")?).ok()?;
         key["uid"].as_str().map(ToOwned::to_owned)
     };
-    members(meta, manager, "ownerReferences").filter_map(uid).collect()
+    members(meta, manager, "metadata/f:ownerReferences").filter_map(uid).collect()
+}
+
+/// Who else than `manager` has set one of `wanted` in a part, as well or alone.
+pub fn is_set_by_others<'a>(meta: &'a ObjectMeta, manager: &str, field: &str, wanted: impl Fn(&str) -> bool) -> Option<&'a str> {
+    let others = meta.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref()).filter(|other| *other != manager);
+    let mut others = others.filter(|other| keys(meta, other, field).into_iter().any(&wanted));
+    others.next()
 }
 
 /// Whether `manager` has set anything.
@@ -24,7 +31,7 @@ pub fn has_any(meta: &ObjectMeta, manager: &str) -> bool {
 }
 
 fn members<'a>(meta: &'a ObjectMeta, manager: &'a str, field: &str) -> impl Iterator<Item = &'a str> {
-    let path = format!("/f:metadata/f:{field}");
+    let path = format!("/f:{field}");
     let entries = meta.managed_fields.iter().flatten().filter(move |entry| entry.manager.as_deref() == Some(manager));
     entries
         .filter_map(move |entry| entry.fields_v1.as_ref()?.0.pointer(&path)?.as_object())
@@ -46,9 +53,11 @@ mod tests {
         };
         let meta = serde_json::json!({"managedFields": [entry("ours", "a.b/c", "u1"), entry("theirs", "d", "u2")]});
         let meta: ObjectMeta = serde_json::from_value(meta).unwrap();
-        assert_eq!(keys(&meta, "ours", "labels"), ["a.b/c"].into());
-        assert_eq!(keys(&meta, "ours", "annotations"), [].into());
+        assert_eq!(keys(&meta, "ours", "metadata/f:labels"), ["a.b/c"].into());
+        assert_eq!(keys(&meta, "ours", "metadata/f:annotations"), [].into());
         assert_eq!(owners(&meta, "ours"), ["u1".to_owned()].into());
-        assert!(has_any(&meta, "theirs") && !has_any(&meta, "nobody") && keys(&meta, "nobody", "labels").is_empty());
+        assert_eq!(is_set_by_others(&meta, "ours", "metadata/f:labels", |key| key == "d"), Some("theirs"));
+        assert_eq!(is_set_by_others(&meta, "ours", "metadata/f:labels", |key| key == "a.b/c"), None);
+        assert!(has_any(&meta, "theirs") && !has_any(&meta, "nobody") && keys(&meta, "nobody", "metadata/f:labels").is_empty());
     }
 }

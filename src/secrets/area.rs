@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use jiff::Timestamp;
 use kube::{Api, runtime::reflector::Store};
 use tokio::{sync::Semaphore, time::MissedTickBehavior};
@@ -19,7 +19,7 @@ use super::{
     store::{Allowed, Store as _},
     store_controller,
     writing::{
-        overdue::{self, Overdue},
+        overdue::{self, Over, Overdue},
         withdraw::Withdrawal,
     },
 };
@@ -63,8 +63,8 @@ impl Caches {
     /// Adds what is in them.
     pub fn count(&self, counts: &mut Secrets, now: Timestamp) {
         self.rotations.state().iter().for_each(|rotation| gauges::rotation(counts, rotation.0.as_ref().ok(), now));
-        let kept = overdue::overdue(&self.rotations, &self.secrets, (now, gauges::GRACE));
-        counts.previous_overdue += i64::try_from(kept.iter().filter(|kept| kept.is_previous()).count()).unwrap_or(i64::MAX);
+        let kept = overdue::overdue(&self.rotations, &self.secrets, (Over::Previous, now, gauges::GRACE));
+        counts.previous_overdue += i64::try_from(kept.len()).unwrap_or(i64::MAX);
         let shared = self.shared.iter().flat_map(Store::state);
         shared.for_each(|store| gauges::store(counts, store.0.as_ref().ok()));
         counts.stores_away += i64::try_from(self.pool.away()).unwrap_or(i64::MAX);
@@ -125,7 +125,7 @@ pub fn run(parts: &Parts, allowed: Allowed, (namespace, inventory): (Option<&str
     let work = async move {
         tokio::select! {
             () = area::until_all_ended(loops, stop, "secrets") => {}
-            () = keep_house(&context, withdrawal, filled) => {}
+            () = keep_house(&context, &withdrawal, filled) => {}
         }
         pool.close().await;
     };
@@ -143,7 +143,7 @@ fn cluster_stores(parts: &Parts, shared: &Kind<SecretStore>, inventory: &Invento
 
 /// Drops values that nobody has come for, renews leases, and withdraws what resources that are gone, or whose spec has led elsewhere, have left, once it is
 /// known which are there.
-async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
+async fn keep_house(context: &context::Context, withdrawal: &Withdrawal, filled: (impl Future<Output = ()>, Inventory)) {
     let sweep = async {
         let mut round = tokio::time::interval(SWEEP_INTERVAL);
         loop {
@@ -164,12 +164,22 @@ async fn keep_house(context: &context::Context, withdrawal: Withdrawal, filled: 
         filled.1.filled().await;
         let mut round = tokio::time::interval(SWEEP_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut overdue = Overdue::default();
-        loop {
-            round.tick().await;
-            withdrawal.round().await;
-            Box::pin(overdue.round(context, &withdrawal.rotations)).await;
-        }
+        // Who waits for a store holds up nobody else.
+        let rounds = [Overdue::of(Over::Previous), Overdue::of(Over::Versions)].map(|mut overdue| async move {
+            let mut round = tokio::time::interval(SWEEP_INTERVAL);
+            round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                round.tick().await;
+                Box::pin(overdue.round(context, &withdrawal.rotations)).await;
+            }
+        });
+        let withdraw = async {
+            loop {
+                round.tick().await;
+                withdrawal.round().await;
+            }
+        };
+        tokio::join!(withdraw, join_all(rounds));
     };
     tokio::join!(sweep, renew, withdraw);
 }

@@ -175,7 +175,7 @@ async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) 
         }
         held => held?,
     };
-    held.memory.is_of_before(rotation.status.as_ref());
+    held.memory.is_of_before(rotation.status.as_ref(), rotation.spec.rotation_pushes().next().is_some());
     (view.there, view.created, view.memory) = (Some(held.meta.is_some()), held.created(), held.memory.clone());
     Ok(held)
 }

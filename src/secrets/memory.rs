@@ -173,15 +173,21 @@ impl Memory {
     }
 
     /// A Secret that is older than what the resource has said of its own since then, because the spec leads back to it, or it comes out of a backup, is made
-    /// anew, and what was asked for meanwhile is not asked of it.
-    pub fn is_of_before(&mut self, status: Option<&SecretRotationStatus>) {
+    /// anew, and what was done meanwhile is not done again. `has_store`: what is generated stands in a store as well.
+    pub fn is_of_before(&mut self, status: Option<&SecretRotationStatus>, has_store: bool) {
         let told = status.and_then(|status| status.revision).unwrap_or_default();
         if self.revision == 0 || self.revision >= told {
             return;
         }
-        (self.revision, self.request, self.handled_rotate, self.handled_refresh) = (told, None, None, None);
-        let rotated = status.and_then(|status| status.last_rotation_time.as_ref()).map(|time| time.0);
-        self.rotated_at = self.rotated_at.max(rotated);
+        let handled = |handled: fn(&SecretRotationStatus) -> &Option<String>| status.and_then(|status| handled(status).clone());
+        (self.revision, self.request) = (told, None);
+        self.handled_rotate = Some(handled(|status| &status.handled_rotate).unwrap_or_default());
+        self.handled_refresh = Some(handled(|status| &status.handled_refresh).unwrap_or_default());
+        // What no store has is as old as it is.
+        if has_store {
+            let rotated = status.and_then(|status| status.last_rotation_time.as_ref()).map(|time| time.0);
+            self.rotated_at = self.rotated_at.max(rotated);
+        }
     }
 
     /// If the key was lost, nobody can tell any more whether somebody else changed `data`: then it is taken for what was written.
@@ -262,6 +268,7 @@ mod tests {
         let status = |revision: i64| SecretRotationStatus {
             revision: Some(revision),
             last_rotation_time: serde_json::from_value(serde_json::json!("2026-02-01T00:00:00Z")).unwrap(),
+            handled_rotate: Some("new".into()),
             ..SecretRotationStatus::default()
         };
         let memory = || Memory {
@@ -273,15 +280,18 @@ mod tests {
         };
         for told in [2, 3] {
             let mut same = memory();
-            same.is_of_before(Some(&status(told)));
+            same.is_of_before(Some(&status(told)), true);
             assert_eq!(same, memory());
         }
-        let mut before = memory();
-        before.is_of_before(Some(&status(4)));
-        let rotated_at = Some("2026-02-01T00:00:00Z".parse().unwrap());
-        assert_eq!(before, Memory { revision: 4, rotated_at, ..Memory::default() });
+        for (has_store, rotated_at) in [(true, "2026-02-01T00:00:00Z"), (false, "2026-01-01T00:00:00Z")] {
+            let mut before = memory();
+            before.is_of_before(Some(&status(4)), has_store);
+            let rotated_at = Some(rotated_at.parse().unwrap());
+            let (handled_rotate, handled_refresh) = (Some("new".into()), Some(String::new()));
+            assert_eq!(before, Memory { revision: 4, rotated_at, handled_rotate, handled_refresh, ..Memory::default() });
+        }
         let mut nothing = Memory::default();
-        nothing.is_of_before(Some(&status(4)));
+        nothing.is_of_before(Some(&status(4)), true);
         assert_eq!(nothing, Memory::default(), "somebody else's is no Secret of before");
     }
 

@@ -117,7 +117,9 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         },
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
-        handled_refresh: view.handled_refresh.clone().or_else(|| before.handled_refresh.clone()),
+        handled_rotate: asked(memory.handled_rotate.as_ref()).or_else(|| before.handled_rotate.clone()),
+        handled_refresh: asked(view.handled_refresh.as_ref().or(memory.handled_refresh.as_ref()))
+            .or_else(|| before.handled_refresh.clone()),
         pushed: view.pushed.clone().unwrap_or_else(|| before.pushed.clone()),
         last_failure: None,
     };
@@ -125,6 +127,11 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
     status.last_failure =
         failure.map(|(reason, message)| conditions::failure(before.last_failure.as_ref(), reason.as_str(), &message, now));
     status
+}
+
+/// A request; an empty one is none.
+fn asked(handled: Option<&String>) -> Option<String> {
+    handled.filter(|handled| !handled.is_empty()).cloned()
 }
 
 fn last_change(before: &SecretRotationStatus, memory: &Memory, now: Timestamp) -> Option<LastChange> {

@@ -109,6 +109,7 @@ impl Checks {
 
     fn failed(&self, uid: String, identity: ConnectionId, until: Timestamp, problem: Problem) {
         let mut last = self.lock();
+        last.passed.remove(&uid);
         last.failed.retain(|_, (_, last, _)| *last > until - FORGET_AFTER);
         last.failed.insert(uid, (identity, until, problem));
     }
@@ -123,6 +124,8 @@ const MAX_PASSED: usize = 10_000;
 
 /// How often a store is asked whether it still lets us in.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
+/// When to look again whether who uses the store has had an answer.
+const SEEN_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while a user of the store probes it.
 const PROBE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// What a store said so long ago is forgotten.
@@ -211,12 +214,13 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let connection = context.pool.opened(&identity);
     let uid = store.uid().unwrap_or_default();
     let is_recent = last.is_some_and(|last| now.duration_since(last) < CHECK_INTERVAL / 2);
-    let known = is_recent && conditions::is_true(&before.conditions, READY) && context.checks.passed_with(&uid, &identity);
+    let known = is_recent && context.checks.passed_with(&uid, &identity);
     let failed = context.checks.problem(&uid, &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
-    let pauses = connection.as_deref().and_then(StoreConnection::pause).is_some();
-    if known && !pauses {
-        return Ok(seen);
+    if known {
+        // Who uses it has found out meanwhile, and finds out when it answers again: what lets us in need not have the values.
+        let failure = connection.as_deref().and_then(StoreConnection::failure).map(Problem::from);
+        return Ok(Look { problem: failure.map(|problem| Problem { after: Some(SEEN_AGAIN), ..problem }), ..seen });
     }
     if let Some(problem) = failed.or_else(|| must_wait(connection.as_deref(), now)) {
         return Ok(Look { problem: Some(problem), ..seen });

@@ -279,6 +279,14 @@ async fn what_is_taken_back_is_kept_though_its_place_is_taken() {
     is_back(&world, &vault).await;
     assert_eq!(rotations.data("web-tls-previous").await["value.2"], taken);
     assert_eq!(rotations.data("web-tls-rejected").await, [("mine".to_owned(), "1".to_owned())].into());
+    // Until others are everywhere.
+    rotations.consumers("web", "4/4").await;
+    world.a_second_later().await;
+    operator.failpoint.arm("restart", false, Some("store"));
+    rotations.ask("web", "rotate", "2").await;
+    operator.failpoint.reached().await;
+    let kept = rotations.data("web-tls-previous").await;
+    assert_eq!((kept["value"].as_str(), kept.get("value.2")), ("1", Some(&taken)));
 }
 
 /// What who had moved may have used is kept first, however long that takes.

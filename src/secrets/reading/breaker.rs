@@ -64,6 +64,11 @@ impl Breaker {
         self.open.is_some()
     }
 
+    /// How it has failed, if it has not answered since.
+    pub fn error(&self) -> Option<StoreError> {
+        self.open.as_ref().map(|(_, error)| error.clone())
+    }
+
     /// Registers `who` to be woken when the store has recovered. Returns when it may be probed; None: it has recovered already.
     pub fn wake_on_recovery(&mut self, who: &Key) -> Option<Timestamp> {
         let (until, _) = self.open.as_ref()?;

@@ -174,6 +174,11 @@ impl StoreConnection {
         self.breaker().is_open()
     }
 
+    /// How the store has failed as a whole, if it has not answered since.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.breaker().error()
+    }
+
     /// Wakes `who` when the store answers again. Returns when it may be probed; None: it has answered already.
     pub fn wake_on_recovery(&self, who: &Key) -> Option<Timestamp> {
         self.breaker().wake_on_recovery(who)

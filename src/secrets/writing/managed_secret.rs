@@ -11,7 +11,6 @@ use crate::{
     cluster::{
         apply::{WriteError, Writer, last_written},
         error::message,
-        fields,
         owner::{self, Refused, owned_by},
         references,
     },
@@ -56,6 +55,13 @@ impl ManagedSecret {
         let edited: Vec<String> =
             self.memory.values.iter().filter(|(name, hash)| now.get(*name) != Some(*hash)).map(|(name, _)| name.clone()).collect();
         if edited.is_empty() { TargetState::AsWritten } else { TargetState::Edited(edited) }
+    }
+
+    /// Values that were taken back, and could not have a Secret of their own: `KEY.REVISION`.
+    pub fn taken_back(&self) -> SecretData {
+        let is_one = |name: &str| name.rsplit_once('.').is_some_and(|(_, revision)| revision.parse::<i64>().is_ok());
+        let others = self.data.iter().filter(|(key, _)| !self.memory.values.contains_key(*key) && is_one(key));
+        others.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// The keys that we wrote, as they are now.
@@ -161,7 +167,7 @@ pub async fn held(context: &Context, secret: Secret, mut memory: Memory) -> Resu
 }
 
 /// The annotation of somebody else's Secret that holds what is remembered with the keys of this resource, and of no other.
-fn note(rotation: &SecretRotation) -> String {
+pub(super) fn note(rotation: &SecretRotation) -> String {
     format!("{}{}", owner::MERGED, short(&owned_by(rotation)))
 }
 
@@ -175,7 +181,7 @@ pub fn manager(short: &str) -> String {
     format!("{MANAGER}-{short}")
 }
 
-fn noted(text: &str) -> Option<BTreeMap<String, String>> {
+pub(super) fn noted(text: &str) -> Option<BTreeMap<String, String>> {
     serde_json::from_str(text).ok()
 }
 
@@ -222,7 +228,7 @@ fn not_made_yet(rotation: &SecretRotation) -> Problem {
 }
 
 /// A key that somebody else sets needs a person.
-fn owned(error: WriteError) -> Halt {
+pub(super) fn owned(error: WriteError) -> Halt {
     match error {
         WriteError::Owned { object, message } => {
             let remedy = "name another secretKey, or have its owner give it up";
@@ -271,62 +277,6 @@ pub async fn write(
     Ok(written)
 }
 
-/// A Secret in which this resource keeps something, in whatever shape: what it is to stay but for that.
-pub struct Shape {
-    secret_type: Option<String>,
-    /// The Secret is somebody else's.
-    is_merged: bool,
-}
-
-impl Shape {
-    /// Of `secret`.
-    pub fn of(secret: &Secret, is_merged: bool) -> Self {
-        Self { secret_type: secret.type_.clone(), is_merged }
-    }
-
-    /// As what this resource writes to it.
-    pub fn writer(&self, context: &Context, rotation: &SecretRotation) -> Writer {
-        if self.is_merged { context.writer.managed(&manager(&short(&owned_by(rotation)))).without_force() } else { context.writer.clone() }
-    }
-}
-
-/// Writes `data`, and what is to be remembered with it, into a Secret that stays in all else what it is, whatever the spec says of it by now: of labels,
-/// annotations and owners those that we have set are set again, and no others.
-pub async fn write_as_it_is(
-    context: &Context,
-    rotation: &SecretRotation,
-    (held, shape): (&ManagedSecret, &Shape),
-    (data, memory): (&SecretData, &Memory),
-) -> Result<ObjectMeta, Halt> {
-    let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
-    let ours = fields::keys(&read, writer.manager(), "annotations");
-    let before: BTreeMap<String, String> = held.memory.annotations().collect();
-    let (note, is_over) = (note(rotation), memory.previous_since.is_none());
-    let stays = |key: &str| ours.contains(key) && !before.contains_key(key) && *key != *note && !(is_over && key == owner::PREVIOUS_UNTIL);
-    let stay = read.annotations.iter().flatten().filter(|(key, _)| stays(key)).map(|(key, value)| (key.clone(), value.clone()));
-    let memory: BTreeMap<String, String> = memory.annotations().collect();
-    let noted = if shape.is_merged { [(note.clone(), serde_json::to_string(&memory).unwrap_or_default())].into() } else { memory };
-    let labels = fields::keys(&read, writer.manager(), "labels");
-    let owners = fields::owners(&read, writer.manager());
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: read.name.clone(),
-            namespace: read.namespace.clone(),
-            labels: read.labels.clone().map(|all| all.into_iter().filter(|(key, _)| labels.contains(key.as_str())).collect()),
-            annotations: Some(stay.chain(noted).collect()),
-            owner_references: read
-                .owner_references
-                .clone()
-                .map(|all| all.into_iter().filter(|owner| owners.contains(&owner.uid)).collect()),
-            ..ObjectMeta::default()
-        },
-        type_: shape.secret_type.clone().filter(|_| !shape.is_merged),
-        data: Some(bytes(data)),
-        ..Secret::default()
-    };
-    writer.apply(secret, &read).await.map_err(owned)
-}
-
 /// Puts `data` into one of the Secrets beside.
 pub async fn keep(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
     Ok(try_keep(context, rotation, which, kept).await??)
@@ -357,9 +307,14 @@ pub async fn try_keep(
     (data, memory): (&SecretData, &Memory),
 ) -> Result<Result<(), WriteError>, Problem> {
     let there = read(context, rotation, which).await?;
-    let secret = secret(rotation, which, data, memory);
+    // What has nowhere else to go stays until others are everywhere.
+    let mut data = data.clone();
+    if which == SecretSlot::Previous {
+        data.extend(there.taken_back());
+    }
+    let secret = secret(rotation, which, &data, memory);
     Ok(match &there.meta {
-        Some(_) if there.data == *data && there.memory == *memory => Ok(()),
+        Some(_) if there.data == data && there.memory == *memory => Ok(()),
         Some(meta) => context.writer.apply(secret, meta).await.map(|_| ()),
         None => context.writer.create(secret).await.map(|_| ()),
     })
@@ -410,7 +365,8 @@ fn secret(rotation: &SecretRotation, which: SecretSlot, data: &SecretData, memor
     let mut annotations = template.annotations;
     let shared = which.is_somebody_elses(rotation);
     if shared {
-        let memory: BTreeMap<String, String> = memory.annotations().collect();
+        let until = previous_until(rotation, memory).map(|until| (owner::PREVIOUS_UNTIL.into(), until.to_string()));
+        let memory: BTreeMap<String, String> = memory.annotations().chain(until).collect();
         annotations.insert(note(rotation), serde_json::to_string(&memory).unwrap_or_default());
     } else {
         annotations.extend(memory.annotations());
@@ -448,6 +404,6 @@ fn previous_until(rotation: &SecretRotation, memory: &Memory) -> Option<Timestam
     memory.previous_since?.checked_add(previous.max_keep.signed()).ok()
 }
 
-fn bytes(data: &SecretData) -> BTreeMap<String, ByteString> {
+pub(super) fn bytes(data: &SecretData) -> BTreeMap<String, ByteString> {
     data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()
 }

@@ -6,6 +6,7 @@
 //!   rejected (what was taken back), withdraw (keys in Secrets of others)
 //! ```
 
+pub(super) mod as_it_is;
 pub(super) mod desired;
 pub(super) mod managed_secret;
 pub(super) mod overdue;

@@ -9,10 +9,15 @@ use std::{
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Resource, ResourceExt, runtime::reflector::Store};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{ApiResource, DynamicObject},
+    runtime::reflector::Store,
+};
 
 use super::{
-    managed_secret::{self, ManagedSecret, SecretSlot, Shape, short},
+    as_it_is::{self, Shape},
+    managed_secret::{self, ManagedSecret, SecretSlot, short},
     previous_over,
     rejected::consumed,
     retire,
@@ -32,6 +37,7 @@ use crate::{
     rollout::{change::Changed, stage::Stage},
     secrets::{
         context::{Context, is_current},
+        index::PREVIOUS,
         reason::Reason,
         status::{Halt, Problem},
     },
@@ -41,6 +47,8 @@ use crate::{
 const GRACE: SignedDuration = SignedDuration::from_mins(3);
 /// What could not be done rests for so long.
 const REST: SignedDuration = SignedDuration::from_mins(5);
+/// So long where there was nothing to do yet: a version that a store lets us retire only after the next one.
+const LATER: SignedDuration = SignedDuration::from_hours(1);
 /// So many Secrets at a time, and so long for each.
 const AT_A_TIME: usize = 8;
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -55,19 +63,30 @@ pub struct Place {
     secret: String,
     /// The Secret is somebody else's.
     is_merged: bool,
-    /// Previous values; else versions in a store.
-    is_previous: bool,
 }
 
-/// All that were over for `grace` at `now`. What is suspended keeps them on purpose.
+/// What is kept for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Previous values.
+    Previous,
+    /// Versions in a store.
+    Versions,
+}
+
+/// All of `what` that were over for `grace` at `now`. What is suspended keeps them on purpose.
 pub fn overdue(
     rotations: &Store<Guarded<SecretRotation>>,
     secrets: &Facts<SecretFact>,
-    (now, grace): (Timestamp, SignedDuration),
+    (what, now, grace): (Over, Timestamp, SignedDuration),
 ) -> Vec<Place> {
     let mut kept = HashMap::<(String, String), Vec<(String, Kept)>>::new();
     secrets.for_each(|(namespace, name), fact| {
-        let some = fact.kept.iter().flatten().filter(|kept| kept.has_versions || kept.previous_since.is_some());
+        let some = fact.kept.iter().flatten().filter(|kept| match what {
+            Over::Previous => kept.previous_since.is_some(),
+            // Those beside have a copy of what is noted.
+            Over::Versions => kept.has_versions && !name.ends_with(PREVIOUS),
+        });
         for one in some {
             kept.entry((namespace.to_string(), one.whose.to_string())).or_default().push((name.to_string(), one.clone()));
         }
@@ -83,11 +102,11 @@ pub fn overdue(
         let Some(kept) = kept.remove(&(namespace, whose)) else { continue };
         for (secret, kept) in kept {
             let rotation = object.0.as_ref().ok();
-            if let Some(is_previous) = is_over(rotation, &kept, (now, grace)) {
+            if is_over(rotation, &kept, (what, now, grace)) {
                 let of_meta = || stub(object.meta().clone(), &secret);
                 let Some(rotation) = rotation.cloned().or_else(of_meta) else { continue };
                 let is_there = object.0.is_ok().then_some(true);
-                found.push(Place { rotation: Box::new(rotation), is_there, secret, is_merged: kept.is_merged, is_previous });
+                found.push(Place { rotation: Box::new(rotation), is_there, secret, is_merged: kept.is_merged });
             }
         }
     }
@@ -95,8 +114,8 @@ pub fn overdue(
     for ((namespace, _), kept) in kept {
         for (secret, kept) in kept.into_iter().filter(|(_, kept)| !kept.is_merged) {
             let meta = kube::core::ObjectMeta { namespace: Some(namespace.clone()), ..Default::default() };
-            if let (Some(true), Some(rotation)) = (is_over(None, &kept, (now, grace)), stub(meta, &secret)) {
-                found.push(Place { rotation: Box::new(rotation), is_there: Some(false), secret, is_merged: false, is_previous: true });
+            if let (true, Some(rotation)) = (is_over(None, &kept, (what, now, grace)), stub(meta, &secret)) {
+                found.push(Place { rotation: Box::new(rotation), is_there: Some(false), secret, is_merged: false });
             }
         }
     }
@@ -109,10 +128,13 @@ fn stub(metadata: kube::core::ObjectMeta, secret: &str) -> Option<SecretRotation
     Some(SecretRotation { metadata, spec, status: None })
 }
 
-/// Whether previous values (true), or else versions (false), are kept for too long. `rotation`: None: nobody knows what it says by now.
-fn is_over(rotation: Option<&SecretRotation>, kept: &Kept, (now, grace): (Timestamp, SignedDuration)) -> Option<bool> {
+/// Whether it is kept for too long. `rotation`: None: nobody knows what it says by now, nor in which store versions are.
+fn is_over(rotation: Option<&SecretRotation>, kept: &Kept, (what, now, grace): (Over, Timestamp, SignedDuration)) -> bool {
     if rotation.is_some_and(|rotation| rotation.spec.suspend) {
-        return None;
+        return false;
+    }
+    if what == Over::Versions {
+        return kept.has_versions && rotation.is_some();
     }
     let end = match rotation {
         Some(rotation) => kept.previous_since.and_then(|since| {
@@ -121,35 +143,37 @@ fn is_over(rotation: Option<&SecretRotation>, kept: &Kept, (now, grace): (Timest
         }),
         None => kept.previous_since.and(kept.previous_until),
     };
-    let is_over = end.and_then(|end| end.checked_add(grace).ok()).is_some_and(|end| end <= now);
-    if is_over { Some(true) } else { (kept.has_versions && rotation.is_some()).then_some(false) }
+    end.and_then(|end| end.checked_add(grace).ok()).is_some_and(|end| end <= now)
 }
 
 impl Place {
-    /// Whether previous values are kept, rather than versions.
-    pub const fn is_previous(&self) -> bool {
-        self.is_previous
-    }
-
     fn key(&self) -> (String, String) {
         (self.rotation.namespace().unwrap_or_default(), self.secret.clone())
     }
 
-    /// Whether a look does it: it leads to this Secret, and has come to an end.
+    /// Whether a look does it: it leads to this Secret, as one of that kind, and has come to an end.
     fn has_look(&self, context: &Context) -> bool {
-        let leads = [SecretSlot::Target, SecretSlot::Previous].iter().any(|slot| slot.name(&self.rotation) == self.secret);
-        self.is_there == Some(true) && leads && !context.failures.has_failed(&self.rotation.uid().unwrap_or_default())
+        let (spec, meta) = (&self.rotation.spec, &self.rotation.metadata);
+        let is_target = spec.target.name == self.secret && self.is_merged == (spec.target.creation_policy == TargetPolicy::Merge);
+        let leads = !spec.is_push_only() && (is_target || SecretSlot::Previous.name(&self.rotation) == self.secret);
+        let looks = self.is_there == Some(true) && meta.deletion_timestamp.is_none();
+        looks && leads && !context.failures.has_failed(&self.rotation.uid().unwrap_or_default())
     }
 }
 
 /// Does it, round for round.
-#[derive(Default)]
 pub struct Overdue {
+    what: Over,
     /// What could not be done, and when it is tried again.
     resting: HashMap<(String, String), Timestamp>,
 }
 
 impl Overdue {
+    /// Of these.
+    pub fn of(what: Over) -> Self {
+        Self { what, resting: HashMap::new() }
+    }
+
     /// Takes out what is over. The caches have to be filled.
     pub async fn round(&mut self, context: &Context, rotations: &Store<Guarded<SecretRotation>>) {
         let now = context.clock.now();
@@ -157,34 +181,40 @@ impl Overdue {
         if context.writer.check().is_err() {
             return;
         }
-        let mut places = overdue(rotations, &context.roller.inventory.secrets, (now, GRACE));
+        let what = self.what;
+        let mut places = overdue(rotations, &context.roller.inventory.secrets, (what, now, GRACE));
         places.retain(|place| !self.resting.contains_key(&place.key()) && !place.has_look(context));
-        // Whose store does not answer holds up nobody but himself.
+        // Of the stores of one namespace one is asked at a time.
         let mut asked = BTreeSet::new();
-        places.retain(|place| place.is_previous || asked.insert(place.key().0));
+        places.retain(|place| what == Over::Previous || asked.insert(place.key().0));
         let work = stream::iter(places).map(|place| async move {
-            let done = tokio::time::timeout(TIMEOUT, Box::pin(take_out(context, &place, now))).await;
+            let done = tokio::time::timeout(TIMEOUT, Box::pin(take_out(context, (&place, what), now))).await;
             let failed = match done {
+                Ok(Ok(rest)) => return (place.key(), rest),
+                // The next round sees what has become of it.
+                Ok(Err(Halt::Superseded(_))) => return (place.key(), SignedDuration::ZERO),
                 Ok(Err(Halt::Problem(problem))) => problem.message,
                 Err(_) => format!("not done within {TIMEOUT:?}"),
-                // The next round sees what has become of it; versions are left to a later one.
-                Ok(Ok(()) | Err(Halt::Superseded(_))) => return Some(place.key()).filter(|_| !place.is_previous),
             };
             let (namespace, secret) = place.key();
-            tracing::warn!(object = place.rotation.name_any(), namespace, secret, failed, "what is over is kept for too long");
-            Some((namespace, secret))
+            tracing::warn!(object = place.rotation.name_any(), namespace, secret, failed, "{what:?} that are over are kept for too long");
+            ((namespace, secret), REST)
         });
-        let resting: Vec<_> = work.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect().await;
-        self.resting.extend(resting.into_iter().map(|key| (key, now + REST)));
+        let resting: Vec<_> = work.buffer_unordered(AT_A_TIME).collect().await;
+        self.resting.extend(resting.into_iter().map(|(key, rest)| (key, now + rest)));
     }
 }
 
-async fn take_out(context: &Context, place: &Place, now: Timestamp) -> Result<(), Halt> {
+/// Returns for how long the place rests after that.
+async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timestamp) -> Result<SignedDuration, Halt> {
     let (namespace, name) = (place.rotation.namespace().unwrap_or_default(), &place.secret);
     let unread = |error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error)));
     let found = Api::<Secret>::namespaced(context.client.clone(), &namespace).get_opt(name).await.map_err(unread)?;
-    let Some(secret) = found else { return Ok(()) };
-    let Some(rotation) = keeper(place, &secret) else { return Ok(()) };
+    let Some((secret, rotation)) =
+        found.and_then(|secret| Some((keeper(place, &secret)?, secret))).map(|(keeper, secret)| (secret, keeper))
+    else {
+        return Ok(LATER);
+    };
     let shape = Shape::of(&secret, place.is_merged);
     let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &rotation).manager());
     if not_ours || owner::check_shared(&secret, false, "").is_err() {
@@ -193,14 +223,12 @@ async fn take_out(context: &Context, place: &Place, now: Timestamp) -> Result<()
     }
     let memory = managed_secret::remembered(&rotation, &secret, place.is_merged);
     let held = managed_secret::held(context, secret, memory).await?;
-    match place.is_there {
-        Some(false) => is_gone(context, &rotation).await?,
-        _ => is_current(context, &rotation).await?,
+    if !is_still(context, place, &rotation).await? {
+        return Ok(LATER);
     }
-    if place.is_previous {
-        Box::pin(previous_values(context, (place, &rotation, now), (&held, &shape))).await
-    } else {
-        versions(context, &rotation, (&held, &shape)).await
+    match what {
+        Over::Previous => Box::pin(previous_values(context, (place, &rotation, now), (&held, &shape))).await,
+        Over::Versions => versions(context, &rotation, (&held, &shape)).await,
     }
 }
 
@@ -209,7 +237,8 @@ async fn take_out(context: &Context, place: &Place, now: Timestamp) -> Result<()
 fn keeper(place: &Place, secret: &Secret) -> Option<SecretRotation> {
     let (mut rotation, target) = (SecretRotation::clone(&place.rotation), &place.rotation.spec.target);
     if place.is_merged {
-        return (target.creation_policy == TargetPolicy::Merge && target.name == place.secret).then_some(rotation);
+        let is_led_to = target.creation_policy == TargetPolicy::Merge && target.name == place.secret;
+        return (is_led_to || place.is_there.is_none()).then_some(rotation);
     }
     let name = owner::of(&secret.metadata)?.strip_prefix(&owner::owner(&SecretRotation::kind(&()), ""))?;
     if place.is_there == Some(false) {
@@ -218,21 +247,30 @@ fn keeper(place: &Place, secret: &Secret) -> Option<SecretRotation> {
     (rotation.name_any() == name).then_some(rotation)
 }
 
-/// Whether there is really no such resource.
-async fn is_gone(context: &Context, rotation: &SecretRotation) -> Result<(), Halt> {
-    let api = Api::<SecretRotation>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    let unread = |error| Problem::new(Reason::WriteFailed, format!("{} could not be read: {}", described(rotation), message(&error)));
-    match api.get_metadata_opt(&rotation.name_any()).await.map_err(unread)? {
-        None => Ok(()),
-        Some(_) => Err(crate::cluster::apply::WriteError::Superseded(described(rotation)).into()),
+/// Whether the resource is what the caches say of it; of one that cannot be read, whether it is not suspended.
+async fn is_still(context: &Context, place: &Place, rotation: &SecretRotation) -> Result<bool, Halt> {
+    if place.is_there == Some(true) {
+        return is_current(context, rotation).await.map(|()| true);
     }
+    let api = Api::<DynamicObject>::namespaced_with(
+        context.client.clone(),
+        &rotation.namespace().unwrap_or_default(),
+        &ApiResource::erase::<SecretRotation>(&()),
+    );
+    let unread = |error| Problem::new(Reason::WriteFailed, format!("{} could not be read: {}", described(rotation), message(&error)));
+    let found = api.get_opt(&rotation.name_any()).await.map_err(unread)?;
+    Ok(match (place.is_there, found) {
+        (Some(_), found) => found.is_none(),
+        (None, None) => false,
+        (None, Some(object)) => object.metadata.generation == rotation.metadata.generation && object.data["spec"]["suspend"] != true,
+    })
 }
 
 async fn previous_values(
     context: &Context,
     (place, rotation, now): (&Place, &SecretRotation, Timestamp),
     (held, shape): (&ManagedSecret, &Shape),
-) -> Result<(), Halt> {
+) -> Result<SignedDuration, Halt> {
     if held.memory.values.is_empty() || held.memory.previous_since.is_none() {
         let message = format!("Secret {} does not say what it holds: delete the key with the previous value", place.secret);
         return Err(Problem::new(Reason::NotOurs, message).into());
@@ -240,30 +278,40 @@ async fn previous_values(
     let (mut memory, before) = (held.memory.clone(), held.ours());
     let data = previous_over::without_previous((context, rotation), before.clone(), &mut memory).await?;
     memory.versions.retire_superseded();
+    let gone = |key: &str| before.contains_key(key) && !data.contains_key(key);
+    let of_others =
+        held.meta.as_ref().and_then(|meta| fields::is_set_by_others(meta, shape.writer(context, rotation).manager(), "data", gone));
+    if let Some(other) = of_others {
+        let message = format!("the previous value in Secret {} was written by {other:?} as well, and stays with that", place.secret);
+        return Err(Problem::new(Reason::NotOurs, message).into());
+    }
     let is_other = consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &before);
-    if is_other && !memory.stage.is_rolled_back() && SecretSlot::Target.name(rotation) == place.secret {
+    if is_other && !memory.stage.is_rolled_back() && place.is_there == Some(true) && rotation.spec.target.name == place.secret {
         // Who uses a text that held one gets the other, as soon as looks come to their end again.
         (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(Reason::PreviousOver.to_string()));
         (memory.revision, memory.started_at) = (memory.revision + 1, Some(Timestamp::from_second(now.as_second()).unwrap_or(now)));
-        memory.stage = if rotation.spec.restart.is_some() { Stage::Open { base: None, from: None } } else { Stage::Complete };
+        if memory.stage == Stage::Complete && rotation.spec.restart.is_some() {
+            memory.stage = Stage::Open { base: None, from: None };
+        }
         memory.change.becomes_new(Changed::JustNow);
     }
-    let written = managed_secret::write_as_it_is(context, rotation, (held, shape), (&data, &memory)).await?;
+    let data = data.into_iter().chain(held.taken_back()).collect();
+    let written = as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?;
     if !place.is_merged && written.annotations.is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE)) {
         let message = format!("Secret {} was written by somebody else as well, who keeps the previous value in it", place.secret);
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
-    Ok(())
+    Ok(SignedDuration::ZERO)
 }
 
-async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (&ManagedSecret, &Shape)) -> Result<(), Halt> {
+async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (&ManagedSecret, &Shape)) -> Result<SignedDuration, Halt> {
     let versions = Box::pin(retire::retire_noted(context, rotation, &held.memory.versions)).await?;
     if versions == held.memory.versions {
-        return Ok(());
+        return Ok(LATER);
     }
     let memory = crate::secrets::memory::Memory { versions, ..held.memory.clone() };
-    managed_secret::write_as_it_is(context, rotation, (held, shape), (&held.ours(), &memory)).await.map(|_| ())
+    as_it_is::write(context, rotation, (held, shape), (&held.ours(), &memory)).await.map(|_| REST)
 }
 
 #[cfg(test)]
@@ -280,16 +328,14 @@ mod tests {
             Some(SecretRotation::new("r", serde_json::from_value(spec).unwrap()))
         };
         let kept = || serde_json::json!({"keepFor": "1h", "maxKeep": "10h"});
-        let (previous, both) = (Some(true), Some(false));
-        for (what, rotation, hours, has_versions, wanted) in [
-            ("not yet", rotation(kept(), false), 10, false, None),
-            ("not yet, and versions", rotation(kept(), false), 10, true, both),
-            ("for longer", rotation(kept(), false), 11, true, previous),
-            ("suspended", rotation(kept(), true), 11, true, None),
-            ("not wanted", rotation(serde_json::Value::Null, false), 1, false, previous),
-            ("since just now", rotation(serde_json::Value::Null, false), 0, false, None),
-            ("by nobody who can be read, not yet", None, 20, true, None),
-            ("by nobody who can be read", None, 21, true, previous),
+        for (what, rotation, hours, wanted) in [
+            ("not yet", rotation(kept(), false), 10, (false, true)),
+            ("for longer", rotation(kept(), false), 11, (true, true)),
+            ("suspended", rotation(kept(), true), 11, (false, false)),
+            ("not wanted", rotation(serde_json::Value::Null, false), 1, (true, true)),
+            ("since just now", rotation(serde_json::Value::Null, false), 0, (false, true)),
+            ("by nobody who can be read, not yet", None, 20, (false, false)),
+            ("by nobody who can be read", None, 21, (true, false)),
         ] {
             let since = now - hour * hours;
             let kept = Kept {
@@ -297,9 +343,10 @@ mod tests {
                 is_merged: false,
                 previous_since: Some(since),
                 previous_until: Some(since + hour * 20),
-                has_versions,
+                has_versions: true,
             };
-            assert_eq!(is_over(rotation.as_ref(), &kept, (now, hour)), wanted, "{what}");
+            let is_over = |over: Over| is_over(rotation.as_ref(), &kept, (over, now, hour));
+            assert_eq!((is_over(Over::Previous), is_over(Over::Versions)), wanted, "{what}");
         }
     }
 }
