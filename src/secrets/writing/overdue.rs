@@ -210,11 +210,8 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     let (namespace, name) = (place.rotation.namespace().unwrap_or_default(), &place.secret);
     let unread = |error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error)));
     let found = Api::<Secret>::namespaced(context.client.clone(), &namespace).get_opt(name).await.map_err(unread)?;
-    let Some((secret, rotation)) =
-        found.and_then(|secret| Some((keeper(place, &secret)?, secret))).map(|(keeper, secret)| (secret, keeper))
-    else {
-        return Ok(LATER);
-    };
+    let Some(secret) = found else { return Ok(LATER) };
+    let Some(rotation) = keeper(place, &secret) else { return Ok(LATER) };
     let shape = Shape::of(&secret, place.is_merged);
     let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &rotation).manager());
     if not_ours || owner::check_shared(&secret, false, "").is_err() {
