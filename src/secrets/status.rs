@@ -118,8 +118,10 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         consumers: view.consumption.as_ref().map(Consumption::status).or_else(|| before.consumers.clone()),
         last_rotation: last_change(before, memory, now),
         handled_rotate: asked(memory.handled_rotate.as_ref()).or_else(|| before.handled_rotate.clone()),
-        handled_refresh: asked(view.handled_refresh.as_ref().or(memory.handled_refresh.as_ref()))
-            .or_else(|| before.handled_refresh.clone()),
+        handled_refresh: match &view.handled_refresh {
+            Some(handled) => Some(handled.clone()),
+            None => asked(memory.handled_refresh.as_ref()).or_else(|| before.handled_refresh.clone()),
+        },
         pushed: view.pushed.clone().unwrap_or_else(|| before.pushed.clone()),
         last_failure: None,
     };

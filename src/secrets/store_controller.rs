@@ -13,7 +13,7 @@ use super::{
     index::scope_of,
     own_credential,
     reading::{
-        breaker::{AFTER_REFUSALS, QUICK_LOGINS},
+        breaker::{AFTER_REFUSALS, MAX_BACKOFF, QUICK_LOGINS},
         connection::{CALL_TIMEOUT, StoreConnection},
         pool::{ConnectionId, StorePool},
         resolve,
@@ -105,6 +105,11 @@ impl Checks {
         let last = self.lock();
         let (_, until, problem) = last.failed.get(uid).filter(|(known, until, _)| known == identity && *until > now)?;
         Some(Problem { after: Some(until.duration_since(now)), ..problem.clone() })
+    }
+
+    /// Whether the last check of this process has failed.
+    fn has_failed(&self, uid: &str) -> bool {
+        self.lock().failed.contains_key(uid)
     }
 
     fn failed(&self, uid: String, identity: ConnectionId, until: Timestamp, problem: Problem) {
@@ -217,10 +222,13 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     let known = is_recent && context.checks.passed_with(&uid, &identity);
     let failed = context.checks.problem(&uid, &identity, now);
     let seen = Look { before, kind: Some(store.spec.store.kind()), identity: Some(identity), ..Look::default() };
-    if known {
-        // Who uses it has found out meanwhile, and finds out when it answers again: what lets us in need not have the values.
-        let failure = connection.as_deref().and_then(StoreConnection::failure).map(Problem::from);
-        return Ok(Look { problem: failure.map(|problem| Problem { after: Some(SEEN_AGAIN), ..problem }), ..seen });
+    let failure = connection.as_deref().and_then(StoreConnection::failure);
+    // Who uses it has found out, and finds out when it answers again: what lets us in need not have the values.
+    if let Some((_, error)) = failure.clone().filter(|(until, _)| !context.checks.has_failed(&uid) && now < *until + MAX_BACKOFF) {
+        return Ok(Look { problem: Some(Problem { after: Some(SEEN_AGAIN), ..error.into() }), ..seen });
+    }
+    if known && failure.is_none() {
+        return Ok(seen);
     }
     if let Some(problem) = failed.or_else(|| must_wait(connection.as_deref(), now)) {
         return Ok(Look { problem: Some(problem), ..seen });

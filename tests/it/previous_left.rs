@@ -60,6 +60,7 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
         ("suspended", json!({})),
         ("unwanted", json!({})),
         ("orphan", orphan),
+        ("edited", json!({})),
     ] {
         before.insert(name, rotated(&rotations, name, change).await);
     }
@@ -74,6 +75,10 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
 
     rotations.change("renamed", json!({"target": {"name": "new"}, "template": null})).await;
     rotations.ready("renamed", 3).await;
+    // A text that somebody has changed may hold it all the same.
+    rotations.change("edited", json!({"target": {"name": "new-as-well"}, "template": null})).await;
+    rotations.ready("edited", 3).await;
+    rotations.edit("edited", json!({"both": format!("mine {}", before["edited"])})).await;
     rotations.change("typed", json!({"target": {"type": "example.com/other"}})).await;
     rotations.says("typed", "Stalled", "True", "NotOurs").await;
     rotations.change("merging", json!({"target": {"creationPolicy": "Merge"}})).await;
@@ -89,6 +94,7 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
     }
     let places = [
         ("orphan", "orphan"),
+        ("edited", "edited"),
         ("renamed", "renamed"),
         ("typed", "typed"),
         ("merging", "merging"),

@@ -64,9 +64,9 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// How it has failed, if it has not answered since.
-    pub fn error(&self) -> Option<StoreError> {
-        self.open.as_ref().map(|(_, error)| error.clone())
+    /// How it has failed, if it has not answered since, and until when calls paused for that.
+    pub fn failure(&self) -> Option<(Timestamp, StoreError)> {
+        self.open.clone()
     }
 
     /// Registers `who` to be woken when the store has recovered. Returns when it may be probed; None: it has recovered already.

@@ -174,9 +174,9 @@ impl StoreConnection {
         self.breaker().is_open()
     }
 
-    /// How the store has failed as a whole, if it has not answered since.
-    pub fn failure(&self) -> Option<StoreError> {
-        self.breaker().error()
+    /// How the store has failed as a whole, if it has not answered since, and until when calls paused for that.
+    pub fn failure(&self) -> Option<(Timestamp, StoreError)> {
+        self.breaker().failure()
     }
 
     /// Wakes `who` when the store answers again. Returns when it may be probed; None: it has answered already.

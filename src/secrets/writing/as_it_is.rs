@@ -34,7 +34,8 @@ impl Shape {
     }
 }
 
-/// Writes `data`, and what is to be remembered with it. Of keys, labels, annotations and owners those that we have set are set again, and no others.
+/// Writes `data`, and what is to be remembered with it. Of keys, labels, annotations and owners those that we have set are set again, and no others; but for keys that have
+/// to be others now.
 pub async fn write(
     context: &Context,
     rotation: &SecretRotation,
@@ -44,7 +45,9 @@ pub async fn write(
     let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
     let ours = |field: &str| fields::keys(&read, writer.manager(), field);
     let (values, labels, owners) = (ours("data"), ours("metadata/f:labels"), fields::owners(&read, writer.manager()));
-    let data = data.iter().filter(|(key, _)| values.contains(key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
+    // What has to be another is taken back from who has taken it.
+    let is_ours = |(key, value): &(&String, &_)| values.contains(key.as_str()) || held.data.get(*key) != Some(*value);
+    let data = data.iter().filter(is_ours).map(|(key, value)| (key.clone(), value.clone())).collect();
     let owners = read.owner_references.iter().flatten().filter(|owner| owners.contains(&owner.uid)).cloned();
     let labels: BTreeMap<String, String> = only(read.labels.as_ref(), |key| labels.contains(key));
     let secret = Secret {

@@ -38,8 +38,10 @@ use crate::{
     secrets::{
         context::{Context, is_current},
         index::PREVIOUS,
+        memory::{Memory, hash},
         reason::Reason,
         status::{Halt, Problem},
+        store::SecretData,
     },
 };
 
@@ -84,13 +86,20 @@ pub fn overdue(
     secrets.for_each(|(namespace, name), fact| {
         let some = fact.kept.iter().flatten().filter(|kept| match what {
             Over::Previous => kept.previous_since.is_some(),
-            // Those beside have a copy of what is noted.
-            Over::Versions => kept.has_versions && !name.ends_with(PREVIOUS),
+            Over::Versions => kept.has_versions,
         });
         for one in some {
             kept.entry((namespace.to_string(), one.whose.to_string())).or_default().push((name.to_string(), one.clone()));
         }
     });
+    if what == Over::Versions {
+        // What lies beside another has a copy of what is noted there.
+        let is_beside =
+            |namespace: &str, name: &str| name.strip_suffix(PREVIOUS).is_some_and(|target| secrets.get(namespace, target).is_some());
+        for ((namespace, _), kept) in &mut kept {
+            kept.retain(|(name, _)| !is_beside(namespace, name));
+        }
+    }
     if kept.is_empty() {
         return Vec::new();
     }
@@ -221,7 +230,7 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     let memory = managed_secret::remembered(&rotation, &secret, place.is_merged);
     let held = managed_secret::held(context, secret, memory).await?;
     if !is_still(context, place, &rotation).await? {
-        return Ok(LATER);
+        return Ok(REST);
     }
     match what {
         Over::Previous => Box::pin(previous_values(context, (place, &rotation, now), (&held, &shape))).await,
@@ -275,13 +284,7 @@ async fn previous_values(
     let (mut memory, before) = (held.memory.clone(), held.ours());
     let data = previous_over::without_previous((context, rotation), before.clone(), &mut memory).await?;
     memory.versions.retire_superseded();
-    let gone = |key: &str| before.contains_key(key) && !data.contains_key(key);
-    let of_others =
-        held.meta.as_ref().and_then(|meta| fields::is_set_by_others(meta, shape.writer(context, rotation).manager(), "data", gone));
-    if let Some(other) = of_others {
-        let message = format!("the previous value in Secret {} was written by {other:?} as well, and stays with that", place.secret);
-        return Err(Problem::new(Reason::NotOurs, message).into());
-    }
+    let stays = stays_with_others((context, rotation), (held, shape), (&before, &data), &mut memory).await?;
     let is_other = consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &before);
     if is_other && !memory.stage.is_rolled_back() && place.is_there == Some(true) && rotation.spec.target.name == place.secret {
         // Who uses a text that held one gets the other, as soon as looks come to their end again.
@@ -290,16 +293,44 @@ async fn previous_values(
         if memory.stage == Stage::Complete && rotation.spec.restart.is_some() {
             memory.stage = Stage::Open { base: None, from: None };
         }
+        memory.stage = memory.stage.redressed(managed_secret::last_change(held));
         memory.change.becomes_new(Changed::JustNow);
     }
     let data = data.into_iter().chain(held.taken_back()).collect();
     let written = as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?;
-    if !place.is_merged && written.annotations.is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE)) {
+    if stays.is_none() && !place.is_merged && written.annotations.is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE)) {
         let message = format!("Secret {} was written by somebody else as well, who keeps the previous value in it", place.secret);
+        return Err(Problem::new(Reason::NotOurs, message).into());
+    }
+    if let Some(other) = stays {
+        let message = format!("the previous value in Secret {} was written by {other:?} as well, and stays with that", place.secret);
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     Ok(SignedDuration::ZERO)
+}
+
+/// Who else has written what was `before` and is not in `data`, so that it stays as we wrote it: that is still remembered. What others have changed is theirs.
+async fn stays_with_others(
+    (context, rotation): (&Context, &SecretRotation),
+    (held, shape): (&ManagedSecret, &Shape),
+    (before, data): (&SecretData, &SecretData),
+    memory: &mut Memory,
+) -> Result<Option<String>, Halt> {
+    let (Some(meta), key) = (&held.meta, context.roller.restarter.key().await?) else { return Ok(None) };
+    let is_as_written = |name: &str, value: &[u8]| held.memory.values.get(name).is_some_and(|known| *known == hash(&key, name, value));
+    let gone: BTreeSet<&str> = before
+        .iter()
+        .filter(|(name, value)| !data.contains_key(*name) && is_as_written(name, value))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let writer = shape.writer(context, rotation);
+    let Some(other) = fields::is_set_by_others(meta, writer.manager(), "data", |name| gone.contains(name)) else { return Ok(None) };
+    (memory.previous_since, memory.previous_keys) = (held.memory.previous_since, held.memory.previous_keys.clone());
+    memory.values.extend(
+        held.memory.values.iter().filter(|(name, _)| gone.contains(name.as_str())).map(|(name, hash)| (name.clone(), hash.clone())),
+    );
+    Ok(Some(other.to_owned()))
 }
 
 async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (&ManagedSecret, &Shape)) -> Result<SignedDuration, Halt> {
@@ -307,7 +338,7 @@ async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (
     if versions == held.memory.versions {
         return Ok(LATER);
     }
-    let memory = crate::secrets::memory::Memory { versions, ..held.memory.clone() };
+    let memory = Memory { versions, ..held.memory.clone() };
     as_it_is::write(context, rotation, (held, shape), (&held.ours(), &memory)).await.map(|_| REST)
 }
 
