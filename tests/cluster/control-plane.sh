@@ -41,9 +41,11 @@ start() {
   echo $! > "$name.pid"
 }
 
-alive() { # one that has ended and waits to be reaped by somebody else does not count
-  local state
-  state=$(sed 's/.*) //' "/proc/$1/stat" 2> /dev/null) && [ "${state:0:1}" != Z ]
+alive() { # one that has ended and waits to be reaped by somebody else does not count, unless threads of it still hold its port
+  local state threads
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2> /dev/null) || return 1
+  threads=("/proc/$1/task/"*)
+  [ "${state:0:1}" != Z ] || [ "${#threads[@]}" -gt 1 ]
 }
 
 stop() {
