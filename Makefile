@@ -6,6 +6,7 @@ export RUSTFLAGS ?= -C target-feature=+crt-static
 TARGET := target/$(CARGO_BUILD_TARGET)
 RUST_FILES := $(shell git ls-files '*.rs')
 IMAGE ?=
+APP_IMAGE ?=
 CLUSTER ?=
 ONCE ?=
 # One build at a time, and no more jobs than cores.
@@ -15,7 +16,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 demo: ## the operator doing its work on a real cluster; ONCE=1 ends by itself, CLUSTER=current uses yours with IMAGE=
-	@CLUSTER="$(CLUSTER)" IMAGE="$(IMAGE)" ONCE="$(ONCE)" demo/demo.sh
+	@CLUSTER="$(CLUSTER)" IMAGE="$(IMAGE)" APP_IMAGE="$(APP_IMAGE)" ONCE="$(ONCE)" demo/demo.sh
 
 test: test-fast test-cluster test-chart test-demo ## lints, unit, cluster and chart tests, the demo; sets up what it needs
 	@echo "all tests passed"
@@ -35,7 +36,7 @@ test-chart:
 	tests/chart/check.sh
 
 test-demo: ## that the demo shows what it says
-	ONCE=1 CLUSTER= IMAGE= demo/demo.sh
+	ONCE=1 CLUSTER= IMAGE= APP_IMAGE= demo/demo.sh
 
 lint: ## format and lints, warnings are errors
 	rustfmt --edition 2024 --check $(RUST_FILES)

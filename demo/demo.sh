@@ -2,6 +2,7 @@
 # What `make demo` runs: builds the operator, starts a cluster, installs the chart, applies the examples, waits, and shows what happened.
 #
 #   CLUSTER=current  the cluster of your kubeconfig; with IMAGE= of a registry, or kind or k3d, which are loaded directly
+#   APP_IMAGE=       with IMAGE=: an image that your cluster can pull and that runs for ever (nginx, redis), for an application that uses the values
 #   ONCE=1           take everything down at the end; exit 0 only if all of it became Ready
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,10 +22,12 @@ MODE=node
 if [ "${CLUSTER:-}" = current ]; then MODE=current; elif [ "$(id -u)" != 0 ]; then MODE=process; fi
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/seaworthy-demo-XXXXXX")
 OPERATOR_PID=
+APPS= # whether applications run that use the values
 # Only what this demo made: it began in a cluster without our kinds and without the namespace. What cannot be removed is said.
 remove_from_current() {
   local failed=0 secrets namespace name secret owner
   secrets=$(kubectl get certificaterotations -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.secretName}{"\n"}{end}') || failed=1
+  [ ! -e "$WORK/app.yaml" ] || kubectl delete -f "$WORK/app.yaml" --ignore-not-found --timeout=60s || failed=1
   kubectl delete -f examples --ignore-not-found --timeout=60s || failed=1
   helm uninstall seaworthy -n $NAMESPACE --wait || failed=1
   while read -r namespace name secret; do
@@ -57,6 +60,14 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
+load() { # ARCHIVE: into the cluster of the kubeconfig
+  case $context in
+    kind-*) kind load image-archive "$1" --name "${context#kind-}" ;;
+    k3d-*) k3d image import "$1" --cluster "${context#k3d-}" ;;
+    *) stop "the cluster $context cannot be given an image directly; push one (make image) and say IMAGE=registry/name:tag" ;;
+  esac
+}
+
 step "building the operator"
 cargo build --bin seaworthy
 BINARY=$ROOT/target/$CARGO_BUILD_TARGET/debug/seaworthy
@@ -66,6 +77,7 @@ NAME=${IMAGE:-localhost/seaworthy:demo}
 case $MODE in
   node)
     only_one
+    APPS=1
     step "starting a one-node Kubernetes $KUBE_VERSION"
     tests/cluster/up.sh > /dev/null
     step "making the image and loading it"
@@ -80,15 +92,19 @@ case $MODE in
     [ -z "$(kubectl get namespace $NAMESPACE --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has a namespace $NAMESPACE already; the demo does not touch it"
     [ -z "$(kubectl get crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev secretrotations.seaworthy.dev secretstores.seaworthy.dev --ignore-not-found -o name || echo unknown)" ] || stop "the cluster $context has the kinds of Seaworthy already; the demo does not touch them"
     [ -z "$(kubectl get secrets -A -l seaworthy.dev/owner-hash -o name || echo unknown)" ] || stop "the cluster $context holds Secrets of an earlier Seaworthy; the demo does not touch them"
+    [ -z "$(kubectl -n default get deployments client orders --ignore-not-found -o name || echo unknown)" ] || stop "the namespace default of the cluster $context has a Deployment client or orders; the demo does not touch it"
     step "using the cluster $context"
     if [ -z "${IMAGE:-}" ]; then
       image/build.sh "$BINARY" "$NAME" "$WORK/image.tar" > /dev/null
-      case $context in
-        kind-*) kind load image-archive "$WORK/image.tar" --name "${context#kind-}" ;;
-        k3d-*) k3d image import "$WORK/image.tar" --cluster "${context#k3d-}" ;;
-        *) stop "the cluster $context cannot be given an image directly; push one (make image) and say IMAGE=registry/name:tag" ;;
-      esac
-    fi ;;
+      load "$WORK/image.tar"
+      if [ -z "${APP_IMAGE:-}" ]; then
+        tests/tools/build.sh tlsserver
+        mkimage "$WORK/app.tar" "$TLSSERVER_IMAGE" /tlsserver "$(tool_dir tlsserver)/tlsserver=/tlsserver"
+        load "$WORK/app.tar"
+        APPS=1
+      fi
+    fi
+    [ -z "${APP_IMAGE:-}" ] || APPS=1 ;;
 esac
 export KUBECONFIG
 
@@ -115,13 +131,27 @@ if [ $MODE = node ]; then
   step "applying examples/, a server that uses one of the certificates, and an application that uses the values"
   for file in $(grep -LE "$ELSEWHERE" examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
   kubectl apply -f demo/web.yaml -f demo/app.yaml > /dev/null
-else # no Pods of ours: what has to be served is left out
+else
   step "applying examples/, but for those that have to be served, or need a store that is not here"
   for file in $(grep -LE "^  verify:|$ELSEWHERE" examples/*.yaml); do kubectl apply -f "$file" > /dev/null; done
+  if [ -n "$APPS" ]; then
+    step "and an application that uses the values"
+    # What another image is to do is its own affair.
+    sed ${APP_IMAGE:+-e "s|image: .*|image: $APP_IMAGE|" -e '/args:/d'} demo/app.yaml > "$WORK/app.yaml"
+    kubectl apply -f "$WORK/app.yaml" > /dev/null
+  else
+    step "no application runs that could use the values: that needs a node, and an image (root, kind, k3d, or CLUSTER=current with APP_IMAGE=)"
+  fi
 fi
 ok=1
 wait_ready() { # KIND
   kubectl wait --for=condition=Ready "$1" --all -A --timeout=120s > "$WORK/wait.log" 2>&1 || { cat "$WORK/wait.log" >&2; ok=0; }
+}
+# Every Pod of an application was made with what the Secret holds, as far as can be told from outside a node.
+is_restarted() { # DEPLOYMENT SECRETROTATION
+  kubectl -n default rollout status "deployment/$1" --timeout=120s > /dev/null &&
+    kubectl -n default wait --for=jsonpath='{.status.consumers.summary}'=2/2 "secretrotation/$2" --timeout=120s > /dev/null || return 1
+  step "every Pod of Deployment $1 has the new value of Secret $2"
 }
 # Every process of an application has in its environment what the Secret holds: the kernel is asked, not the operator.
 runs_with() { # VARIABLE SECRET KEY
@@ -145,12 +175,13 @@ if [ $ok = 1 ]; then
   if [ $MODE = node ]; then
     step "renewing the one that is served: its Pods are restarted, and asked what they serve"
     "$BINARY" rotate certificaterotation/web -n default --wait --timeout 120s >&2 || ok=0
-    for name in client orders; do kubectl -n default rollout status deployment/$name --timeout=60s > /dev/null || ok=0; done
   fi
+  [ -z "$APPS" ] || for name in client orders; do kubectl -n default rollout status deployment/$name --timeout=120s > /dev/null || ok=0; done
   step "a new API key: the previous one stays beside it for a day, and who uses it is restarted"
   before=$(kubectl -n default get secret api-key -o jsonpath='{.data.key}')
   "$BINARY" rotate secretrotation/api-key -n default --wait --timeout 120s >&2 || ok=0
   [ "$(kubectl -n default get secret api-key -o jsonpath='{.data.key-previous}')" = "$before" ] || { echo "demo: the previous API key is gone" >&2; ok=0; }
+  [ -z "$APPS" ] || is_restarted client api-key || ok=0
   [ $MODE != node ] || runs_with API_KEY api-key key || ok=0
   step "another database password in the Secret that orders is made of"
   kubectl -n default patch secret database -p '{"stringData": {"password": "another/one"}}' > /dev/null
@@ -160,13 +191,14 @@ if [ $ok = 1 ]; then
     *another%2Fone*) ;;
     *) echo "demo: orders does not have it" >&2; ok=0 ;;
   esac
+  [ -z "$APPS" ] || is_restarted orders orders || ok=0
   [ $MODE != node ] || runs_with DATABASE_URL orders database-url || ok=0
 fi
 
 echo
 "$BINARY" status -A || ok=0
 echo
-[ $MODE != node ] || { "$BINARY" consumers secret/api-key -n default || ok=0; "$BINARY" consumers secret/orders -n default || ok=0; echo; }
+[ -z "$APPS" ] || { "$BINARY" consumers secret/api-key -n default || ok=0; "$BINARY" consumers secret/orders -n default || ok=0; echo; }
 kubectl get events -A --field-selector reportingComponent=seaworthy.dev/operator --sort-by=.metadata.creationTimestamp \
   -o 'custom-columns=EVENT:.reason,OBJECT:.involvedObject.name,SAYS:.message' 2> /dev/null || true
 echo

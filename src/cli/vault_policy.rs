@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use super::{Failure, client, manifests, print, say};
 use crate::{
     api::{SecretRotation, SecretStore},
+    inventory::{Facts, namespaces},
     secrets::{
         stores::{StoreSpec, vault},
         vault_policy::{Policy, login},
@@ -96,10 +98,23 @@ type Found = (Vec<SecretRotation>, Vec<SecretStore>);
 async fn of_cluster(namespace: Option<String>) -> Result<Found, Failure> {
     let (client, default) = client().await?;
     let namespace = namespace.unwrap_or(default);
-    let rotations = Api::<SecretRotation>::namespaced(client.clone(), &namespace).list(&ListParams::default()).await?.items;
+    let mut rotations = Api::<SecretRotation>::namespaced(client.clone(), &namespace).list(&ListParams::default()).await?.items;
     // Who may not list them still gets the policy of what names its store itself.
-    let named = rotations.iter().any(|rotation| rotation.spec.store_ref.is_some());
-    let stores = if named { Api::<SecretStore>::all(client).list(&ListParams::default()).await?.items } else { Vec::new() };
+    if rotations.iter().all(|rotation| rotation.spec.store_ref.is_none()) {
+        return Ok((rotations, Vec::new()));
+    }
+    let stores = Api::<SecretStore>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let labels = Facts::default();
+    let found = Api::<Namespace>::all(client).get_metadata(&namespace).await?;
+    labels.put(("".into(), namespace.as_str().into()), Some(namespaces::labels(&found)));
+    rotations.retain(|rotation| {
+        let named = rotation.spec.store_ref.iter().find_map(|named| stores.iter().find(|store| store.name_any() == named.name));
+        let refused = named.and_then(|store| namespaces::check(store.spec.allowed_namespaces.as_ref(), &labels, &namespace).err());
+        if let (Some(store), Some(why)) = (named, &refused) {
+            say(&format!("seaworthy: SecretRotation {} is left out: SecretStore {}: {why}", rotation.name_any(), store.name_any()));
+        }
+        refused.is_none()
+    });
     Ok((rotations, stores))
 }
 

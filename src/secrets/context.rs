@@ -144,16 +144,13 @@ pub async fn facts(
     if let Ok(resolved) = &resolved {
         view.source = Some(resolved.as_ref().map_or_else(|| "generated".into(), |resolved| resolved.source.clone()));
     }
-    let (status, mut memory) = (rotation.status.as_ref(), held.memory.clone());
-    if spec.is_push_only() {
-        memory.handled_refresh = Some(status.and_then(|status| status.handled_refresh.clone()).unwrap_or_default());
-    }
+    let memory = &held.memory;
     let key = context.roller.restarter.key().await?;
     let (target, request) = (held.compared(&key), managed_secret::request(rotation));
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {
-        context.steps.run("drop-pending", rotate::finish(context, rotation, &[&memory])).await?;
+        context.steps.run("drop-pending", rotate::finish(context, rotation, &[memory])).await?;
         pending = None;
     }
     let last_sync = context.refresh_cache.last_read(rotation, last_told(rotation), now);
@@ -164,7 +161,7 @@ pub async fn facts(
         last_sync,
         live: spec.reads_own_namespace(),
         stale: consumption(context, rotation, view).map(|consumption| consumption.stale.len()),
-        ..settled(rotation, (&uid, &words), &request, &memory)
+        ..settled(rotation, (&uid, &words), &request, (memory, view))
     };
     let plan = decide(&observed, &times, now);
     Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
@@ -175,9 +172,16 @@ pub fn plan_after(context: &Context, rotation: &SecretRotation, facts: &Facts, v
     let (uid, words) = (rotation.uid().unwrap_or_default(), context.refresh_cache.refresh_keys(rotation));
     let observed = Observed {
         last_sync: context.refresh_cache.last_read(rotation, view.synced.or_else(|| last_told(rotation)), facts.now),
-        ..settled(rotation, (&uid, &words), &facts.request, &view.memory)
+        ..settled(rotation, (&uid, &words), &facts.request, (&view.memory, view))
     };
     decide(&observed, &facts.times, facts.now)
+}
+
+/// Whether a refresh is asked for that was not answered. Who loses the status reads once more: nothing comes of that.
+fn asks_refresh(rotation: &SecretRotation, view: &View) -> bool {
+    let answered = || rotation.status.as_ref().and_then(|status| status.handled_refresh.as_deref());
+    let asked = annotation(rotation, REFRESH_ANNOTATION);
+    !asked.is_empty() && view.handled_refresh.as_deref().or_else(answered) != Some(asked)
 }
 
 /// What there is to decide about a resource whose Secret is as it was written, with nothing on its way.
@@ -185,7 +189,7 @@ fn settled<'a>(
     rotation: &'a SecretRotation,
     (uid, words): (&'a str, &'a BTreeSet<String>),
     request: &'a str,
-    memory: &'a Memory,
+    (memory, view): (&'a Memory, &View),
 ) -> Observed<'a> {
     Observed {
         uid,
@@ -193,7 +197,7 @@ fn settled<'a>(
         generation: rotation.metadata.generation,
         request,
         rotate: annotation(rotation, ROTATE_ANNOTATION),
-        refresh: annotation(rotation, REFRESH_ANNOTATION),
+        asks_refresh: asks_refresh(rotation, view),
         target: &TargetState::AsWritten,
         memory,
         pending: false,

@@ -33,6 +33,7 @@ use crate::{
         backoff::retry_after,
         halt::Word,
         noticed,
+        owner::owned_by,
         run::{Done, Guarded},
         unreadable,
     },
@@ -180,10 +181,11 @@ async fn observe(context: &Context, rotation: &SecretRotation, view: &mut View) 
     Ok(held)
 }
 
-/// Whether previous values are kept in what is called as the Secret, as far as can be told of one that is not read.
+/// Whether this resource keeps previous values in what is called as the Secret, as far as can be told of one that is not read.
 fn keeps_previous(context: &Context, rotation: &SecretRotation) -> bool {
     let there = context.roller.inventory.secrets.get(&rotation.namespace().unwrap_or_default(), &rotation.spec.target.name);
-    there.is_some_and(|there| there.kept.iter().flatten().any(|kept| kept.previous_since.is_some()))
+    let whose = managed_secret::short(&owned_by(rotation));
+    there.is_some_and(|there| there.kept.iter().flatten().any(|kept| *kept.whose == *whose && kept.previous_since.is_some()))
 }
 
 /// Decides about what was read. Where no decision can be come to, previous values go in time all the same, and what is being delivered goes on.
@@ -326,7 +328,7 @@ async fn ask(look: Look<'_>, asks: bool, view: &mut View) -> Result<(Option<Sour
 /// `source`: to roll back in the store, too.
 async fn without_values(look: Look<'_>, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
-    (view.read_at, view.snapshot) = (None, None); // what was read comes to nothing
+    (view.read_at, view.answers, view.snapshot) = (None, None, None); // what was read comes to nothing
     if facts.plan.retire && facts.target != TargetState::Missing && view.rollout.is_none() {
         let made = Box::pin(previous_over::retired(look)).await?;
         return Box::pin(update(look, made, source, view)).await;

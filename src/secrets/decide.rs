@@ -36,8 +36,8 @@ pub struct Observed<'a> {
     pub request: &'a str,
     /// The value of the `rotate` annotation, empty if there is none.
     pub rotate: &'a str,
-    /// The same of `refresh`.
-    pub refresh: &'a str,
+    /// Somebody asks for a refresh, and has no answer yet.
+    pub asks_refresh: bool,
     /// The Secret.
     pub target: &'a TargetState,
     /// What is written down with it.
@@ -228,8 +228,7 @@ fn of_the_store(observed: &Observed<'_>, due: Option<Timestamp>, now: Timestamp)
     if once(observed) {
         return None;
     }
-    let asked = observed.memory.handled_refresh.as_deref().is_some_and(|handled| handled != observed.refresh);
-    if asked && !observed.refresh.is_empty() {
+    if observed.asks_refresh {
         return Some(Reason::RefreshRequested);
     }
     let live = observed.live && observed.spec.refresh_policy == RefreshPolicy::Periodic;
@@ -290,7 +289,7 @@ mod tests {
         spec: serde_json::Value,
         request: &'static str,
         rotate: &'static str,
-        refresh: &'static str,
+        asks_refresh: bool,
         target: TargetState,
         memory: Memory,
         pending: bool,
@@ -313,14 +312,13 @@ mod tests {
             }),
             request: "r",
             rotate: "",
-            refresh: "",
+            asks_refresh: false,
             target: TargetState::AsWritten,
             memory: Memory {
                 request: Some("r".into()),
                 revision: 1,
                 rotated_at: Some(start()),
                 handled_rotate: Some(String::new()),
-                handled_refresh: Some(String::new()),
                 ..Memory::default()
             },
             pending: false,
@@ -340,7 +338,7 @@ mod tests {
             generation: Some(1),
             request: world.request,
             rotate: world.rotate,
-            refresh: world.refresh,
+            asks_refresh: world.asks_refresh,
             target: &world.target,
             memory: &world.memory,
             pending: world.pending,
@@ -389,17 +387,7 @@ mod tests {
                 Current,
             ),
             ("nobody knows when it was read", |w| w.last_sync = None, true, false, RefreshDue),
-            ("refresh", |w| w.refresh = "1", true, false, RefreshRequested),
-            (
-                "refresh, before anything is known",
-                |w| {
-                    w.refresh = "1";
-                    w.memory.handled_refresh = None;
-                },
-                false,
-                false,
-                Current,
-            ),
+            ("refresh", |w| w.asks_refresh = true, true, false, RefreshRequested),
             ("Secrets of the own namespace", |w| w.live = true, true, false, RefreshDue),
             ("rotate", |w| w.rotate = "1", false, true, Requested),
             (
@@ -439,7 +427,7 @@ mod tests {
                     w.spec["refreshPolicy"] = "CreatedOnce".into();
                     w.target = TargetState::Edited(vec!["a".into()]);
                     w.request = "other";
-                    w.refresh = "1";
+                    w.asks_refresh = true;
                     w.now += HOUR;
                 },
                 false,

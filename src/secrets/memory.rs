@@ -22,7 +22,6 @@ const REASON: &str = "seaworthy.dev/rotation-reason";
 const STARTED_AT: &str = "seaworthy.dev/issued-at";
 const ROTATED_AT: &str = "seaworthy.dev/rotated-at";
 const HANDLED_ROTATE: &str = "seaworthy.dev/handled-rotate";
-const HANDLED_REFRESH: &str = "seaworthy.dev/handled-refresh";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const VALUES: &str = "seaworthy.dev/value-hashes";
 const PREVIOUS_KEYS: &str = "seaworthy.dev/previous-keys";
@@ -77,8 +76,6 @@ pub struct Memory {
     pub rotated_at: Option<Timestamp>,
     /// The value of the `rotate` annotation that was handled last; empty if there was none.
     pub handled_rotate: Option<String>,
-    /// The same of `refresh`.
-    pub handled_refresh: Option<String>,
     /// When the Secret's data became what it is.
     pub change: Change,
     /// How far the change is.
@@ -115,7 +112,6 @@ impl Memory {
             started_at: get(STARTED_AT).and_then(|text| time(&text)),
             rotated_at: get(ROTATED_AT).and_then(|text| time(&text)),
             handled_rotate: get(HANDLED_ROTATE),
-            handled_refresh: get(HANDLED_REFRESH),
             change: Change::read(annotations),
             stage: Stage::read(get(STAGE).as_ref()),
             values: get(VALUES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -146,7 +142,6 @@ impl Memory {
             (STARTED_AT, text(self.started_at)),
             (ROTATED_AT, text(self.rotated_at)),
             (HANDLED_ROTATE, self.handled_rotate.clone()),
-            (HANDLED_REFRESH, self.handled_refresh.clone()),
             (STAGE, self.stage.text()),
             (VALUES, (!values.is_empty()).then(|| serde_json::to_string(values).unwrap_or_default())),
             (KEY, self.key.clone()),
@@ -179,10 +174,8 @@ impl Memory {
         if self.revision == 0 || self.revision >= told {
             return;
         }
-        let handled = |handled: fn(&SecretRotationStatus) -> &Option<String>| status.and_then(|status| handled(status).clone());
         (self.revision, self.request) = (told, None);
-        self.handled_rotate = Some(handled(|status| &status.handled_rotate).unwrap_or_default());
-        self.handled_refresh = Some(handled(|status| &status.handled_refresh).unwrap_or_default());
+        self.handled_rotate = Some(status.and_then(|status| status.handled_rotate.clone()).unwrap_or_default());
         // What no store has is as old as it is.
         if has_store {
             let rotated = status.and_then(|status| status.last_rotation_time.as_ref()).map(|time| time.0);
@@ -234,7 +227,6 @@ mod tests {
             started_at: at("2026-01-01T00:00:00Z"),
             rotated_at: at("2026-01-02T00:00:00Z"),
             handled_rotate: Some(String::new()),
-            handled_refresh: Some("x".into()),
             change: Change { at: Changed::At("2026-01-01T00:00:01Z".parse().unwrap()), ..Change::default() },
             stage: Stage::RolledBack { generation: 3, why: "Deployment web: it did not work".into() },
             values: [("a.b".to_owned(), "h".to_owned())].into(),
@@ -287,8 +279,8 @@ mod tests {
             let mut before = memory();
             before.is_of_before(Some(&status(4)), has_store);
             let rotated_at = Some(rotated_at.parse().unwrap());
-            let (handled_rotate, handled_refresh) = (Some("new".into()), Some(String::new()));
-            assert_eq!(before, Memory { revision: 4, rotated_at, handled_rotate, handled_refresh, ..Memory::default() });
+            let handled_rotate = Some("new".into());
+            assert_eq!(before, Memory { revision: 4, rotated_at, handled_rotate, ..Memory::default() });
         }
         let mut nothing = Memory::default();
         nothing.is_of_before(Some(&status(4)), true);

@@ -69,7 +69,9 @@ pub struct View {
     pub pushed: Option<Vec<Pushed>>,
     /// When what is pushed was compared with the store, and something of it failed: it counts as compared when that is told.
     pub compared: Option<Timestamp>,
-    /// The request for a refresh that `spec.push` alone has answered.
+    /// The request for a refresh that is answered when what was read is written.
+    pub answers: Option<String>,
+    /// The request for a refresh that is answered; empty: there is none any more. None: it did not come to that, and what was known stays.
     pub handled_refresh: Option<String>,
     /// How far the restarts are; None: nobody is to be restarted.
     pub rollout: Option<Rollout>,
@@ -80,6 +82,12 @@ pub struct View {
 }
 
 impl View {
+    /// What was read stands in the Secret.
+    pub fn was_read(&mut self) {
+        self.synced = self.read_at.or(self.synced);
+        self.handled_refresh = self.answers.take().or(self.handled_refresh.take());
+    }
+
     /// Why who uses the Secret does not have the new values, and will not before a person does something.
     pub fn undelivered(&self) -> Option<(Reason, String)> {
         let failed = self.rollout.as_ref().and_then(|rollout| rollout.failed.as_ref());
@@ -119,8 +127,8 @@ pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64
         last_rotation: last_change(before, memory, now),
         handled_rotate: asked(memory.handled_rotate.as_ref()).or_else(|| before.handled_rotate.clone()),
         handled_refresh: match &view.handled_refresh {
-            Some(handled) => Some(handled.clone()),
-            None => asked(memory.handled_refresh.as_ref()).or_else(|| before.handled_refresh.clone()),
+            Some(handled) => asked(Some(handled)),
+            None => before.handled_refresh.clone(),
         },
         pushed: view.pushed.clone().unwrap_or_else(|| before.pushed.clone()),
         last_failure: None,

@@ -5,7 +5,7 @@ use seaworthy::api::SecretStore;
 use serde_json::{Value, json};
 
 use crate::{
-    canary::search,
+    canary::search_everything,
     oci::metadata,
     support::{
         Between, ControlPlane, Moto, Process, Rotations, eventually,
@@ -82,11 +82,9 @@ async fn who_the_operator_is_lets_it_in() {
     assert!(asked.iter().any(|asked| asked.contains("AssumeRoleWithWebIdentity")), "{asked:?}");
     assert!(asked.iter().any(|asked| asked.contains("ExternalId=tmi")), "{asked:?}");
     // What it was given to show stays with it.
-    let (audit, log) = process.said();
     let mut values = vec!["the-token-of-the-pod".to_owned(), "eyJhbGciOiJSUzI1NiIs".to_owned()];
     values.extend(machine_key.lines().skip(1).take(3).map(ToOwned::to_owned));
     values.extend(["of-aws", "of-oracle"].map(ToOwned::to_owned));
-    search("the audit log", &audit, &values);
-    search("the log", &log, &values);
+    search_everything(&cluster, &process, &values).await;
     std::fs::remove_dir_all(folder).unwrap();
 }

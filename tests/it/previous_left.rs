@@ -61,6 +61,7 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
         ("unwanted", json!({})),
         ("orphan", orphan),
         ("edited", json!({})),
+        ("crossing", json!({})),
     ] {
         before.insert(name, rotated(&rotations, name, change).await);
     }
@@ -101,12 +102,17 @@ async fn the_previous_value_goes_though_the_spec_leads_elsewhere() {
         ("wanted", "wanted"),
         ("added", "theirs"),
         ("unwanted", "unwanted"),
+        ("crossing", "crossing"),
     ];
     for (name, target) in places {
         assert!(rotations.data(target).await.contains_key("key-previous"), "{name}: it is not over");
     }
 
     rotations.api().delete("orphan", &DeleteParams::default()).await.unwrap();
+    // What another keeps there is not kept by who is led there.
+    rotations.change("crossing", json!({"target": {"name": "orphan"}})).await;
+    rotations.says("crossing", "Stalled", "True", "NotOurs").await;
+    rotations.until("crossing", "it keeps nothing there", |object| !keeps_previous(object)).await;
     operator.clock.advance(HOUR * 3);
     for (name, target) in places {
         is_gone(&rotations, target, &before[name]).await;

@@ -2,9 +2,12 @@
 //!
 //! Every text that can stand in a namespaced resource is listed here, so that a new field cannot be forgotten.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use kube::{
@@ -15,7 +18,7 @@ use kube::{
 use seaworthy::api::{CertificateIssuer, CertificateRotation, SecretRotation, SecretStore, crds};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Faults, Operator, eventually};
+use crate::support::{Cluster, ControlPlane, Faults, Operator, eventually, oci::Oci};
 
 /// Texts that name nothing outside the resource.
 const PLAIN: &[&str] = &[
@@ -56,8 +59,7 @@ const PLAIN: &[&str] = &[
     "store.kubernetes.server.auth.token.secretRef.key",
     "store.kubernetes.server.caBundle",
     "store.kubernetes.server.caSecretRef.key",
-    // What the tenant's own account is asked for, at the tenant's own server or at AWS and Oracle; hosts that are made with it are checked as all are.
-    "store.aws.region",
+    // What the tenant's own account is asked for, at the tenant's own server or at AWS and Oracle.
     "store.aws.role",
     "store.vault.auth.appRole.path",
     "store.vault.auth.appRole.roleId",
@@ -74,8 +76,6 @@ const PLAIN: &[&str] = &[
     "store.vault.caSecretRef.key",
     "store.vault.namespace",
     "store.vault.path",
-    "store.oci.region",
-    "store.oci.domain",
     "store.oci.vault",
     "store.oci.compartment",
     "store.oci.encryptionKey",
@@ -134,6 +134,8 @@ enum Names {
     Object,
     /// An address.
     Address,
+    /// A part of a host's name.
+    Host,
     /// A namespace.
     Namespace,
     /// A cluster-scoped object, which decides.
@@ -142,10 +144,32 @@ enum Names {
     Folder,
 }
 
+/// What a tenant's region, or domain, is in the place of one of AWS' or Oracle's own.
+const REGION: &str = "inside-1";
+const DOMAIN: &str = "inside.example";
+/// The hosts that are made with them. Whoever has the domain, or its DNS, says where they lead.
+const HOSTS: [&str; 4] = [
+    "secretsmanager.inside-1.amazonaws.com",
+    "sts.inside-1.amazonaws.com",
+    "secrets.vaults.inside-1.oci.oraclecloud.com",
+    "secrets.vaults.eu-frankfurt-1.oci.inside.example",
+];
+
+/// At the hosts that are made of the region, and with a key that a request can be signed with.
+fn at_large(mut spec: Value) -> Value {
+    for (store, address) in [("aws", "endpoint"), ("oci", "endpoints")] {
+        spec["store"][store].as_object_mut().map(|store| store.remove(address));
+    }
+    if let Some(key) = spec.pointer_mut("/store/oci/auth/apiKey/privateKeySecretRef/key") {
+        *key = "pem".into();
+    }
+    spec
+}
+
 /// Every reference, and a resource that it stands in.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn references() -> Vec<(&'static str, Names, Value)> {
-    use Names::{Address, Folder, Namespace, Object, Shared};
+    use Names::{Address, Folder, Host, Namespace, Object, Shared};
     let key = json!({"name": "own", "key": "k"});
     let data = json!([{"secretKey": "x", "remoteRef": {"key": "own"}}]);
     let sync = |store: Value| json!({"target": {"name": "t"}, "store": store, "data": data});
@@ -235,6 +259,14 @@ fn references() -> Vec<(&'static str, Names, Value)> {
         ("store.aws.auth.secretRef.secretAccessKey.name", Object, aws()),
         ("store.aws.auth.secretRef.sessionToken.name", Object, aws()),
         ("store.aws.endpoint", Address, aws()),
+        ("store.aws.region", Host, at_large(aws())),
+        (
+            "store.aws.region",
+            Host,
+            at_large(sync(
+                json!({"aws": {"region": "r", "role": "arn:aws:iam::123456789012:role/r", "auth": {"secretRef": {"accessKeyID": key, "secretAccessKey": key}}}}),
+            )),
+        ),
         ("store.vault.server", Address, token()),
         ("store.vault.auth.token.secretRef.name", Object, token()),
         ("store.vault.auth.appRole.secretRef.name", Object, vault(json!({"appRole": {"roleId": "r", "secretRef": key}}))),
@@ -251,6 +283,8 @@ fn references() -> Vec<(&'static str, Names, Value)> {
         ),
         ("store.oci.endpoints.secrets", Address, api_key()),
         ("store.oci.endpoints.vaults", Address, api_key()),
+        ("store.oci.region", Host, at_large(api_key())),
+        ("store.oci.domain", Host, at_large(api_key())),
         ("store.oci.auth.apiKey.privateKeySecretRef.name", Object, api_key()),
         (
             "store.oci.auth.workloadIdentity.serviceAccountRef.name",
@@ -360,15 +394,31 @@ async fn cluster_scoped_ones_lead_to_the_operators_namespace(cluster: &Cluster) 
     looked_at
 }
 
+/// An address of the machine's own, and how often somebody came there.
+async fn forbidden() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let (address, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = visits.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, visits)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reference_leads_out_of_the_namespace() {
     let (_own, cluster) = ControlPlane::start().await;
     let faults = Faults::default();
-    let _operator = Operator::start(faults.client(cluster.operator_config.clone()), Vec::new(), "seaworthy");
+    // An address of the operator's own that its settings do not allow.
+    let (address, visits) = forbidden().await;
+    let names = HOSTS.map(|host| (host.to_owned(), address)).into();
+    let _operator = Operator::with_names(faults.client(cluster.operator_config.clone()), "seaworthy", names);
     let (victim, tenant) = (cluster.namespace("victim").await, cluster.namespace("tenant").await);
     let canary = "the-value-of-the-victim";
     victim.secret("theirs", "Opaque", &[("k", canary), ("tls.crt", canary), ("tls.key", canary)]).await;
-    tenant.secret("own", "Opaque", &[("k", "ours")]).await;
+    tenant.secret("own", "Opaque", &[("k", "ours"), ("pem", &Oci::start().await.private)]).await;
     // One of that name lies beside the operator, too.
     let operators = cluster.operators_secret("theirs", json!({"k": canary, "tls.crt": canary, "tls.key": canary})).await;
     // Cluster-scoped objects that allow nobody, and what they would give.
@@ -389,15 +439,6 @@ async fn no_reference_leads_out_of_the_namespace() {
     }
     let open = json!({"allowedNamespaces": {}, "kubernetes": {"namespace": "default"}});
     cluster.secret_store("open", open).await;
-    // An address of the operator's own that its settings do not allow.
-    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let (address, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let counted = visits.clone();
-    tokio::spawn(async move {
-        while listener.accept().await.is_ok() {
-            counted.fetch_add(1, Ordering::SeqCst);
-        }
-    });
 
     let (mut refused, mut looked_at) = (0, 0);
     for (number, (path, names, spec)) in references().into_iter().enumerate() {
@@ -407,6 +448,8 @@ async fn no_reference_leads_out_of_the_namespace() {
             Names::Address if path == "verify.tls.address" => vec![address.to_string()],
             Names::Address if path.ends_with("server.url") => vec![format!("https://{address}")],
             Names::Address => vec![format!("http://{address}")],
+            Names::Host if path.ends_with("domain") => vec![DOMAIN.into()],
+            Names::Host => vec![REGION.into()],
             Names::Namespace => vec![victim.name.clone()],
             Names::Shared => vec!["closed".into()],
             Names::Folder => vec!["/etc".into()],
@@ -440,6 +483,8 @@ async fn no_reference_leads_out_of_the_namespace() {
                 let object = api.get(&name).await.map_err(|error| error.to_string())?;
                 let status = &object.data["status"];
                 let told = status["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+                // Of a host it is told that it is refused, and not that nobody answers there.
+                let told = told && (names != Names::Host || status.to_string().contains("special address, which is refused"));
                 if status["observedGeneration"] == 1 && told { Ok(()) } else { Err(status.to_string()) }
             })
             .await;

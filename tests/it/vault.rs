@@ -4,7 +4,10 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
-use kube::{Api, Client, Resource, api::PostParams};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
 use seaworthy::{
     secrets::store::{Place, StoreError},
     testing::store_contract,
@@ -239,12 +242,17 @@ async fn the_policy_that_is_printed_is_enough() {
     // What goes to the store of a SecretStore is printed for that one.
     let login = json!({"token": {"secretRef": {"name": "none", "key": "token"}}});
     let store = json!({"allowedNamespaces": {}, "vault": {"server": "https://vault.example", "path": "kv", "auth": login}});
-    cluster.secret_store(&namespace.name, store).await;
+    let stores = cluster.secret_store(&namespace.name, store).await;
     let data = json!([{"secretKey": "x", "remoteRef": {"key": "many/db", "property": "p"}}]);
     rotations.create("by-name", json!({"target": {"name": "by-name"}, "storeRef": {"name": namespace.name}, "data": data})).await;
     let (code, policy) = crate::cli::seaworthy(&kubeconfig, &["vault-policy", "-n", &namespace.name]);
     let (own, of_many) = policy.split_once("# https://vault.example").expect(&policy);
     assert!(code == 0 && of_many.contains("kv/data/many/db") && !own.contains("many/db"), "{policy}");
+    // What it does not allow adds nothing to it.
+    let others = Patch::Merge(json!({"spec": {"allowedNamespaces": {"matchLabels": {"team": "another"}}}}));
+    stores.patch(&namespace.name, &PatchParams::default(), &others).await.unwrap();
+    let (code, policy) = crate::cli::seaworthy(&kubeconfig, &["vault-policy", "-n", &namespace.name]);
+    assert!(code == 0 && policy.contains("SecretRotation by-name is left out") && !policy.contains("kv/data"), "{policy}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

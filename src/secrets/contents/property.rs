@@ -180,14 +180,17 @@ fn find<'a>(value: &'a RawValue, property: &str) -> Result<&'a RawValue, Propert
     {
         return Ok(found);
     }
-    path(property)?.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => {
+    let element = |value: &'a RawValue, index: usize| {
+        let list: Vec<&'a RawValue> = serde_json::from_str(value.get()).map_err(|_| missing())?;
+        list.get(index).copied().ok_or_else(missing)
+    };
+    path(property)?.iter().try_fold(value, |value, step| match (step, value.get().as_bytes()) {
+        (Step::Index(index), _) => element(value, *index),
+        // `a.0` for `a[0]`, as external-secrets has it.
+        (Step::Key(key), [b'[', ..]) => element(value, key.parse().map_err(|_| missing())?),
+        (Step::Key(key), _) => {
             let object: Members<'a> = serde_json::from_str(value.get()).map_err(|_| missing())?;
             object.0.into_iter().find(|(name, _)| *name == **key).map(|(_, found)| found).ok_or_else(missing)
-        }
-        Step::Index(index) => {
-            let list: Vec<&'a RawValue> = serde_json::from_str(value.get()).map_err(|_| missing())?;
-            list.get(*index).copied().ok_or_else(missing)
         }
     })
 }
@@ -210,7 +213,7 @@ enum Step {
     Index(usize),
 }
 
-/// `a.b[0].c`
+/// `a.b[0].c`; for reading `a.b.0.c` as well.
 fn path(property: &str) -> Result<Vec<Step>, PropertyError> {
     let wrong = || PropertyError::Path(property.into());
     let mut steps = Vec::new();
@@ -329,6 +332,9 @@ mod tests {
         for (property, wanted) in [
             ("a", Ok("x")),
             ("b.c[0]", Ok("p")),
+            ("b.c.0", Ok("p")),
+            ("b.c.2", Err("is not in it")),
+            ("b.c.d", Err("is not in it")),
             ("b.c[1].d", Ok("q\n")),
             ("b.c[1]", Ok(r#"{"d":"q\n"}"#)),
             ("n", Ok("12345678901234567890123")),

@@ -209,9 +209,23 @@ fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
     let is_it = error.kind() == ErrorKind::UndefinedError && !named.is_empty();
     is_it.then(|| {
         let named = named.join(", ");
-        format!("something is not defined; there is no such variable: {named}; the variables are the keys, with _ for - and .")
+        let first = missing.iter().find(|name| name.ends_with("_previous"));
+        let hint = first.map(|name| format!("; a previous value is there from the first rotation on: write {{{{ {name} | default('') }}}}"));
+        let hint = hint.unwrap_or_default();
+        format!("something is not defined; there is no such variable: {named}; the variables are the keys, with _ for - and .{hint}")
     })
 }
+
+/// What others call our filters (Sprig, Helm, external-secrets).
+const CALLED: [(&str, &str); 7] = [
+    ("b64enc", "b64encode"),
+    ("b64dec", "b64decode"),
+    ("sha256sum", "sha256"),
+    ("toJson", "json"),
+    ("fromJson", "fromjson"),
+    ("toYaml", "yaml"),
+    ("urlquery", "urlencode"),
+];
 
 fn said(error: &Error) -> String {
     match error.kind() {
@@ -221,7 +235,12 @@ fn said(error: &Error) -> String {
         // About the text of the template, before there are values.
         ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
             let said = error.detail().unwrap_or("it cannot be understood");
-            let hint = if said.contains("unexpected `.`") { "; a variable has no dot before it" } else { "" };
+            let other = CALLED.iter().find(|(theirs, _)| said.split(' ').any(|word| word == *theirs));
+            let hint = match other {
+                _ if said.contains("unexpected `.`") => "; a variable has no dot before it".into(),
+                Some((_, ours)) => format!("; it is called {ours} here"),
+                None => String::new(),
+            };
             format!("{said}{hint}")
         }
         // What our filters say holds no value; what the engine says may quote one.
@@ -573,6 +592,8 @@ mod tests {
             ("{% raw %}{{{% endraw %}", "{% raw %}"),
             ("{{ p", "no end"),
             ("{{ p | nofilter }}", "line 1"),
+            ("{{ p | b64enc }}", "it is called b64encode here"),
+            ("{{ key_previous }}", "write {{ key_previous | default('') }}"),
             ("{{ range(10) }}", "line 1"),
             ("{{ p | b64decode }}", "no base64"),
             ("{{ p | fromjson }}", "no JSON"),

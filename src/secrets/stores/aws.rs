@@ -94,6 +94,8 @@ const ID: &str = "uuid/";
 
 struct Open {
     client: Client,
+    /// Region and endpoint, for messages.
+    location: String,
 }
 
 impl Store for Spec {
@@ -130,7 +132,7 @@ impl Store for Spec {
                 }
                 None => aws_sdk_secretsmanager::config::Builder::from(&config).build(),
             });
-            Ok(Box::new(Open { client }) as Box<dyn OpenStore>)
+            Ok(Box::new(Open { client, location: self.location().trim_end().into() }) as Box<dyn OpenStore>)
         }
         .boxed()
     }
@@ -201,7 +203,7 @@ const UNAUTHENTICATED: [&str; 7] = [
 const DENIED: [&str; 3] = ["AccessDenied", "DecryptionFailure", "EncryptionFailure"];
 
 /// By the code, never by the HTTP status, which emulators take otherwise.
-fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, error: &SdkError<E>) -> StoreError {
+fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>((location, key): (&str, &str), error: &SdkError<E>) -> StoreError {
     let Some(service) = error.as_service_error() else {
         let why = match error {
             SdkError::TimeoutError(_) => "it took too long".into(),
@@ -211,13 +213,13 @@ fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(key: &str, err
             SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
             _ => "the answer cannot be read".into(),
         };
-        let text = format!("AWS Secrets Manager cannot be asked for {key}: {why}");
+        let text = format!("AWS Secrets Manager ({location}) cannot be asked for {key}: {why}");
         // A role that may not be assumed, or credentials that STS does not accept, are seen before anything is sent.
         let causes = causes(error);
         let is_refused = UNAUTHENTICATED.iter().chain(&DENIED).any(|code| causes.contains(code));
         return if is_refused { StoreError::Unauthenticated(text) } else { StoreError::Unavailable(text) };
     };
-    by_code(key, service.code().unwrap_or_default(), service.message().unwrap_or_default())
+    by_code((location, key), service.code().unwrap_or_default(), service.message().unwrap_or_default())
 }
 
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
@@ -225,8 +227,8 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     all.collect::<Vec<_>>().join(": ").chars().take(400).collect()
 }
 
-fn by_code(key: &str, code: &str, said: &str) -> StoreError {
-    let text = format!("AWS Secrets Manager, {key}: {}: {}", one_line(code, 100), one_line(said, 400));
+fn by_code((location, key): (&str, &str), code: &str, said: &str) -> StoreError {
+    let text = format!("AWS Secrets Manager ({location}), {key}: {}: {}", one_line(code, 100), one_line(said, 400));
     match code {
         "ResourceNotFoundException" => StoreError::NotFound(text),
         "ResourceExistsException" => StoreError::Conflict(text),
@@ -267,7 +269,7 @@ impl OpenStore for Open {
                     None => request.version_stage(version),
                 },
             };
-            let answer = request.send().await.map_err(|error| explain(&place.key, &error))?;
+            let answer = request.send().await.map_err(|error| explain((&self.location, &place.key), &error))?;
             Ok(stored(answer.secret_string, answer.secret_binary, answer.version_id))
         }
         .boxed()
@@ -280,7 +282,7 @@ impl OpenStore for Open {
     fn read_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
         async move {
             let request = self.client.batch_get_secret_value().set_secret_id_list(Some(keys.to_vec()));
-            let answer = request.send().await.map_err(|error| explain("BatchGetSecretValue", &error))?;
+            let answer = request.send().await.map_err(|error| explain((&self.location, "BatchGetSecretValue"), &error))?;
             let (values, errors) = (answer.secret_values.unwrap_or_default(), answer.errors.unwrap_or_default());
             let mut given = Vec::new();
             for key in keys {
@@ -288,9 +290,11 @@ impl OpenStore for Open {
                 let error = errors.iter().find(|error| error.secret_id.as_ref() == Some(key));
                 given.push(match (value, error) {
                     (Some(value), _) => Ok(stored(value.secret_string.clone(), value.secret_binary.clone(), value.version_id.clone())),
-                    (None, Some(error)) => {
-                        Err(by_code(key, error.error_code.as_deref().unwrap_or_default(), error.message.as_deref().unwrap_or_default()))
-                    }
+                    (None, Some(error)) => Err(by_code(
+                        (&self.location, key),
+                        error.error_code.as_deref().unwrap_or_default(),
+                        error.message.as_deref().unwrap_or_default(),
+                    )),
                     // Named by a part of its ARN, or on a further page: that it is not in the answer says nothing.
                     (None, None) => self.read(&Place { key: key.clone(), version: None }).await,
                 });
@@ -312,7 +316,7 @@ impl OpenStore for Open {
             let (matcher, mut found, mut next) = (Matcher::of(find)?, Vec::new(), None);
             for _ in 0..PAGES {
                 let request = self.client.list_secrets().set_filters((!filters.is_empty()).then(|| filters.clone())).set_next_token(next);
-                let page = request.max_results(100).send().await.map_err(|error| explain("ListSecrets", &error))?;
+                let page = request.max_results(100).send().await.map_err(|error| explain((&self.location, "ListSecrets"), &error))?;
                 for secret in page.secret_list.unwrap_or_default() {
                     let Some(name) = secret.name else { continue };
                     // The filters take keys and values apart: that the two belong together is looked at here.
@@ -351,7 +355,7 @@ impl OpenStore for Open {
                     let request = self.client.create_secret().name(key).client_request_token(&token);
                     let request = request.set_secret_string(text.clone()).set_secret_binary(blob.clone());
                     let created = request.send().await.map(|answer| answer.version_id.map(|id| named(&id)));
-                    match created.map_err(|error| explain(key, &error)) {
+                    match created.map_err(|error| explain((&self.location, key), &error)) {
                         Err(StoreError::Conflict(_)) if self.is_empty(key).await? => self.fill(key, &token, (text.clone(), blob)).await,
                         created => created,
                     }
@@ -375,7 +379,13 @@ impl OpenStore for Open {
     /// Without a stage AWS deletes it in time.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            match self.stage(key, PREVIOUS).remove_from_version_id(id(version)).send().await.map_err(|error| explain(key, &error)) {
+            match self
+                .stage(key, PREVIOUS)
+                .remove_from_version_id(id(version))
+                .send()
+                .await
+                .map_err(|error| explain((&self.location, key), &error))
+            {
                 Err(StoreError::Invalid(_)) => Ok(true), // the stage is somewhere else
                 done => done.map(|_| true),
             }
@@ -389,7 +399,7 @@ impl OpenStore for Open {
                 Ok(_) => Ok(()),
                 // Who may only read certain values is let in, too: the service knows who we are.
                 Err(error) if error.code().is_some_and(|code| code.starts_with("AccessDenied")) => Ok(()),
-                Err(error) => Err(explain("ListSecrets", &error)),
+                Err(error) => Err(explain((&self.location, "ListSecrets"), &error)),
             }
         }
         .boxed()
@@ -399,14 +409,16 @@ impl OpenStore for Open {
 impl Open {
     /// Whether a secret exists that never had a value, as tools leave it that make secrets for others to fill.
     async fn is_empty(&self, key: &str) -> Result<bool, StoreError> {
-        let described = self.client.describe_secret().secret_id(key).send().await.map_err(|error| explain(key, &error))?;
+        let described =
+            self.client.describe_secret().secret_id(key).send().await.map_err(|error| explain((&self.location, key), &error))?;
         Ok(described.deleted_date.is_none() && described.version_ids_to_stages.is_none_or(|versions| versions.is_empty()))
     }
 
     /// Gives such a secret its first value. If somebody else was faster, AWSCURRENT is at theirs, and AWS refuses to move it without their version.
     async fn fill(&self, key: &str, token: &str, (text, blob): (Option<String>, Option<Blob>)) -> Result<Option<String>, StoreError> {
         let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
-        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain(key, &error))?;
+        let put =
+            request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain((&self.location, key), &error))?;
         let version = put.version_id.unwrap_or_else(|| token.to_owned());
         // The first version of a secret is the current one, whatever stage was asked for.
         let is_current = put.version_stages.is_some_and(|stages| stages.iter().any(|stage| stage == CURRENT));
@@ -423,7 +435,8 @@ impl Open {
         (text, blob): (Option<String>, Option<Blob>),
     ) -> Result<Option<String>, StoreError> {
         let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
-        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain(key, &error))?;
+        let put =
+            request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain((&self.location, key), &error))?;
         let version = put.version_id.unwrap_or_else(|| token.to_owned());
         let moved = self.make_current(key, &version, id(expected)).await;
         // Nobody is to take it for one that is on its way.
@@ -441,7 +454,7 @@ impl Open {
     }
 
     async fn moved(&self, key: &str, request: UpdateSecretVersionStageFluentBuilder) -> Result<(), StoreError> {
-        request.send().await.map(|_| ()).map_err(|error| match explain(key, &error) {
+        request.send().await.map(|_| ()).map_err(|error| match explain((&self.location, key), &error) {
             // The stage is not where it was.
             StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
             error => error,
@@ -470,7 +483,11 @@ mod tests {
             ("InternalServiceError", "", StoreError::Unavailable),
             ("", "", StoreError::Unavailable),
         ] {
-            assert_eq!(by_code("app", code, said), wanted(format!("AWS Secrets Manager, app: {code}: {said}")), "{code}");
+            assert_eq!(
+                by_code(("eu-central-1", "app"), code, said),
+                wanted(format!("AWS Secrets Manager (eu-central-1), app: {code}: {said}")),
+                "{code}"
+            );
         }
     }
 }

@@ -66,6 +66,7 @@ pub(in crate::secrets) async fn desired(
         return Err(everything_is_gone(context, rotation, held, view).await?.into());
     }
     view.read_at = source.map(|_| now).filter(|_| !is_in_between(rotation, plan, now));
+    view.answers = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if waits_for_person(look, &gathered) {
         // What is kept of before goes in time all the same.
         if plan.retire {
@@ -228,7 +229,6 @@ fn update_memory(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, m
         memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
     }
     memory.request = Some(facts.request.clone());
-    memory.handled_refresh = Some(annotation(rotation, REFRESH_ANNOTATION).into());
     if memory.handled_rotate.is_none() {
         memory.handled_rotate = Some(annotation(rotation, ROTATE_ANNOTATION).into());
     }

@@ -282,23 +282,6 @@ pub async fn keep(context: &Context, rotation: &SecretRotation, which: SecretSlo
     Ok(try_keep(context, rotation, which, kept).await??)
 }
 
-/// The same for what is in nobody's way when it is gone for a moment: one that somebody has made immutable is made anew.
-pub async fn renew(context: &Context, rotation: &SecretRotation, which: SecretSlot, kept: (&SecretData, &Memory)) -> Result<(), Halt> {
-    match Box::pin(try_keep(context, rotation, which, kept)).await? {
-        Err(error @ WriteError::Refused { .. }) if is_immutable(context, rotation, which).await => {
-            tracing::warn!(%error, object = rotation.name_any(), namespace = rotation.namespace(), "it is deleted and made anew");
-            Box::pin(forget(context, rotation, which)).await?;
-            Box::pin(keep(context, rotation, which, kept)).await
-        }
-        kept => Ok(kept?),
-    }
-}
-
-async fn is_immutable(context: &Context, rotation: &SecretRotation, which: SecretSlot) -> bool {
-    let api = Api::<Secret>::namespaced(context.client.clone(), &rotation.namespace().unwrap_or_default());
-    api.get_opt(&which.name(rotation)).await.is_ok_and(|secret| secret.is_some_and(|secret| secret.immutable == Some(true)))
-}
-
 /// Puts `data` there; the inner error is of the write.
 pub async fn try_keep(
     context: &Context,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
 
 use super::{
     desired::{note_change, on_own_thread, salted},
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
+    cluster::apply::WriteError,
     keys::jwk,
     secrets::{
         contents::{
@@ -59,7 +61,20 @@ pub(in crate::secrets) async fn retire_kept(context: &Context, rotation: &Secret
     let mut kept = there.memory;
     let data = without_previous((context, rotation), there.data, &mut kept).await?;
     is_current(context, rotation).await?;
-    managed_secret::renew(context, rotation, SecretSlot::Previous, (&data, &kept)).await
+    match Box::pin(managed_secret::try_keep(context, rotation, SecretSlot::Previous, (&data, &kept))).await? {
+        // It is in nobody's way when it is gone for a moment: one that somebody has made immutable is made anew.
+        Err(error @ WriteError::Refused { .. }) if is_immutable(context, &namespace, &name).await => {
+            tracing::warn!(%error, object = rotation.name_any(), namespace, secret = name, "it is deleted and made anew");
+            Box::pin(managed_secret::forget(context, rotation, SecretSlot::Previous)).await?;
+            Box::pin(managed_secret::keep(context, rotation, SecretSlot::Previous, (&data, &kept))).await
+        }
+        kept => Ok(kept?),
+    }
+}
+
+async fn is_immutable(context: &Context, namespace: &str, name: &str) -> bool {
+    let found = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await;
+    found.is_ok_and(|secret| secret.is_some_and(|secret| secret.immutable == Some(true)))
 }
 
 /// Whether `kept` has previous values that the Secret, which stands with `memory`, has no longer.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation,
+        ROTATE_ANNOTATION, SecretRotation,
         secret_rotation::{RefreshPolicy, TargetPolicy},
     },
     cluster::{conditions, contest, noticed, owner::described},
@@ -63,7 +63,7 @@ pub(in crate::secrets) async fn update(
     view.there = Some(true);
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
     view.memory = memory;
-    view.synced = view.read_at.or(view.synced);
+    view.was_read();
     if let Some(made) = view.snapshot.take() {
         context.refresh_cache.record(noticed::key(rotation), made, &view.memory, |key| context.index.read(|index| index.has(key)));
     }
@@ -89,10 +89,9 @@ pub(in crate::secrets) enum Left {
 /// Consumers could not live with what would be made: the Secret stays as it was put back.
 pub(in crate::secrets) async fn keep_rolled_back(look: Look<'_>, left: Left, source: Option<&Source>, view: &mut View) -> Result<(), Halt> {
     let Look { context, rotation, held, facts, .. } = look;
-    view.synced = view.read_at.or(view.synced);
+    view.was_read();
     let Some(mut meta) = held.meta.clone() else { return Ok(()) };
-    // Who asked is answered, and the store is not read for him with each look.
-    let mut memory = Memory { handled_refresh: Some(annotation(rotation, REFRESH_ANNOTATION).into()), ..held.memory.clone() };
+    let mut memory = held.memory.clone();
     if facts.plan.generate.is_some() || facts.pending.is_some() {
         // New values were made, and the store keeps what it has (`IfNotExists`): until somebody asks again, or the next time comes.
         let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);

@@ -1,6 +1,9 @@
 //! The operator in this process, with a clock that can be moved and a place where it can be stopped.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use jiff::SignedDuration;
 use kube::Client;
@@ -19,6 +22,26 @@ use tokio_util::sync::CancellationToken;
 /// Any port that is free.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// What an operator of the tests may have that others do not have.
+struct Given<'a> {
+    clock: Clock,
+    /// It may shake hands in these, too.
+    networks: Networks,
+    /// It leads only while it holds the lease as this one.
+    identity: Option<&'a str>,
+    restarts: Limits,
+    listen: SocketAddr,
+    /// Where names lead.
+    names: HashMap<String, SocketAddr>,
+}
+
+impl Default for Given<'_> {
+    fn default() -> Self {
+        let (clock, networks, restarts) = (Clock::default(), Networks::default(), Limits::default());
+        Self { clock, networks, identity: None, restarts, listen: ANYWHERE, names: HashMap::new() }
+    }
+}
+
 /// A running operator. Dropping it is what kill -9 is: its task ends where it is.
 pub struct Operator {
     pub clock: Clock,
@@ -35,48 +58,38 @@ impl Operator {
 
     /// The same with a clock that has been moved already.
     pub fn start_with(client: Client, namespaces: Vec<String>, operator_namespace: &str, clock: Clock) -> Self {
-        Self::start_within(client, namespaces, operator_namespace, (clock, Networks::default()))
+        Self::run(client, namespaces, operator_namespace, Given { clock, ..Given::default() })
     }
 
     /// The same, which may shake hands in `networks` too.
     pub fn start_within(client: Client, namespaces: Vec<String>, operator_namespace: &str, (clock, networks): (Clock, Networks)) -> Self {
-        Self::run(client, namespaces, operator_namespace, (clock, networks, None))
+        Self::run(client, namespaces, operator_namespace, Given { clock, networks, ..Given::default() })
     }
 
     /// Looks after `namespaces` for as long as it holds the lease in `operator_namespace` as `identity`.
     pub fn elected(client: Client, namespaces: Vec<String>, operator_namespace: &str, (identity, clock): (&str, Clock)) -> Self {
-        Self::run(client, namespaces, operator_namespace, (clock, Networks::default(), Some(identity)))
+        Self::run(client, namespaces, operator_namespace, Given { clock, identity: Some(identity), ..Given::default() })
     }
 
     /// The same, which restarts a workload again as soon as it has to.
     pub fn start_restless(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> Self {
-        let limits = Limits { interval: SignedDuration::ZERO, ..Limits::default() };
-        Self::limited(client, namespaces, operator_namespace, (Clock::default(), Networks::default(), None, limits), ANYWHERE)
+        let restarts = Limits { interval: SignedDuration::ZERO, ..Limits::default() };
+        Self::run(client, namespaces, operator_namespace, Given { restarts, ..Given::default() })
     }
 
     /// Its metrics are at an address that is known.
     pub fn listening(client: Client, namespaces: Vec<String>, operator_namespace: &str) -> (Self, SocketAddr) {
         let listen = std::net::TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap();
-        let more = (Clock::default(), Networks::default(), None, Limits::default());
-        (Self::limited(client, namespaces, operator_namespace, more, listen), listen)
+        (Self::run(client, namespaces, operator_namespace, Given { listen, ..Given::default() }), listen)
     }
 
-    fn run(
-        client: Client,
-        namespaces: Vec<String>,
-        operator_namespace: &str,
-        (clock, networks, identity): (Clock, Networks, Option<&str>),
-    ) -> Self {
-        Self::limited(client, namespaces, operator_namespace, (clock, networks, identity, Limits::default()), ANYWHERE)
+    /// Looks after all namespaces. For it these names lead to these addresses.
+    pub fn with_names(client: Client, operator_namespace: &str, names: HashMap<String, SocketAddr>) -> Self {
+        Self::run(client, Vec::new(), operator_namespace, Given { names, ..Given::default() })
     }
 
-    fn limited(
-        client: Client,
-        namespaces: Vec<String>,
-        operator_namespace: &str,
-        (clock, networks, identity, restarts): (Clock, Networks, Option<&str>, Limits),
-        listen: SocketAddr,
-    ) -> Self {
+    fn run(client: Client, namespaces: Vec<String>, operator_namespace: &str, given: Given<'_>) -> Self {
+        let Given { clock, networks, identity, restarts, listen, names } = given;
         let (stop, failpoint) = (CancellationToken::new(), Failpoint::default());
         let settings = Settings {
             areas: Area::ALL.to_vec(),
@@ -90,7 +103,7 @@ impl Operator {
             restarts,
             verify_networks: networks,
             stores: Allowed {
-                egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]), // where the test servers are
+                egress: Egress::of_tenants(vec!["127.0.0.1/32".parse().unwrap()]).with_names(names), // where the test servers are
                 env: vec!["CARGO_PKG_*".into()],
                 folders: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into()],
                 ..Allowed::default()

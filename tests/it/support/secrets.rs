@@ -48,14 +48,14 @@ impl Rotations<'_> {
         self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
-    /// Waits until it is noted with the Secret that the request `rotate` or `refresh` of this value was handled.
-    pub async fn handled(&self, secret: &str, what: &str, value: &str) {
-        eventually(&format!("{what} {value} is handled"), || async {
-            let noted = self.0.secrets().get_metadata(secret).await.map_err(|error| error.to_string())?.metadata.annotations;
-            let handled = noted.unwrap_or_default().remove(&format!("seaworthy.dev/handled-{what}"));
-            if handled.as_deref() == Some(value) { Ok(()) } else { Err(format!("{handled:?}")) }
-        })
-        .await;
+    /// Waits until the request `rotate` or `refresh` of this value is answered.
+    pub async fn handled(&self, name: &str, what: &str, value: &str) {
+        let wanted = |object: &SecretRotation| {
+            let status = object.status.clone().unwrap_or_default();
+            let handled = if what == "refresh" { status.handled_refresh } else { status.handled_rotate };
+            handled.as_deref() == Some(value)
+        };
+        self.until(name, &format!("{what} {value} is handled"), wanted).await;
     }
 
     /// Waits until the object's status is as `wanted`.
