@@ -123,7 +123,8 @@ fn one_hour() -> Duration {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(self.type in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])").message("Secrets of this type are filled by Kubernetes itself; choose another target.type"),
-    validation = Rule::new("self.creationPolicy != 'Merge' || (self.deletionPolicy != 'Delete' && !self.immutable && self.type == 'Opaque')").message("with creationPolicy: Merge the Secret is somebody else's: leave deletionPolicy: Delete, immutable and type out")
+    validation = Rule::new("self.creationPolicy != 'Merge' || (self.deletionPolicy != 'Delete' && !self.immutable && self.type == 'Opaque')").message("with creationPolicy: Merge the Secret is somebody else's: leave deletionPolicy: Delete, immutable and type out"),
+    validation = Rule::new("self.creationPolicy == 'Merge' || !self.name.matches('-(previous|pending|rejected)$')").message("target.name ends with -previous, -pending or -rejected, which is what the Secrets beside a target are called; choose another name")
 )]
 pub struct Target {
     /// Its name. At most 244 characters, because a value that is being replaced is kept in a second Secret with the suffix `-previous`, `-pending` or `-rejected`.

@@ -86,7 +86,8 @@ impl Inventory {
         let heard = hear.clone();
         let changed = move |change: &Change<SecretFact>| heard(News::Secret(&change.key.0, &change.key.1));
         let what = Followed { kind: "Secret", optional: false };
-        watches.push(self.secrets.follow(place.metadata::<Secret>(), what, |secret| Some(SecretFact::of(secret)), changed).boxed());
+        watches
+            .push(self.secrets.follow(place.metadata::<Secret>(), what, |secret| Some(SecretFact::of(&secret.metadata)), changed).boxed());
         if place.namespace.is_none() {
             let api = Api::<PartialObjectMeta<Namespace>>::all(place.client);
             let changed = move |change: &Change<NamespaceLabels>| hear(News::Namespace(&change.key.1));

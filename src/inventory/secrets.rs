@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::facts::Fact;
 use crate::{
@@ -14,6 +13,10 @@ use crate::{
     },
     ids,
 };
+
+/// Resources of ours that keep something in one Secret of somebody else: one writes to it, and others may have before. Who may write annotations can
+/// make no more work than that.
+const MOST_NOTES: usize = 50;
 
 /// What is kept of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +45,10 @@ pub struct Kept {
 impl Fact for SecretFact {}
 
 impl SecretFact {
-    /// Of `object`.
-    pub fn of(object: &PartialObjectMeta<Secret>) -> Self {
-        let annotations = object.metadata.annotations.as_ref();
-        let notes = annotations.into_iter().flatten().filter_map(|(key, note)| Some((key.strip_prefix(MERGED)?, note)));
+    /// Of the Secret with that metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let annotations = meta.annotations.as_ref();
+        let notes = annotations.into_iter().flatten().filter_map(|(key, note)| Some((key.strip_prefix(MERGED)?, note))).take(MOST_NOTES);
         let mut kept: Vec<Kept> = notes
             .map(|(whose, note)| {
                 let note: BTreeMap<String, String> = serde_json::from_str(note).unwrap_or_default();
@@ -56,7 +59,7 @@ impl SecretFact {
         let own = get(OWNER).map(|owner| Kept::of(&ids::short(owner.as_bytes()), get));
         kept.extend(own.filter(|own| own.previous_since.is_some() || own.has_versions));
         Self {
-            resource_version: object.metadata.resource_version.as_deref().unwrap_or_default().into(),
+            resource_version: meta.resource_version.as_deref().unwrap_or_default().into(),
             kept: (!kept.is_empty()).then(|| kept.into()),
         }
     }

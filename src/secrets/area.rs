@@ -1,6 +1,6 @@
 //! What the area watches, and what wakes what.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::join_all};
 use jiff::Timestamp;
@@ -174,9 +174,10 @@ async fn keep_house(context: &context::Context, withdrawal: &Withdrawal, filled:
             }
         });
         let withdraw = async {
+            let mut resting = HashMap::new();
             loop {
                 round.tick().await;
-                withdrawal.round().await;
+                withdrawal.round(&mut resting).await;
             }
         };
         tokio::join!(withdraw, join_all(rounds));
@@ -209,6 +210,7 @@ fn withdrawal(context: &context::Context, rotations: Store<Guarded<SecretRotatio
         client: context.client.clone(),
         writer: context.writer.clone(),
         audit: context.audit.clone(),
+        clock: context.clock.clone(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     own_credential,
     reading::{
         breaker::{AFTER_REFUSALS, MAX_BACKOFF, QUICK_LOGINS},
-        connection::{CALL_TIMEOUT, StoreConnection},
+        connection::{Admission, CALL_TIMEOUT, StoreConnection},
         pool::{ConnectionId, StorePool},
         resolve,
     },
@@ -230,9 +230,13 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     if known && failure.is_none() {
         return Ok(seen);
     }
-    if let Some(problem) = failed.or_else(|| must_wait(connection.as_deref(), now)) {
+    if let Some(problem) = failed {
         return Ok(Look { problem: Some(problem), ..seen });
     }
+    let _admission = match admitted(connection.as_ref(), now) {
+        Ok(admission) => admission,
+        Err(problem) => return Ok(Look { problem: Some(problem), ..seen }),
+    };
     match check(context, store, connection.as_deref()).await {
         Ok(made_at) => Ok(Look { checked: true, made_at, ..seen }),
         Err(Halt::Problem(problem)) => {
@@ -244,12 +248,13 @@ async fn look(object: &Guarded<SecretStore>, context: &Context, now: Timestamp) 
     }
 }
 
-/// Some: the store is not to be asked now, because calls pause or a user of it is probing it. None: the caller may ask, and is the probe if one was due.
-fn must_wait(connection: Option<&StoreConnection>, now: Timestamp) -> Option<Problem> {
-    let connection = connection?;
-    let alone = |(until, error): (Timestamp, StoreError)| Problem { after: Some(until.duration_since(now)), ..error.into() };
-    let asked = || connection.try_acquire().err().map(|error| Problem { after: Some(PROBE_RETRY), ..error.into() });
-    connection.pause().map(alone).or_else(asked)
+/// Err: the store is not to be asked now, because calls pause or a user of it is probing it. Ok: the caller may ask, and is the probe if one was due.
+fn admitted(connection: Option<&Arc<StoreConnection>>, now: Timestamp) -> Result<Option<Admission>, Problem> {
+    let Some(connection) = connection else { return Ok(None) };
+    if let Some((until, error)) = connection.pause() {
+        return Err(Problem { after: Some(until.duration_since(now)), ..error.into() });
+    }
+    connection.try_acquire().map(Some).map_err(|error| Problem { after: Some(PROBE_RETRY), ..error.into() })
 }
 
 /// Opens it as its users do, asks, replaces its credential if that is due, and gives back what was lent. Returns when the credential was made. Its
@@ -273,7 +278,7 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
         };
         let opened = store.spec.store.open(opening).await;
         if let Err(error) = &opened {
-            tell(connection, &Err::<(), _>(error.clone()));
+            tell_if_away(connection, error);
         }
         let open: Box<dyn OpenStore> = opened?;
         let lets_in = open.check().await;
@@ -286,17 +291,27 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
         answer
     };
     tokio::time::timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| {
-        let late = Err::<(), _>(StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}")));
-        tell(connection, &late);
-        late.map(|()| None).map_err(Halt::from)
+        let late = StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}"));
+        tell_if_away(connection, &late);
+        Err(late.into())
     })
 }
 
 /// Tells those who use the store what it said. That it refuses a new login says nothing about who is logged in.
 fn tell(connection: Option<&StoreConnection>, answer: &Result<(), StoreError>) {
-    if let Some(connection) = connection.filter(|connection| !matches!(answer, Err(StoreError::Unauthenticated(_))) || connection.is_away())
-    {
+    if let Err(error @ StoreError::Unauthenticated(_)) = answer {
+        return tell_if_away(connection, error);
+    }
+    if let Some(connection) = connection {
         connection.record(answer);
+    }
+}
+
+/// Tells those who use the store, if they wait for it to answer. Who has it open finds out for himself: that it cannot be opened anew, or that a check with
+/// all that it does takes too long, says nothing about their calls.
+fn tell_if_away(connection: Option<&StoreConnection>, error: &StoreError) {
+    if let Some(connection) = connection.filter(|connection| connection.is_away()) {
+        connection.record(&Err::<(), _>(error.clone()));
     }
 }
 

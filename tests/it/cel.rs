@@ -332,6 +332,7 @@ async fn refused_of_generated_keys() {
     let spec = json!({"target": {"name": "good"}, "store": memory, "rotation": {"generate": [generate[0], {"secretKey": "b", "hex": {}}], "push": pushes}});
     rotations.create("good", spec).await;
     for (spec, wanted) in [
+        (json!({"target": {"name": "t-rejected"}, "rotation": {"generate": generate}}), "what the Secrets beside a target are called"),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
             "the value itself stands there",

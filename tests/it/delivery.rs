@@ -53,7 +53,7 @@ async fn a_value_that_a_workload_cannot_live_with_is_taken_back() {
     assert_eq!((world.restarts("a").await.0, world.restarts("c").await.0), (2, 0), "forth and back; who was not reached stays");
     // The store still has it: it is not tried again before something changes.
     rotations.ask("web", "refresh", "1").await;
-    rotations.handled("web-tls", "refresh", "1").await;
+    rotations.handled("web", "refresh", "1").await;
     assert_eq!(rotations.data("web-tls").await["value"], "1");
     // Nor is it what an edit is put right with.
     rotations.edit("web-tls", json!({"value": "edited"})).await;

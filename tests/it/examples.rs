@@ -91,7 +91,9 @@ async fn examples_become_ready() {
 
     // The manifests of the pages.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    for page in ["certificate-rotation.md", "certificate-issuer.md", "secret-rotation.md", "secret-store.md", "migrating-from-external-secrets.md"] {
+    for page in
+        ["certificate-rotation.md", "certificate-issuer.md", "secret-rotation.md", "secret-store.md", "migrating-from-external-secrets.md"]
+    {
         let text = fs::read_to_string(docs.join(page)).unwrap();
         let manifests: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         let manifests: Vec<&str> = manifests.into_iter().filter(|manifest| manifest.starts_with("apiVersion:")).collect();

@@ -117,7 +117,7 @@ async fn the_previous_value_goes_though_its_text_was_taken_back() {
     let restarts = world.restarts("a").await.0;
     let is_asked_again = async |number: &str, text: &str| {
         rotations.ask("web", "refresh", number).await;
-        rotations.handled("web-tls", "refresh", number).await;
+        rotations.handled("web", "refresh", number).await;
         let data = rotations.data("web-tls").await;
         assert_eq!((data["text"].as_str(), world.restarts("a").await.0), (text, restarts));
         assert_eq!(revision(&world.namespace).await, "5");

@@ -178,6 +178,14 @@ async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
     vault.seal().await;
     operator.clock.advance(HOUR * 3);
     is_gone(&rotations, "jwt", &first).await;
+    // Beside it lies a value that was taken back, and could be kept nowhere else.
+    let there = namespace.secrets().get("jwt").await.unwrap();
+    let mut data = there.data.unwrap();
+    data.insert("key.7".into(), k8s_openapi::ByteString(b"taken-back".to_vec()));
+    let (labels, annotations, owners) = (there.metadata.labels, there.metadata.annotations, there.metadata.owner_references);
+    let metadata = json!({"name": "jwt", "labels": labels, "annotations": annotations, "ownerReferences": owners});
+    let kept = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": there.type_, "data": data});
+    namespace.secrets().patch("jwt", &PatchParams::apply("seaworthy-secrets").force(), &Patch::Apply(kept)).await.unwrap();
     vault.unseal().await;
     eventually("the version is deleted", || async {
         operator.clock.advance(HOUR / 12);
@@ -187,6 +195,13 @@ async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
         if deleted("1") && !deleted("2") { Ok(()) } else { Err(answer.to_string()) }
     })
     .await;
+    eventually("that is noted", || async {
+        let secret = namespace.secrets().get_metadata("jwt").await.map_err(|error| error.to_string())?;
+        let noted = secret.metadata.annotations.unwrap_or_default().contains_key("seaworthy.dev/versions-over");
+        if noted { Err(String::new()) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(rotations.data("jwt").await["key.7"], "taken-back");
 }
 
 /// What the API server does not accept of the spec has nothing to do with the previous value. Who uses a text that holds it gets the other as soon as that
@@ -215,4 +230,39 @@ async fn the_previous_value_goes_though_the_secret_cannot_be_what_the_spec_says(
     rotations.change("web", json!({"template": {"metadata": null}})).await;
     rotations.complete("web", 4).await;
     assert_eq!(world.restarts("a").await.0, restarts + 1);
+}
+
+/// What others have written as well, or have changed in their own Secret, stays with them. That is told, and is no reason to keep the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_keep_of_it_is_theirs() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("theirs").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    namespace.secret("shared", "Opaque", &[("user", "u")]).await;
+    let merged = rotated(&rotations, "merged", json!({"target": {"name": "shared", "creationPolicy": "Merge"}})).await;
+    rotations.edit("shared", json!({"both": "mine"})).await;
+    rotations.says("merged", "Ready", "False", "NotOurs").await;
+    // A backup tool brings a Secret back, and has written all of it from then on.
+    let restored = rotated(&rotations, "restored", json!({})).await;
+    rotations.change("restored", json!({"suspend": true})).await;
+    let mut secret = namespace.secrets().get("restored").await.unwrap();
+    namespace.delete_secret("restored").await;
+    let (annotations, labels) = (secret.metadata.annotations.take(), secret.metadata.labels.take());
+    secret.metadata = kube::core::ObjectMeta { name: Some("restored".into()), annotations, labels, ..Default::default() };
+    namespace.secrets().create(&PostParams { field_manager: Some("backup".into()), ..Default::default() }, &secret).await.unwrap();
+    rotations.change("restored", json!({"suspend": false})).await;
+    rotations.ready("restored", 2).await;
+
+    operator.clock.advance(HOUR * 3);
+    is_gone(&rotations, "shared", &merged).await;
+    assert_eq!(rotations.data("shared").await["both"], "mine");
+    rotations.ask("restored", "look", "1").await;
+    let message = rotations.says("restored", "Ready", "False", "NotOurs").await;
+    assert!(message.contains("was written by \"backup\" as well"), "{message}");
+    let data = rotations.data("restored").await;
+    assert_eq!((&data["key-previous"], data["both"].contains(&restored)), (&restored, false));
+    let gone = json!({"data": {"key-previous": null}, "metadata": {"annotations": {"seaworthy.dev/previous-since": null}}});
+    namespace.secrets().patch("restored", &PatchParams::default(), &Patch::Merge(gone)).await.unwrap();
+    rotations.until("restored", "it is as it should be", |object| !keeps_previous(object)).await;
+    rotations.says("restored", "Ready", "True", "Current").await;
 }

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use seaworthy::{api::SecretRotation, clock::Clock};
 use serde_json::{Value, json};
 
@@ -74,8 +75,13 @@ async fn keys_are_added_to_a_secret_of_somebody_else_and_nothing_of_theirs_is_to
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_suspended_resource_has_added_stays() {
     let cluster = Cluster::shared().await;
-    let namespace = cluster.namespace("merged-suspended").await;
-    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let (namespace, faults) = (cluster.namespace("merged-suspended").await, Faults::default());
+    let operator = Operator::start(faults.client(cluster.operator_config.clone()), vec![namespace.name.clone()], &namespace.name);
+    let rotations = Rotations(&namespace);
+    // What says that keys were added to it, and was never written to by us, is left alone.
+    namespace.secret("copied", "Opaque", &[("own", "x")]).await;
+    let note = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/merged-copied": "{}"}}}));
+    namespace.secrets().patch("copied", &PatchParams::default(), &note).await.unwrap();
     namespace.secret("source", "Opaque", &[("p", "1")]).await;
     let data = json!([{"secretKey": "ours", "remoteRef": {"key": "source", "property": "p"}}]);
     for name in ["a", "b", "c"] {
@@ -91,8 +97,11 @@ async fn what_a_suspended_resource_has_added_stays() {
         holds(&namespace, &format!("of-{name}"), &[("own", "x")]).await;
         holds(&namespace, "of-a", &[("ours", "1"), ("own", "x")]).await;
     }
+    let looked_at = faults.asked().into_iter().filter(|path| path.ends_with("/secrets/copied")).count();
+    assert_eq!(looked_at, 1, "once, and not in each round");
     rotations.change("a", json!({"suspend": false})).await;
     holds(&namespace, "of-a", &[("own", "x")]).await;
+    drop(operator);
 }
 
 fn push(key: &str, property: &str, policy: &str) -> Value {

@@ -146,7 +146,7 @@ async fn keys_are_read_once_in_a_round_after_a_roll_back() {
     assert_eq!(rotations.data("web-tls").await["a-p"], "1");
     let round = Round { rotations: &rotations, operator: &operator, between: &between, keys: vec!["a", "b"], names: vec!["web".into()] };
     rotations.ask("web", "refresh", "2").await;
-    rotations.handled("web-tls", "refresh", "2").await;
+    rotations.handled("web", "refresh", "2").await;
     for number in 0..2 {
         assert_eq!(round.run().await, ["a", "b"].map(|key| (key.to_owned(), 1)).into(), "round {number}");
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     own_credential::Own,
     support::{
-        Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Moto, Namespace, Operator, Process, Rotations, Vault, eventually,
+        Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Faults, Moto, Namespace, Operator, Process, Rotations, Vault, eventually,
         next_second, oci::Oci, said,
     },
 };
@@ -273,6 +273,45 @@ async fn a_store_for_many_is_asked_by_one() {
     }
     ready("True").await;
     told("lets us in again").await;
+}
+
+/// That the API server does not give out the credentials of a store just now says nothing about who is logged in with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_cannot_be_made_stops_nobody() {
+    let ((_own, cluster), vault, faults) = (ControlPlane::start().await, Vault::start().await, Faults::default());
+    cluster.operators_secret("vault", json!({"token": vault.root})).await;
+    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
+    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": login}})).await;
+    vault.put("app", json!({"p": "1"})).await;
+    let namespace = cluster.namespace("users").await;
+    let rotations = Rotations(&namespace);
+    let operator = Operator::start(faults.client(cluster.operator_config.clone()), Vec::new(), "seaworthy");
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app", "property": "p"}}]);
+    rotations.create("app", json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data})).await;
+    rotations.ready("app", 1).await;
+    let ready = async |wanted: &str| {
+        let look = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/look": wanted}}}));
+        stores.patch("vault", &PatchParams::default(), &look).await.unwrap();
+        eventually(&format!("the store is Ready: {wanted}"), || async {
+            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            if ready.is_some_and(|ready| ready.status == wanted) { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+    };
+    ready("True").await;
+    faults.hide("/namespaces/seaworthy/secrets/vault");
+    operator.clock.advance(SignedDuration::from_mins(16));
+    ready("False").await;
+    vault.put("app", json!({"p": "2"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    rotations.ready("app", 2).await;
+    let events = Api::<Event>::namespaced(namespace.client.clone(), &namespace.name).list(&ListParams::default()).await.unwrap();
+    let away: Vec<_> = events.items.iter().filter(|event| event.reason.as_deref() == Some("StoreUnavailable")).collect();
+    assert!(away.is_empty(), "{away:#?}");
+    faults.show();
+    operator.clock.advance(SignedDuration::from_mins(16));
+    ready("True").await;
 }
 
 /// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.

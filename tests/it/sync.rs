@@ -266,11 +266,7 @@ async fn a_hash_of_a_value_that_stays_the_same_does() {
     operator.kill().await;
     let _operator = cluster.operator_with(&namespace, clock);
     rotations.ask("web", "refresh", "again").await;
-    eventually("it is made again", || async {
-        let annotations = namespace.secrets().get("web").await.map_err(|error| error.to_string())?.metadata.annotations.unwrap_or_default();
-        if annotations.values().any(|value| value == "again") { Ok(()) } else { Err(format!("{annotations:?}")) }
-    })
-    .await;
+    rotations.handled("web", "refresh", "again").await;
     assert_eq!(rotations.data("web").await, data);
     rotations.ready("web", 1).await;
 }

@@ -29,7 +29,7 @@ async fn what_was_generated_and_taken_back_is_not_made_anew_by_itself() {
     rotations.consumers("web", "4/4").await;
     for (what, value) in [("refresh", "1"), ("refresh", "2")] {
         rotations.ask("web", what, value).await;
-        rotations.handled("web-tls", what, value).await;
+        rotations.handled("web", what, value).await;
     }
     let data = rotations.data("web-tls").await;
     assert_eq!((data.len(), data["value"].as_str(), world.restarts("a").await.0), (1, "1", 2));
@@ -65,7 +65,7 @@ async fn what_was_taken_back_in_the_store_makes_room_for_new_values() {
     // What is left of it in the store is not tried again by itself.
     operator.clock.advance(HOUR);
     rotations.ask("web", "refresh", "1").await;
-    rotations.handled("web-tls", "refresh", "1").await;
+    rotations.handled("web", "refresh", "1").await;
     assert_eq!((rotations.data("web-tls").await.len(), world.restarts("a").await.0), (1, 2));
     world.a_second_later().await;
     rotations.ask("web", "rotate", "1").await;
@@ -183,7 +183,7 @@ async fn what_is_left_in_the_store_is_not_tried_though_a_text_is_made_of_it() {
     assert_eq!((back["both"].as_str(), vault.get("app").await.0["value"].as_str()), ("1 1", Some("1")));
     for value in ["1", "2"] {
         rotations.ask("web", "refresh", value).await;
-        rotations.handled("web-tls", "refresh", value).await;
+        rotations.handled("web", "refresh", value).await;
     }
     assert_eq!((rotations.data("web-tls").await, world.restarts("a").await.0), (back, restarts));
     vault.put("other", json!({"other": "3"})).await;
@@ -236,7 +236,7 @@ async fn what_was_taken_back_is_not_brought_to_other_places() {
     vault.put("second", json!({"note": "n"})).await;
     for value in ["2", "3"] {
         rotations.ask("web", "refresh", value).await;
-        rotations.handled("web-tls", "refresh", value).await;
+        rotations.handled("web", "refresh", value).await;
     }
     assert_eq!(vault.get("second").await.0, json!({"note": "n"}));
 }

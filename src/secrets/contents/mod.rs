@@ -5,3 +5,4 @@ pub mod generate;
 pub(super) mod pattern;
 pub mod property;
 pub(super) mod template;
+mod template_error;

@@ -43,15 +43,20 @@ fn holds(until: Timestamp, now: Timestamp) -> bool {
 }
 
 impl Breaker {
-    /// Asks to call the store. Err: the error that opened the breaker, while it pauses. After the pause one caller gets Ok and is the probe; the others get
-    /// Err until its result is recorded, at most for [`PROBE_TIMEOUT`].
-    pub fn try_acquire(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let Some((until, error)) = &self.open else { return Ok(()) };
+    /// Asks to call the store. Err: the error that opened the breaker, while it pauses. After the pause one caller gets Ok and is the probe, which has a
+    /// mark; the others get Err until its result is recorded or it is [given back](Self::give_back), at most for [`PROBE_TIMEOUT`].
+    pub fn try_acquire(&mut self, now: Timestamp) -> Result<Option<Instant>, StoreError> {
+        let Some((until, error)) = &self.open else { return Ok(None) };
         if holds(*until, now) || self.probe.is_some_and(|since| since.elapsed() < PROBE_TIMEOUT) {
             return Err(error.clone());
         }
         self.probe = Some(Instant::now());
-        Ok(())
+        Ok(self.probe)
+    }
+
+    /// The probe with that mark is over; if it has asked nothing, another may.
+    pub fn give_back(&mut self, probe: Instant) {
+        self.probe.take_if(|since| *since == probe);
     }
 
     /// Until when calls pause, and the error that is the cause. None: they do not, though a probe may be due.
@@ -76,8 +81,12 @@ impl Breaker {
         Some(*until)
     }
 
-    /// The store has answered. Returns whether it had failed before, and who is to be woken.
-    pub fn succeeded(&mut self) -> (bool, BTreeSet<Key>) {
+    /// The store has answered. Returns whether it had failed before, and who is to be woken. What was under way when it failed says nothing about that:
+    /// a store that throttles some calls answers others.
+    pub fn succeeded(&mut self, now: Timestamp) -> (bool, BTreeSet<Key>) {
+        if self.pause(now).is_some() {
+            return (false, BTreeSet::new());
+        }
         (self.failures, self.refusals, self.probe) = (0, 0, None);
         (self.open.take().is_some(), std::mem::take(&mut self.waiting))
     }
@@ -137,11 +146,19 @@ mod tests {
         assert!(breaker.try_acquire(later).is_err(), "the others wait for its result");
         assert!(breaker.failed(&away(), (later, "seed")).is_some());
         assert!(breaker.try_acquire(later).is_err(), "it is still away");
-        let (was_open, woken) = breaker.succeeded();
+        assert_eq!(breaker.succeeded(later), (false, BTreeSet::new()));
+        assert!(breaker.try_acquire(later).is_err(), "what was under way when it failed does not end the pause");
+        let later = later + MAX_BACKOFF;
+        let probe = breaker.try_acquire(later).unwrap().unwrap();
+        breaker.give_back(Instant::now());
+        assert!(breaker.try_acquire(later).is_err(), "that was not the probe");
+        breaker.give_back(probe);
+        assert!(breaker.try_acquire(later).is_ok(), "a probe that asked nothing is in nobody's way");
+        let (was_open, woken) = breaker.succeeded(later);
         assert!(was_open && woken.len() == 100);
         assert!(breaker.try_acquire(later).is_ok() && breaker.try_acquire(later).is_ok() && !breaker.is_open());
         assert_eq!(breaker.wake_on_recovery(&who(0)), None);
-        assert_eq!(breaker.succeeded(), (false, BTreeSet::new()));
+        assert_eq!(breaker.succeeded(later), (false, BTreeSet::new()));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -51,6 +51,17 @@ pub struct StoreConnection {
     finds: Coalesced<Find, Vec<String>>,
     breaker: Mutex<Breaker>,
     batches: Arc<Batches>,
+}
+
+/// Calls to a store are allowed. If this one is the probe, it is given back with it, so that one that has asked nothing is in nobody's way.
+pub struct Admission(Option<(Arc<StoreConnection>, Instant)>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some((connection, probe)) = self.0.take() {
+            connection.breaker().give_back(probe);
+        }
+    }
 }
 
 /// Does a call, bounded in time. An answer that does not come is [`StoreError::Unavailable`].
@@ -159,9 +170,10 @@ impl StoreConnection {
         if self.is_away() { 1 } else { self.batches.size(store).max(few) }
     }
 
-    /// Asks to call the store: see [`Breaker::try_acquire`].
-    pub fn try_acquire(&self) -> Result<(), StoreError> {
-        self.breaker().try_acquire(self.clock.now())
+    /// Asks to call the store for as long as what it returns is held: see [`Breaker::try_acquire`].
+    pub fn try_acquire(self: &Arc<Self>) -> Result<Admission, StoreError> {
+        let probe = self.breaker().try_acquire(self.clock.now())?;
+        Ok(Admission(probe.map(|probe| (self.clone(), probe))))
     }
 
     /// Until when all calls pause, if they do, and why.
@@ -194,7 +206,7 @@ impl StoreConnection {
                 }
             }
             _ => {
-                let (had_failed, woken) = self.breaker().succeeded();
+                let (had_failed, woken) = self.breaker().succeeded(self.clock.now());
                 if had_failed {
                     tracing::info!(store = self.id, "a store that had failed answers again");
                 }
@@ -404,13 +416,14 @@ mod tests {
         }
         world.clock.advance(SignedDuration::from_mins(6));
         assert!(connection.pause().is_none() && connection.is_away());
-        assert!(connection.try_acquire().is_ok(), "the first asks");
+        drop(connection.try_acquire().unwrap()); // who asks nothing is in nobody's way
+        let _first = connection.try_acquire().unwrap();
         assert!(connection.try_acquire().is_err(), "the others wait for its result");
         world.read(&["a".into()], 1).await;
         assert!(connection.try_acquire().is_err(), "it is still away");
         world.clock.advance(SignedDuration::from_mins(6));
         world.counted.fail(None);
-        assert!(connection.try_acquire().is_ok());
+        let _second = connection.try_acquire().unwrap();
         world.read(&["a".into()], 1).await;
         assert_eq!(lock(&world.woken).len(), 100, "who waited is told");
         assert!(connection.try_acquire().is_ok() && connection.try_acquire().is_ok() && !connection.is_away());
@@ -446,6 +459,8 @@ mod tests {
         world.counted.fail(Some(StoreError::Unavailable("away".into())));
         world.read(&["a".into()], 1).await;
         assert!(world.connection.found(elapsed().await).is_err() && world.connection.is_away(), "nor back");
+        assert!(world.connection.found(Ok(Ok(Vec::new()))).is_ok() && world.connection.is_away(), "nor what was under way");
+        world.clock.advance(SignedDuration::from_mins(6));
         assert!(world.connection.found(Ok(Ok(Vec::new()))).is_ok() && !world.connection.is_away());
     }
 

@@ -10,7 +10,13 @@ use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{breaker::MAX_BACKOFF, coalesce::Demand, connection::StoreConnection, refresh_times, resolve::Resolved};
+use super::{
+    breaker::MAX_BACKOFF,
+    coalesce::Demand,
+    connection::{Admission, StoreConnection},
+    refresh_times,
+    resolve::Resolved,
+};
 use crate::{
     api::SecretRotation,
     cluster::noticed,
@@ -47,16 +53,19 @@ pub struct Source {
     pub store: Arc<dyn OpenStore>,
     /// Which store it is.
     pub resolved: Resolved,
+    /// That it may be asked.
+    _admission: Admission,
 }
 
 /// Opens the store, unless it is to be left alone.
 pub async fn source(context: &Context, rotation: &SecretRotation, resolved: Resolved) -> Result<Source, Problem> {
     let connection = super::resolve::connection(context, &resolved);
-    if let Err(error) = connection.try_acquire() {
-        return Err(away(context, rotation, &connection, error));
-    }
+    let admission = match connection.try_acquire() {
+        Ok(admission) => admission,
+        Err(error) => return Err(away(context, rotation, &connection, error)),
+    };
     match super::resolve::open(context, &resolved, &connection).await {
-        Ok(store) => Ok(Source { connection, store, resolved }),
+        Ok(store) => Ok(Source { connection, store, resolved, _admission: admission }),
         Err(error) => Err(away(context, rotation, &connection, error)),
     }
 }

@@ -45,8 +45,8 @@ pub async fn write(
     let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
     let ours = |field: &str| fields::keys(&read, writer.manager(), field);
     let (values, labels, owners) = (ours("data"), ours("metadata/f:labels"), fields::owners(&read, writer.manager()));
-    // What has to be another is taken back from who has taken it.
-    let is_ours = |(key, value): &(&String, &_)| values.contains(key.as_str()) || held.data.get(*key) != Some(*value);
+    // What has to be another is taken back from who has taken it; but for a Secret of somebody else, where it is theirs.
+    let is_ours = |(key, value): &(&String, &_)| values.contains(key.as_str()) || !shape.is_merged && held.data.get(*key) != Some(*value);
     let data = data.iter().filter(is_ours).map(|(key, value)| (key.clone(), value.clone())).collect();
     let owners = read.owner_references.iter().flatten().filter(|owner| owners.contains(&owner.uid)).cloned();
     let labels: BTreeMap<String, String> = only(read.labels.as_ref(), |key| labels.contains(key));

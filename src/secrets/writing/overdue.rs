@@ -27,7 +27,7 @@ use crate::{
     cluster::{
         error::message,
         fields,
-        owner::{self, PREVIOUS_SINCE, described},
+        owner::{self, described},
         run::Guarded,
     },
     inventory::{
@@ -38,10 +38,9 @@ use crate::{
     secrets::{
         context::{Context, is_current},
         index::PREVIOUS,
-        memory::{Memory, hash},
+        memory::Memory,
         reason::Reason,
         status::{Halt, Problem},
-        store::SecretData,
     },
 };
 
@@ -63,6 +62,8 @@ pub struct Place {
     is_there: Option<bool>,
     /// The Secret's name.
     secret: String,
+    /// A hash of the resource, as [`Kept::whose`].
+    whose: Box<str>,
     /// The Secret is somebody else's.
     is_merged: bool,
 }
@@ -115,7 +116,7 @@ pub fn overdue(
                 let of_meta = || stub(object.meta().clone(), &secret);
                 let Some(rotation) = rotation.cloned().or_else(of_meta) else { continue };
                 let is_there = object.0.is_ok().then_some(true);
-                found.push(Place { rotation: Box::new(rotation), is_there, secret, is_merged: kept.is_merged });
+                found.push(Place { rotation: Box::new(rotation), is_there, secret, whose: kept.whose, is_merged: kept.is_merged });
             }
         }
     }
@@ -124,7 +125,7 @@ pub fn overdue(
         for (secret, kept) in kept.into_iter().filter(|(_, kept)| !kept.is_merged) {
             let meta = kube::core::ObjectMeta { namespace: Some(namespace.clone()), ..Default::default() };
             if let (true, Some(rotation)) = (is_over(None, &kept, (what, now, grace)), stub(meta, &secret)) {
-                found.push(Place { rotation: Box::new(rotation), is_there: Some(false), secret, is_merged: false });
+                found.push(Place { rotation: Box::new(rotation), is_there: Some(false), secret, whose: kept.whose, is_merged: false });
             }
         }
     }
@@ -156,8 +157,16 @@ fn is_over(rotation: Option<&SecretRotation>, kept: &Kept, (what, now, grace): (
 }
 
 impl Place {
-    fn key(&self) -> (String, String) {
-        (self.rotation.namespace().unwrap_or_default(), self.secret.clone())
+    fn key(&self) -> Key {
+        (self.rotation.namespace().unwrap_or_default(), self.secret.clone(), self.whose.clone())
+    }
+
+    /// Whether what it is about is over in `secret`, too: it was read later than the list was made.
+    fn is_over_in(&self, secret: &Secret, what: (Over, Timestamp, SignedDuration)) -> bool {
+        let rotation = Some(&*self.rotation).filter(|_| self.is_there == Some(true));
+        let fact = SecretFact::of(&secret.metadata);
+        let mut ours = fact.kept.iter().flatten().filter(|kept| kept.whose == self.whose && kept.is_merged == self.is_merged);
+        ours.any(|kept| is_over(rotation, kept, what))
     }
 
     /// Whether a look does it: it leads to this Secret, as one of that kind, and has come to an end.
@@ -170,11 +179,14 @@ impl Place {
     }
 }
 
+/// Namespace and name of a Secret, and who keeps something in it.
+type Key = (String, String, Box<str>);
+
 /// Does it, round for round.
 pub struct Overdue {
     what: Over,
     /// What could not be done, and when it is tried again.
-    resting: HashMap<(String, String), Timestamp>,
+    resting: HashMap<Key, Timestamp>,
 }
 
 impl Overdue {
@@ -205,9 +217,9 @@ impl Overdue {
                 Ok(Err(Halt::Problem(problem))) => problem.message,
                 Err(_) => format!("not done within {TIMEOUT:?}"),
             };
-            let (namespace, secret) = place.key();
+            let (namespace, secret, whose) = place.key();
             tracing::warn!(object = place.rotation.name_any(), namespace, secret, failed, "{what:?} that are over are kept for too long");
-            ((namespace, secret), REST)
+            ((namespace, secret, whose), REST)
         });
         let resting: Vec<_> = work.buffer_unordered(AT_A_TIME).collect().await;
         self.resting.extend(resting.into_iter().map(|(key, rest)| (key, now + rest)));
@@ -220,6 +232,9 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     let unread = |error| Problem::new(Reason::WriteFailed, format!("Secret {name} could not be read: {}", message(&error)));
     let found = Api::<Secret>::namespaced(context.client.clone(), &namespace).get_opt(name).await.map_err(unread)?;
     let Some(secret) = found else { return Ok(LATER) };
+    if !place.is_over_in(&secret, (what, now, GRACE)) {
+        return Ok(SignedDuration::ZERO);
+    }
     let Some(rotation) = keeper(place, &secret) else { return Ok(LATER) };
     let shape = Shape::of(&secret, place.is_merged);
     let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &rotation).manager());
@@ -284,7 +299,8 @@ async fn previous_values(
     let (mut memory, before) = (held.memory.clone(), held.ours());
     let data = previous_over::without_previous((context, rotation), before.clone(), &mut memory).await?;
     memory.versions.retire_superseded();
-    let stays = stays_with_others((context, rotation), (held, shape), (&before, &data), &mut memory).await?;
+    let manager = shape.writer(context, rotation).manager().to_owned();
+    let stays = previous_over::stays_with_others(context, (held, &manager), (&before, &data), &mut memory).await?;
     let is_other = consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &before);
     if is_other && !memory.stage.is_rolled_back() && place.is_there == Some(true) && rotation.spec.target.name == place.secret {
         // Who uses a text that held one gets the other, as soon as looks come to their end again.
@@ -298,39 +314,11 @@ async fn previous_values(
     }
     let data = data.into_iter().chain(held.taken_back()).collect();
     let written = as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?;
-    if stays.is_none() && !place.is_merged && written.annotations.is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE)) {
-        let message = format!("Secret {} was written by somebody else as well, who keeps the previous value in it", place.secret);
-        return Err(Problem::new(Reason::NotOurs, message).into());
-    }
-    if let Some(other) = stays {
-        let message = format!("the previous value in Secret {} was written by {other:?} as well, and stays with that", place.secret);
+    if let Some(message) = previous_over::remains((&place.secret, place.is_merged), stays.as_deref(), &written) {
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     Ok(SignedDuration::ZERO)
-}
-
-/// Who else has written what was `before` and is not in `data`, so that it stays as we wrote it: that is still remembered. What others have changed is theirs.
-async fn stays_with_others(
-    (context, rotation): (&Context, &SecretRotation),
-    (held, shape): (&ManagedSecret, &Shape),
-    (before, data): (&SecretData, &SecretData),
-    memory: &mut Memory,
-) -> Result<Option<String>, Halt> {
-    let (Some(meta), key) = (&held.meta, context.roller.restarter.key().await?) else { return Ok(None) };
-    let is_as_written = |name: &str, value: &[u8]| held.memory.values.get(name).is_some_and(|known| *known == hash(&key, name, value));
-    let gone: BTreeSet<&str> = before
-        .iter()
-        .filter(|(name, value)| !data.contains_key(*name) && is_as_written(name, value))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let writer = shape.writer(context, rotation);
-    let Some(other) = fields::is_set_by_others(meta, writer.manager(), "data", |name| gone.contains(name)) else { return Ok(None) };
-    (memory.previous_since, memory.previous_keys) = (held.memory.previous_since, held.memory.previous_keys.clone());
-    memory.values.extend(
-        held.memory.values.iter().filter(|(name, _)| gone.contains(name.as_str())).map(|(name, hash)| (name.clone(), hash.clone())),
-    );
-    Ok(Some(other.to_owned()))
 }
 
 async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (&ManagedSecret, &Shape)) -> Result<SignedDuration, Halt> {
@@ -339,13 +327,15 @@ async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (
         return Ok(LATER);
     }
     let memory = Memory { versions, ..held.memory.clone() };
-    as_it_is::write(context, rotation, (held, shape), (&held.ours(), &memory)).await.map(|_| REST)
+    let data = held.ours().into_iter().chain(held.taken_back()).collect();
+    as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await.map(|_| REST)
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::cluster::owner::PREVIOUS_SINCE;
 
     #[test]
     fn it_is_over_after_the_longest_time_and_at_once_where_nobody_wants_it() {
@@ -375,6 +365,29 @@ mod tests {
             };
             let is_over = |over: Over| is_over(rotation.as_ref(), &kept, (over, now, hour));
             assert_eq!((is_over(Over::Previous), is_over(Over::Versions)), wanted, "{what}");
+        }
+    }
+
+    /// The list may be older than the Secret: values that have been replaced since then are not over.
+    #[test]
+    fn what_was_read_later_than_the_list_is_judged_anew() {
+        let (now, hour): (Timestamp, _) = ("2026-06-01T00:00:00Z".parse().unwrap(), SignedDuration::from_hours(1));
+        let spec =
+            serde_json::json!({"target": {"name": "s"}, "rotation": {"generate": [], "previous": {"keepFor": "1h", "maxKeep": "10h"}}});
+        let mut rotation = SecretRotation::new("r", serde_json::from_value(spec).unwrap());
+        rotation.metadata.namespace = Some("n".into());
+        let owner = owner::owned_by(&rotation);
+        let place =
+            Place { rotation: Box::new(rotation), is_there: Some(true), secret: "s".into(), whose: short(&owner).into(), is_merged: false };
+        let secret = |since: Timestamp, owner: &str| {
+            let annotations = [(PREVIOUS_SINCE, since.to_string()), (owner::OWNER, owner.to_owned())];
+            let annotations = annotations.map(|(key, value)| (key.to_owned(), value)).into();
+            Secret { metadata: kube::core::ObjectMeta { annotations: Some(annotations), ..Default::default() }, ..Secret::default() }
+        };
+        for (since, owner, wanted) in
+            [(now - hour * 12, owner.as_str(), true), (now - hour * 9, &owner, false), (now - hour * 12, "SecretRotation/another", false)]
+        {
+            assert_eq!(place.is_over_in(&secret(since, owner), (Over::Previous, now, hour)), wanted, "{since} {owner}");
         }
     }
 }

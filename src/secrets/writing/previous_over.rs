@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, ResourceExt};
 
 use super::{
     desired::{note_change, on_own_thread, salted},
-    managed_secret::{self, SecretSlot},
+    managed_secret::{self, ManagedSecret, SecretSlot},
 };
 use crate::{
     api::{SecretRotation, secret_rotation::SecretRotationSpec},
-    cluster::apply::WriteError,
+    cluster::{apply::WriteError, fields, owner::PREVIOUS_SINCE},
     keys::jwk,
     secrets::{
         contents::{
@@ -93,6 +93,54 @@ pub(super) async fn check_texts(look: Look<'_>, data: &SecretData, memory: &Memo
         "template.data {name:?} names a previous value, and cannot be rendered without it, as it has to be when that goes: write {{{{ … | default('') }}}}; the Secret stays as it is"
     );
     Err(Problem::new(Reason::TemplateInvalid, message).into())
+}
+
+/// Who else has written what was `before` and is not in `data`, so that it stays as we wrote it: that is still remembered. What others have changed is theirs.
+pub(super) async fn stays_with_others(
+    context: &Context,
+    (held, manager): (&ManagedSecret, &str),
+    (before, data): (&SecretData, &SecretData),
+    memory: &mut Memory,
+) -> Result<Option<String>, Halt> {
+    let (Some(meta), key) = (&held.meta, context.roller.restarter.key().await?) else { return Ok(None) };
+    let is_as_written = |name: &str, value: &[u8]| held.memory.values.get(name).is_some_and(|known| *known == hash(&key, name, value));
+    let gone: BTreeSet<&str> = before
+        .iter()
+        .filter(|(name, value)| !data.contains_key(*name) && is_as_written(name, value))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let Some(other) = fields::is_set_by_others(meta, manager, "data", |name| gone.contains(name)) else { return Ok(None) };
+    (memory.previous_since, memory.previous_keys) = (held.memory.previous_since, held.memory.previous_keys.clone());
+    memory.values.extend(
+        held.memory.values.iter().filter(|(name, _)| gone.contains(name.as_str())).map(|(name, hash)| (name.clone(), hash.clone())),
+    );
+    Ok(Some(other.to_owned()))
+}
+
+/// The same of the Secret of a look, which is to hold `data`.
+pub(super) async fn stays_in_target(look: Look<'_>, data: &SecretData, memory: &mut Memory) -> Result<Option<String>, Halt> {
+    let Look { context, rotation, held, .. } = look;
+    let kept: BTreeSet<String> = compose::kept_keys(&rotation.spec, &held.memory).collect();
+    let mut before = held.ours();
+    before.retain(|name, _| kept.contains(name) || held.memory.previous_texts.contains_key(name));
+    let writer = managed_secret::writer(context, rotation);
+    stays_with_others(context, (held, writer.manager()), (&before, data), memory).await
+}
+
+/// Why a previous value that was taken out of a Secret is there all the same, as that was `written`. `stays`: who else has written it.
+pub(super) fn remains((secret, is_merged): (&str, bool), stays: Option<&str>, written: &ObjectMeta) -> Option<String> {
+    if let Some(other) = stays {
+        return Some(format!(
+            "the previous value in Secret {secret} was written by {other:?} as well, and stays with that: delete its key"
+        ));
+    }
+    let is_noted = written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
+    let message = || {
+        format!(
+            "Secret {secret} was written by somebody else as well, who keeps in it that it holds a previous value: delete the annotation {PREVIOUS_SINCE}"
+        )
+    };
+    (is_noted && !is_merged).then(message)
 }
 
 /// `data`, which `memory` is of, without its previous values: texts that hold one are rendered anew of what stands beside them. One that cannot be goes,

@@ -52,12 +52,16 @@ pub(in crate::secrets) async fn update(
     if is_rejected {
         return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
+    let ends = held.memory.previous_since.is_some() && memory.previous_since.is_none();
+    let stays = if ends { previous_over::stays_in_target(look, &data, &mut memory).await? } else { None };
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
         store(look, (&data, is_other), &mut memory).await?
     };
-    if held.memory.previous_since.is_some() && memory.previous_since.is_none() {
+    let is_merged = rotation.spec.target.creation_policy == TargetPolicy::Merge;
+    let remains = previous_over::remains((&rotation.spec.target.name, is_merged), stays.as_deref(), &meta).filter(|_| ends);
+    if ends && remains.is_none() {
         context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     }
     view.there = Some(true);
@@ -74,7 +78,8 @@ pub(in crate::secrets) async fn update(
     let mut after = plan_after(context, rotation, facts, view);
     after.reason = facts.plan.reason;
     view.plan = Some(after);
-    deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
+    deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await?;
+    remains.map_or(Ok(()), |message| Err(Problem::new(Reason::NotOurs, message).into()))
 }
 
 /// What was taken back, and is not tried again before somebody changes something.
