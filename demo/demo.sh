@@ -137,7 +137,7 @@ else
   if [ -n "$APPS" ]; then
     step "and an application that uses the values"
     # What another image is to do is its own affair.
-    sed ${APP_IMAGE:+-e "s|image: .*|image: $APP_IMAGE|" -e '/args:/d'} demo/app.yaml > "$WORK/app.yaml"
+    sed -e '' ${APP_IMAGE:+-e "s|image: .*|image: $APP_IMAGE|" -e '/args:/d'} demo/app.yaml > "$WORK/app.yaml"
     kubectl apply -f "$WORK/app.yaml" > /dev/null
   else
     step "no application runs that could use the values: that needs a node, and an image (root, kind, k3d, or CLUSTER=current with APP_IMAGE=)"

@@ -105,8 +105,15 @@ async fn of_cluster(namespace: Option<String>) -> Result<Found, Failure> {
     }
     let stores = Api::<SecretStore>::all(client.clone()).list(&ListParams::default()).await?.items;
     let labels = Facts::default();
-    let found = Api::<Namespace>::all(client).get_metadata(&namespace).await?;
-    labels.put(("".into(), namespace.as_str().into()), Some(namespaces::labels(&found)));
+    match Api::<Namespace>::all(client).get_metadata(&namespace).await {
+        Ok(found) => drop(labels.put(("".into(), namespace.as_str().into()), Some(namespaces::labels(&found)))),
+        Err(error) => {
+            say(&format!(
+                "seaworthy: Namespace {namespace} cannot be read, so that what SecretStores do not allow it is not left out: {error}"
+            ));
+            return Ok((rotations, stores));
+        }
+    }
     rotations.retain(|rotation| {
         let named = rotation.spec.store_ref.iter().find_map(|named| stores.iter().find(|store| store.name_any() == named.name));
         let refused = named.and_then(|store| namespaces::check(store.spec.allowed_namespaces.as_ref(), &labels, &namespace).err());

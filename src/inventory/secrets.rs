@@ -14,10 +14,6 @@ use crate::{
     ids,
 };
 
-/// Resources of ours that keep something in one Secret of somebody else: one writes to it, and others may have before. Who may write annotations can
-/// make no more work than that.
-const MOST_NOTES: usize = 50;
-
 /// What is kept of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFact {
@@ -48,7 +44,15 @@ impl SecretFact {
     /// Of the Secret with that metadata.
     pub fn of(meta: &ObjectMeta) -> Self {
         let annotations = meta.annotations.as_ref();
-        let notes = annotations.into_iter().flatten().filter_map(|(key, note)| Some((key.strip_prefix(MERGED)?, note))).take(MOST_NOTES);
+        // Who may write annotations can say anything; who has written with a field manager that has this hash at its end is told by the API server.
+        let is_written = |whose: &str| {
+            let mut managers = meta.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref());
+            managers.any(|manager| manager.rsplit_once('-').is_some_and(|(_, hash)| hash == whose))
+        };
+        let notes = annotations
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, note)| Some((key.strip_prefix(MERGED).filter(|whose| is_written(whose))?, note)));
         let mut kept: Vec<Kept> = notes
             .map(|(whose, note)| {
                 let note: BTreeMap<String, String> = serde_json::from_str(note).unwrap_or_default();

@@ -177,11 +177,11 @@ pub fn plan_after(context: &Context, rotation: &SecretRotation, facts: &Facts, v
     decide(&observed, &facts.times, facts.now)
 }
 
-/// Whether a refresh is asked for that was not answered. Who loses the status reads once more: nothing comes of that.
+/// Whether a refresh is asked for that was not answered. Without a status nobody knows; then all is read anyway.
 fn asks_refresh(rotation: &SecretRotation, view: &View) -> bool {
-    let answered = || rotation.status.as_ref().and_then(|status| status.handled_refresh.as_deref());
+    let Some(status) = rotation.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return false };
     let asked = annotation(rotation, REFRESH_ANNOTATION);
-    !asked.is_empty() && view.handled_refresh.as_deref().or_else(answered) != Some(asked)
+    !asked.is_empty() && view.handled_refresh.as_deref().or(status.handled_refresh.as_deref()) != Some(asked)
 }
 
 /// What there is to decide about a resource whose Secret is as it was written, with nothing on its way.

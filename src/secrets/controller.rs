@@ -143,6 +143,10 @@ async fn pursue(context: &Context, rotation: &SecretRotation) -> Result<View, Wr
         Ok(()) => after(context, rotation, &mut view).await,
         failed => failed,
     };
+    let end = match view.remains.take() {
+        Some(message) => end.and_then(|()| Err(Problem::new(Reason::NotOurs, message).into())),
+        None => end,
+    };
     match end {
         Ok(()) => {}
         Err(Halt::Problem(problem)) => view.problem = Some(problem),

@@ -73,6 +73,8 @@ pub struct View {
     pub answers: Option<String>,
     /// The request for a refresh that is answered; empty: there is none any more. None: it did not come to that, and what was known stays.
     pub handled_refresh: Option<String>,
+    /// Why a previous value that was taken out is there all the same.
+    pub remains: Option<String>,
     /// How far the restarts are; None: nobody is to be restarted.
     pub rollout: Option<Rollout>,
     /// Who uses the Secret. None: it cannot be told, and what was known stays.

@@ -277,12 +277,12 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
             None => None,
         };
         let opened = store.spec.store.open(opening).await;
-        if let Err(error) = &opened {
-            tell_if_away(connection, error);
-        }
         let open: Box<dyn OpenStore> = opened?;
         let lets_in = open.check().await;
-        tell(connection, &lets_in);
+        // That it refuses a new login says nothing about who is logged in; nor does what keeps it from being opened anew, or how long all of this takes.
+        if let Some(connection) = connection.filter(|_| !matches!(lets_in, Err(StoreError::Unauthenticated(_)))) {
+            connection.record(&lets_in);
+        }
         let answer = match (lets_in, own.as_ref().zip(held.as_ref())) {
             (Ok(()), Some(own)) => own_credential::replace(context, store, own, &*open).await,
             (answer, _) => answer.map(|()| None).map_err(Halt::from),
@@ -290,29 +290,8 @@ async fn check(context: &Context, store: &SecretStore, connection: Option<&Store
         open.close().await;
         answer
     };
-    tokio::time::timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(|_| {
-        let late = StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}"));
-        tell_if_away(connection, &late);
-        Err(late.into())
-    })
-}
-
-/// Tells those who use the store what it said. That it refuses a new login says nothing about who is logged in.
-fn tell(connection: Option<&StoreConnection>, answer: &Result<(), StoreError>) {
-    if let Err(error @ StoreError::Unauthenticated(_)) = answer {
-        return tell_if_away(connection, error);
-    }
-    if let Some(connection) = connection {
-        connection.record(answer);
-    }
-}
-
-/// Tells those who use the store, if they wait for it to answer. Who has it open finds out for himself: that it cannot be opened anew, or that a check with
-/// all that it does takes too long, says nothing about their calls.
-fn tell_if_away(connection: Option<&StoreConnection>, error: &StoreError) {
-    if let Some(connection) = connection.filter(|connection| connection.is_away()) {
-        connection.record(&Err::<(), _>(error.clone()));
-    }
+    let late = |_| Err(StoreError::Unavailable(format!("the store did not answer within {CALL_TIMEOUT:?}")).into());
+    tokio::time::timeout(CALL_TIMEOUT, ask).await.unwrap_or_else(late)
 }
 
 fn findings(problem: Option<&Problem>) -> Vec<Finding> {

@@ -331,8 +331,14 @@ async fn refused_of_generated_keys() {
     let pushes = json!([to("a", "k", json!("p")), to("a", "l", Value::Null), to("b", "k", json!("q"))]);
     let spec = json!({"target": {"name": "good"}, "store": memory, "rotation": {"generate": [generate[0], {"secretKey": "b", "hex": {}}], "push": pushes}});
     rotations.create("good", spec).await;
+    // What somebody else has made is called as they please.
+    let theirs =
+        json!({"target": {"name": "their-previous", "creationPolicy": "Merge"}, "store": memory, "push": [to("a", "k", json!("p"))]});
+    rotations.create("theirs", theirs).await;
     for (spec, wanted) in [
         (json!({"target": {"name": "t-rejected"}, "rotation": {"generate": generate}}), "what the Secrets beside a target are called"),
+        (json!({"target": {"name": "t-pending"}, "rotation": {"generate": generate}}), "what the Secrets beside a target are called"),
+        (json!({"target": {"name": "t-previous"}, "rotation": {"generate": generate}}), "what the Secrets beside a target are called"),
         (
             json!({"target": {"name": "t"}, "rotation": {"generate": generate}, "template": {"data": {"a": "{{ a }}"}, "mergePolicy": "Merge"}}),
             "the value itself stands there",

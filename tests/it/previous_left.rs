@@ -1,5 +1,6 @@
 //! A spec that leads away from a Secret, or cannot be followed, is no reason to keep previous values in it.
 
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -181,7 +182,7 @@ async fn the_version_that_was_replaced_goes_though_the_spec_leads_elsewhere() {
     // Beside it lies a value that was taken back, and could be kept nowhere else.
     let there = namespace.secrets().get("jwt").await.unwrap();
     let mut data = there.data.unwrap();
-    data.insert("key.7".into(), k8s_openapi::ByteString(b"taken-back".to_vec()));
+    data.insert("key.7".into(), ByteString(b"taken-back".to_vec()));
     let (labels, annotations, owners) = (there.metadata.labels, there.metadata.annotations, there.metadata.owner_references);
     let metadata = json!({"name": "jwt", "labels": labels, "annotations": annotations, "ownerReferences": owners});
     let kept = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": there.type_, "data": data});
@@ -243,7 +244,9 @@ async fn what_others_keep_of_it_is_theirs() {
     rotations.edit("shared", json!({"both": "mine"})).await;
     rotations.says("merged", "Ready", "False", "NotOurs").await;
     // A backup tool brings a Secret back, and has written all of it from then on.
-    let restored = rotated(&rotations, "restored", json!({})).await;
+    let push = |key: &str, to: &str| json!({"secretKey": key, "remoteRef": {"key": to, "property": "k"}});
+    let with_push = json!({"store": {"kubernetes": {}}, "push": [push("key", "copy")]});
+    let restored = rotated(&rotations, "restored", with_push).await;
     rotations.change("restored", json!({"suspend": true})).await;
     let mut secret = namespace.secrets().get("restored").await.unwrap();
     namespace.delete_secret("restored").await;
@@ -253,14 +256,48 @@ async fn what_others_keep_of_it_is_theirs() {
     rotations.change("restored", json!({"suspend": false})).await;
     rotations.ready("restored", 2).await;
 
+    // And where the spec leads away from, somebody sets the same.
+    let left = rotated(&rotations, "left", json!({})).await;
+    rotations.change("left", json!({"target": {"name": "new"}})).await;
+    rotations.ready("left", 3).await;
+    let same = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "left"}, "data": {"key-previous": ByteString(left.clone().into_bytes())}});
+    let before = namespace.secrets().patch("left", &PatchParams::apply("another"), &Patch::Apply(same)).await.unwrap();
+
+    let shared = namespace.secrets().get("shared").await.unwrap();
     operator.clock.advance(HOUR * 3);
     is_gone(&rotations, "shared", &merged).await;
+    let revision = |secret: &Secret| {
+        let note = secret.metadata.annotations.iter().flatten().find(|(key, _)| key.contains("merged-"));
+        note.map(|(_, note)| serde_json::from_str::<Value>(note).unwrap()["seaworthy.dev/revision"].clone())
+    };
+    assert_eq!(revision(&namespace.secrets().get("shared").await.unwrap()), revision(&shared), "nothing that is used is another");
+    let text = format!("{} ", rotations.data("left").await["key"]);
+    eventually("the text holds it no longer", || async {
+        let both = rotations.data("left").await.remove("both");
+        if both.as_ref() == Some(&text) { Ok(()) } else { Err(format!("{both:?}")) }
+    })
+    .await;
+    let after = namespace.secrets().get("left").await.unwrap();
+    let since = |secret: &Secret| secret.metadata.annotations.as_ref().unwrap().get("seaworthy.dev/previous-since").cloned();
+    assert_eq!(
+        (rotations.data("left").await["key-previous"].as_str(), since(&after)),
+        (left.as_str(), since(&before)),
+        "it is there, and that is remembered"
+    );
     assert_eq!(rotations.data("shared").await["both"], "mine");
     rotations.ask("restored", "look", "1").await;
     let message = rotations.says("restored", "Ready", "False", "NotOurs").await;
     assert!(message.contains("was written by \"backup\" as well"), "{message}");
     let data = rotations.data("restored").await;
     assert_eq!((&data["key-previous"], data["both"].contains(&restored)), (&restored, false));
+    // That is no reason to bring nothing to the store.
+    rotations.change("restored", json!({"push": [push("key", "copy"), push("both", "another-copy")]})).await;
+    eventually("what is pushed is there", || async {
+        let there = namespace.secrets().get_opt("another-copy").await.map_err(|error| error.to_string())?;
+        there.map(|_| ()).ok_or_else(|| "it is not".to_owned())
+    })
+    .await;
+    rotations.says("restored", "Ready", "False", "NotOurs").await;
     let gone = json!({"data": {"key-previous": null}, "metadata": {"annotations": {"seaworthy.dev/previous-since": null}}});
     namespace.secrets().patch("restored", &PatchParams::default(), &Patch::Merge(gone)).await.unwrap();
     rotations.until("restored", "it is as it should be", |object| !keeps_previous(object)).await;

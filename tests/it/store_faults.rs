@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -312,6 +312,21 @@ async fn a_check_that_cannot_be_made_stops_nobody() {
     faults.show();
     operator.clock.advance(SignedDuration::from_mins(16));
     ready("True").await;
+    // What its users have found is believed, and asked again when none is left who could find out more.
+    vault.seal().await;
+    rotations.ask("app", "refresh", "2").await;
+    ready("False").await;
+    rotations.api().delete("app", &DeleteParams::default()).await.unwrap();
+    vault.unseal().await;
+    eventually("it is asked again", || async {
+        operator.clock.advance(SignedDuration::from_mins(6));
+        let look = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/look": operator.clock.now().to_string()}}}));
+        let store = stores.patch("vault", &PatchParams::default(), &look).await.map_err(|error| error.to_string())?;
+        let status = store.status.unwrap_or_default();
+        let is_ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        if is_ready { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
 }
 
 /// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.

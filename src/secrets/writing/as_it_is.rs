@@ -1,6 +1,6 @@
 //! A Secret in which a resource keeps something is written so that it stays in all else what it is, whatever the spec says of it by now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -45,8 +45,10 @@ pub async fn write(
     let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
     let ours = |field: &str| fields::keys(&read, writer.manager(), field);
     let (values, labels, owners) = (ours("data"), ours("metadata/f:labels"), fields::owners(&read, writer.manager()));
-    // What has to be another is taken back from who has taken it; but for a Secret of somebody else, where it is theirs.
-    let is_ours = |(key, value): &(&String, &_)| values.contains(key.as_str()) || !shape.is_merged && held.data.get(*key) != Some(*value);
+    let theirs = left_to_others((held, shape), &writer);
+    // What has to be another is taken back from who has taken it.
+    let is_ours =
+        |(key, value): &(&String, &_)| values.contains(key.as_str()) || !theirs.contains(*key) && held.data.get(*key) != Some(*value);
     let data = data.iter().filter(is_ours).map(|(key, value)| (key.clone(), value.clone())).collect();
     let owners = read.owner_references.iter().flatten().filter(|owner| owners.contains(&owner.uid)).cloned();
     let labels: BTreeMap<String, String> = only(read.labels.as_ref(), |key| labels.contains(key));
@@ -65,6 +67,13 @@ pub async fn write(
         ..Secret::default()
     };
     writer.apply(secret, &read).await.map_err(owned)
+}
+
+/// The keys that others have taken, in a Secret of theirs.
+pub fn left_to_others((held, shape): (&ManagedSecret, &Shape), writer: &Writer) -> BTreeSet<String> {
+    let Some(meta) = held.meta.as_ref().filter(|_| shape.is_merged) else { return BTreeSet::new() };
+    let ours = fields::keys(meta, writer.manager(), "data");
+    held.data.keys().filter(|key| !ours.contains(key.as_str())).cloned().collect()
 }
 
 /// Those that are ours, with what is remembered now in the place of what was `before`.

@@ -41,6 +41,7 @@ use crate::{
         memory::Memory,
         reason::Reason,
         status::{Halt, Problem},
+        store::SecretData,
     },
 };
 
@@ -299,9 +300,17 @@ async fn previous_values(
     let (mut memory, before) = (held.memory.clone(), held.ours());
     let data = previous_over::without_previous((context, rotation), before.clone(), &mut memory).await?;
     memory.versions.retire_superseded();
-    let manager = shape.writer(context, rotation).manager().to_owned();
-    let stays = previous_over::stays_with_others(context, (held, &manager), (&before, &data), &mut memory).await?;
-    let is_other = consumed(rotation, &held.memory, &data) != consumed(rotation, &held.memory, &before);
+    let (writer, key) = (shape.writer(context, rotation), context.roller.restarter.key().await?);
+    let stays = previous_over::stays_with_others(&key, (held, writer.manager()), (&before, &data), &mut memory);
+    // What stays as it is, is no other for who uses it.
+    let theirs = as_it_is::left_to_others((held, shape), &writer);
+    let changes = |name: &String| !theirs.contains(name) && stays.as_ref().is_none_or(|stays| !stays.names.contains(name));
+    let used = |data: &SecretData| {
+        let mut used = consumed(rotation, &held.memory, data);
+        used.retain(|name, _| changes(name));
+        used
+    };
+    let is_other = used(&data) != used(&before);
     if is_other && !memory.stage.is_rolled_back() && place.is_there == Some(true) && rotation.spec.target.name == place.secret {
         // Who uses a text that held one gets the other, as soon as looks come to their end again.
         (memory.rotation, memory.reason) = (Some(crate::ids::random::<8>()), Some(Reason::PreviousOver.to_string()));
@@ -314,7 +323,7 @@ async fn previous_values(
     }
     let data = data.into_iter().chain(held.taken_back()).collect();
     let written = as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?;
-    if let Some(message) = previous_over::remains((&place.secret, place.is_merged), stays.as_deref(), &written) {
+    if let Some(message) = previous_over::remains((&place.secret, place.is_merged), stays.as_ref(), &written) {
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));

@@ -95,49 +95,58 @@ pub(super) async fn check_texts(look: Look<'_>, data: &SecretData, memory: &Memo
     Err(Problem::new(Reason::TemplateInvalid, message).into())
 }
 
-/// Who else has written what was `before` and is not in `data`, so that it stays as we wrote it: that is still remembered. What others have changed is theirs.
-pub(super) async fn stays_with_others(
-    context: &Context,
+/// What stays although it was taken out: others have written it as well.
+pub(super) struct Stays {
+    /// One of them.
+    with: String,
+    /// The keys.
+    pub names: BTreeSet<String>,
+}
+
+/// What of `before` that is not in `data` any more stays with others, as we wrote it: that is still remembered. What they have changed is theirs.
+pub(super) fn stays_with_others(
+    key: &[u8],
     (held, manager): (&ManagedSecret, &str),
     (before, data): (&SecretData, &SecretData),
     memory: &mut Memory,
-) -> Result<Option<String>, Halt> {
-    let (Some(meta), key) = (&held.meta, context.roller.restarter.key().await?) else { return Ok(None) };
-    let is_as_written = |name: &str, value: &[u8]| held.memory.values.get(name).is_some_and(|known| *known == hash(&key, name, value));
-    let gone: BTreeSet<&str> = before
-        .iter()
-        .filter(|(name, value)| !data.contains_key(*name) && is_as_written(name, value))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let Some(other) = fields::is_set_by_others(meta, manager, "data", |name| gone.contains(name)) else { return Ok(None) };
-    (memory.previous_since, memory.previous_keys) = (held.memory.previous_since, held.memory.previous_keys.clone());
-    memory.values.extend(
-        held.memory.values.iter().filter(|(name, _)| gone.contains(name.as_str())).map(|(name, hash)| (name.clone(), hash.clone())),
-    );
-    Ok(Some(other.to_owned()))
+) -> Option<Stays> {
+    let (meta, there) = (held.meta.as_ref()?, &held.memory);
+    let is_as_written = |name: &str, value: &[u8]| there.values.get(name).is_some_and(|known| *known == hash(key, name, value));
+    let gone = before.iter().filter(|(name, value)| !data.contains_key(*name) && is_as_written(name, value));
+    let with = |name: &str| fields::is_set_by_others(meta, manager, "data", |set| set == name).map(ToOwned::to_owned);
+    let stays: BTreeMap<String, String> = gone.filter_map(|(name, _)| Some((name.clone(), with(name)?))).collect();
+    let with = stays.values().next()?.clone();
+    let of = |all: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        all.iter().filter(|(name, _)| stays.contains_key(*name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    (memory.previous_since, memory.previous_keys) = (there.previous_since, there.previous_keys.clone());
+    memory.previous_texts.extend(of(&there.previous_texts));
+    memory.values.extend(of(&there.values));
+    Some(Stays { with, names: stays.into_keys().collect() })
 }
 
 /// The same of the Secret of a look, which is to hold `data`.
-pub(super) async fn stays_in_target(look: Look<'_>, data: &SecretData, memory: &mut Memory) -> Result<Option<String>, Halt> {
+pub(super) async fn stays_in_target(look: Look<'_>, data: &SecretData, memory: &mut Memory) -> Result<Option<Stays>, Halt> {
     let Look { context, rotation, held, .. } = look;
     let kept: BTreeSet<String> = compose::kept_keys(&rotation.spec, &held.memory).collect();
     let mut before = held.ours();
     before.retain(|name, _| kept.contains(name) || held.memory.previous_texts.contains_key(name));
-    let writer = managed_secret::writer(context, rotation);
-    stays_with_others(context, (held, writer.manager()), (&before, data), memory).await
+    let (writer, key) = (managed_secret::writer(context, rotation), context.roller.restarter.key().await?);
+    Ok(stays_with_others(&key, (held, writer.manager()), (&before, data), memory))
 }
 
-/// Why a previous value that was taken out of a Secret is there all the same, as that was `written`. `stays`: who else has written it.
-pub(super) fn remains((secret, is_merged): (&str, bool), stays: Option<&str>, written: &ObjectMeta) -> Option<String> {
-    if let Some(other) = stays {
+/// Why a previous value that was taken out of a Secret is there all the same, as that was `written`.
+pub(super) fn remains((secret, is_merged): (&str, bool), stays: Option<&Stays>, written: &ObjectMeta) -> Option<String> {
+    let is_noted = written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
+    let annotation = if is_merged { String::new() } else { format!(" and the annotation {PREVIOUS_SINCE}") };
+    if let Some(Stays { with, names }) = stays {
         return Some(format!(
-            "the previous value in Secret {secret} was written by {other:?} as well, and stays with that: delete its key"
+            "the previous value in Secret {secret} was written by {with:?} as well, and stays with that: delete the keys {names:?}{annotation}"
         ));
     }
-    let is_noted = written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
     let message = || {
         format!(
-            "Secret {secret} was written by somebody else as well, who keeps in it that it holds a previous value: delete the annotation {PREVIOUS_SINCE}"
+            "Secret {secret} was written by somebody else as well, who keeps in it that it holds a previous value: delete it, if it is there,{annotation}"
         )
     };
     (is_noted && !is_merged).then(message)
@@ -200,4 +209,48 @@ async fn rendered(
     let work = move |_: &SecretRotationSpec| Ok(template::render_each(texts.into_iter(), &values, &|value| salted(&key, value)));
     // However short the values are.
     Ok(on_own_thread(context, &rotation.spec, usize::MAX, work).await?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_written_as_well_is_remembered() {
+        let data = |values: &[(&str, &str)]| -> SecretData {
+            values.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec().into())).collect()
+        };
+        let entry = |manager: &str, keys: &[&str]| {
+            let keys: serde_json::Map<_, _> = keys.iter().map(|key| (format!("f:{key}"), serde_json::json!({}))).collect();
+            serde_json::json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:data": keys}})
+        };
+        let all = data(&[("a", "2"), ("a-previous", "1"), ("text", "2 1"), ("own", "1"), ("edited", "x")]);
+        let mut there = Memory {
+            previous_since: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            previous_keys: [("a".to_owned(), "a-previous".to_owned())].into(),
+            previous_texts: ["text", "own"].map(|name| (name.to_owned(), "{{ a_previous }}".to_owned())).into(),
+            ..Memory::default()
+        };
+        there.hash(b"k", &all);
+        there.values.insert("edited".into(), "another".into());
+        let stays = |others: &[&str]| {
+            let ours = entry("us", &["a", "a-previous", "text", "own"]);
+            let meta = serde_json::json!({"managedFields": [ours, entry("them", others)]});
+            let meta = Some(serde_json::from_value(meta).unwrap());
+            let held = ManagedSecret { meta, data: all.clone(), memory: there.clone() };
+            let mut memory = Memory::default();
+            let stays = stays_with_others(b"k", (&held, "us"), (&all, &data(&[("a", "2")])), &mut memory);
+            (stays.map(|stays| stays.names), memory)
+        };
+        let (names, memory) = stays(&["a", "a-previous", "text", "edited"]);
+        assert_eq!(names, Some(["a-previous", "text"].map(ToOwned::to_owned).into()));
+        let values = |names: [&str; 2]| names.map(|name| (name.to_owned(), there.values[name].clone())).into();
+        assert_eq!((memory.previous_since, &memory.previous_keys), (there.previous_since, &there.previous_keys));
+        assert_eq!(
+            (memory.previous_texts.into_keys().collect::<Vec<_>>(), memory.values),
+            (vec!["text".to_owned()], values(["a-previous", "text"]))
+        );
+        assert_eq!(stays(&["a", "edited"]), (None, Memory::default()));
+    }
 }

@@ -54,14 +54,23 @@ pub(in crate::secrets) async fn update(
     }
     let ends = held.memory.previous_since.is_some() && memory.previous_since.is_none();
     let stays = if ends { previous_over::stays_in_target(look, &data, &mut memory).await? } else { None };
+    if let Some(stays) = &stays {
+        let mut before = held.ours();
+        before.retain(|name, _| !stays.names.contains(name));
+        if is_other && consumed(&data) == consumed(&before) {
+            is_other = false;
+            (memory.rotation, memory.reason) = (held.memory.rotation.clone(), held.memory.reason.clone());
+            memory.started_at = held.memory.started_at;
+        }
+    }
     let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
         held.meta.clone().unwrap_or_default()
     } else {
         store(look, (&data, is_other), &mut memory).await?
     };
     let is_merged = rotation.spec.target.creation_policy == TargetPolicy::Merge;
-    let remains = previous_over::remains((&rotation.spec.target.name, is_merged), stays.as_deref(), &meta).filter(|_| ends);
-    if ends && remains.is_none() {
+    view.remains = previous_over::remains((&rotation.spec.target.name, is_merged), stays.as_ref(), &meta).filter(|_| ends);
+    if ends && view.remains.is_none() {
         context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     }
     view.there = Some(true);
@@ -78,8 +87,7 @@ pub(in crate::secrets) async fn update(
     let mut after = plan_after(context, rotation, facts, view);
     after.reason = facts.plan.reason;
     view.plan = Some(after);
-    deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await?;
-    remains.map_or(Ok(()), |message| Err(Problem::new(Reason::NotOurs, message).into()))
+    deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
 }
 
 /// What was taken back, and is not tried again before somebody changes something.

@@ -85,6 +85,8 @@ impl Withdrawal {
                 Err(_) => drop(left.insert((namespace, whose))), // nobody knows what it means
             }
         }
+        // Who keeps keys there by now may go soon.
+        resting.retain(|place, _| !kept.contains(place));
         for (namespace, name, whose) in noted {
             let place = (namespace, name, whose);
             if kept.contains(&place) || left.contains(&(place.0.clone(), place.2.clone())) || resting.contains_key(&place) {
@@ -100,6 +102,7 @@ impl Withdrawal {
     async fn try_one(&self, (namespace, name, whose): &Place) -> Option<SignedDuration> {
         match self.withdraw(namespace, name, whose).await {
             Ok(Withdrawn::Gone) => None,
+            Err(error) if error.is_race() => None,
             Ok(Withdrawn::Done) => {
                 tracing::info!(namespace, secret = name, "keys of a resource that is gone were withdrawn");
                 self.audit.done("withdraw", &format!("Secret/{namespace}/{name}"), Reason::Withdrawn.as_str(), None);
