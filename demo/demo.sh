@@ -25,18 +25,11 @@ OPERATOR_PID=
 APPS= # whether applications run that use the values
 # Only what this demo made: it began in a cluster without our kinds and without the namespace. What cannot be removed is said.
 remove_from_current() {
-  local failed=0 secrets namespace name secret owner
-  secrets=$(kubectl get certificaterotations -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.secretName}{"\n"}{end}') || failed=1
+  local failed=0
   [ ! -e "$WORK/app.yaml" ] || kubectl delete -f "$WORK/app.yaml" --ignore-not-found --timeout=60s || failed=1
   kubectl delete -f examples --ignore-not-found --timeout=60s || failed=1
   helm uninstall seaworthy -n $NAMESPACE --wait || failed=1
-  while read -r namespace name secret; do
-    [ -n "$name" ] || continue
-    for secret in "$secret" "$secret-previous"; do
-      owner=$(kubectl -n "$namespace" get secret "$secret" --ignore-not-found -o jsonpath='{.metadata.annotations.seaworthy\.dev/owner}') || failed=1
-      [ "$owner" != "CertificateRotation/$name" ] || kubectl -n "$namespace" delete secret "$secret" || failed=1
-    done
-  done <<< "$secrets"
+  kubectl delete secrets -A -l seaworthy.dev/owner-hash || failed=1 # there were none; those that nobody would collect when the kinds are gone, too
   kubectl delete crd certificaterotations.seaworthy.dev certificateissuers.seaworthy.dev secretrotations.seaworthy.dev secretstores.seaworthy.dev || failed=1
   kubectl delete namespace $NAMESPACE --wait=false || failed=1
   return $failed
