@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -312,11 +312,13 @@ async fn a_check_that_cannot_be_made_stops_nobody() {
     faults.show();
     operator.clock.advance(SignedDuration::from_mins(16));
     ready("True").await;
-    // What its users have found is believed, and asked again when none is left who could find out more.
+    // What its users have found is believed, and asked again when they find out nothing more.
     vault.seal().await;
     rotations.ask("app", "refresh", "2").await;
     ready("False").await;
-    rotations.api().delete("app", &DeleteParams::default()).await.unwrap();
+    namespace.secret("theirs", "Opaque", &[("x", "theirs")]).await;
+    rotations.change("app", json!({"target": {"name": "theirs"}})).await;
+    rotations.says("app", "Stalled", "True", "NotOurs").await;
     vault.unseal().await;
     eventually("it is asked again", || async {
         operator.clock.advance(SignedDuration::from_mins(6));
