@@ -13,7 +13,7 @@ use crate::{
     own_credential::Own,
     support::{
         Between, Cluster, ControlPlane, Elsewhere, Far, Fault, Faults, Moto, Namespace, Operator, Process, Rotations, Vault, eventually,
-        next_second, oci::Oci, said,
+        next_second, oci::Oci, said, vault_says,
     },
 };
 
@@ -203,14 +203,7 @@ async fn a_store_for_many_is_asked_by_one() {
     }
     let reads = between.take_asked().into_iter().filter(|asked| asked.contains("/v1/secret/data/app")).count();
     assert_eq!(reads, 1, "for all of both namespaces");
-    let ready = async |wanted: &str| {
-        eventually(&format!("the store is Ready: {wanted}"), || async {
-            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            if ready.is_some_and(|ready| ready.status == wanted) { Ok(()) } else { Err(format!("{ready:?}")) }
-        })
-        .await;
-    };
+    let ready = async |wanted: &str| vault_says(&stores, wanted).await;
     ready("True").await;
     let look = async |what: String| {
         let patch = json!({"metadata": {"annotations": {"seaworthy.dev/look": what}}});
@@ -292,12 +285,7 @@ async fn a_check_that_cannot_be_made_stops_nobody() {
     let ready = async |wanted: &str| {
         let look = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/look": wanted}}}));
         stores.patch("vault", &PatchParams::default(), &look).await.unwrap();
-        eventually(&format!("the store is Ready: {wanted}"), || async {
-            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            if ready.is_some_and(|ready| ready.status == wanted) { Ok(()) } else { Err(format!("{ready:?}")) }
-        })
-        .await;
+        vault_says(&stores, wanted).await;
     };
     ready("True").await;
     faults.hide("/namespaces/seaworthy/secrets/vault");

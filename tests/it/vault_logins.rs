@@ -11,7 +11,7 @@ use seaworthy::{api::SecretStore, secrets::store::Place};
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Between, Cluster, ControlPlane, Operator, Rotations, Vault, eventually, next_second, said},
+    support::{Between, Cluster, ControlPlane, Operator, Rotations, Vault, eventually, next_second, said, vault_says},
     vault::{POLICY, by_role},
 };
 
@@ -109,14 +109,7 @@ async fn who_is_logged_in_goes_on_though_the_secret_id_is_gone() {
     rotations.create("app", json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data})).await;
     rotations.ready("app", 1).await;
     let stores: Api<SecretStore> = Api::all(cluster.client.clone());
-    let says = async |reason: &str| {
-        eventually(&format!("the SecretStore says {reason}"), || async {
-            let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            if ready.is_some_and(|ready| ready.reason == reason) { Ok(()) } else { Err(format!("{ready:?}")) }
-        })
-        .await;
-    };
+    let says = async |reason: &str| vault_says(&stores, reason).await;
     // Other credentials are checked at once, for better or worse.
     says("Current").await;
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), "seaworthy");

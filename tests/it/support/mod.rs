@@ -27,7 +27,7 @@ pub use moto::Moto;
 pub use operator::Operator;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use secrets::{Rotations, keeps_previous, open, said, waits_for_previous};
+pub use secrets::{Rotations, keeps_previous, open, said, vault_says, waits_for_previous};
 pub use vault::Vault;
 pub use workloads::{Kubelet, Workload, World, deployment, next_second};
 

@@ -5,7 +5,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use seaworthy::{
-    api::SecretRotation,
+    api::{SecretRotation, SecretStore},
     cluster::references::{ReadSecrets, SecretData},
     secrets::{
         store::{Allowed, OpenStore, Opening, Store, StoreError},
@@ -16,6 +16,16 @@ use seaworthy::{
 use serde_json::{Value, json};
 
 use super::{Namespace, eventually};
+
+/// Waits until the condition Ready of the SecretStore `vault` has this status or this reason.
+pub async fn vault_says(stores: &Api<SecretStore>, wanted: &str) {
+    eventually(&format!("the store is Ready: {wanted}"), || async {
+        let status = stores.get("vault").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        if ready.is_some_and(|ready| ready.status == wanted || ready.reason == wanted) { Ok(()) } else { Err(format!("{ready:?}")) }
+    })
+    .await;
+}
 
 /// Those of one namespace.
 pub struct Rotations<'a>(pub &'a Namespace);
