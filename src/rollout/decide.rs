@@ -93,7 +93,7 @@ fn begun(workload: &Workload, note: &Note, terms: &Terms<'_>, now: Timestamp) ->
     let carries = workload.mark.as_deref() == Some(terms.mark);
     match workload {
         _ if workload.stale == 0 && (note.done || !carries) => State::Current,
-        _ if !carries => State::Skipped("its restart was undone by somebody".into()),
+        _ if !carries => State::Skipped("its restart was undone by somebody; `kubectl rollout restart` brings it what it lacks".into()),
         _ if workload.stale == 0 && workload.progress.is_complete() => State::Finished,
         // What is stopped in the middle is not waited for in vain.
         Workload { held: Some(why), .. } => State::Skipped((*why).into()),
@@ -245,7 +245,11 @@ mod tests {
                 |w| done(Workload { stale: 0, trouble: Some("OOMKilled".into()), progress: Progress { available: 0, ..w.progress }, ..w }),
                 State::Current,
             ),
-            ("done, and undone later", |w| Workload { mark: None, ..done(w) }, State::Skipped("its restart was undone by somebody".into())),
+            (
+                "done, and undone later",
+                |w| Workload { mark: None, ..done(w) },
+                State::Skipped("its restart was undone by somebody; `kubectl rollout restart` brings it what it lacks".into()),
+            ),
             ("not there", |w| Workload { exists: false, stale: 0, ..w }, State::Skipped("it is not there".into())),
             (
                 "being restarted for something else since the change",
@@ -291,7 +295,7 @@ mod tests {
             (
                 "undone",
                 |w| Workload { mark: Some("old".into()), ..marked(w, -5) },
-                State::Skipped("its restart was undone by somebody".into()),
+                State::Skipped("its restart was undone by somebody; `kubectl rollout restart` brings it what it lacks".into()),
             ),
             ("undone, and its Pods are new all the same", |w| Workload { mark: None, stale: 0, ..marked(w, -5) }, State::Current),
             (

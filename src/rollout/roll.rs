@@ -207,12 +207,14 @@ impl Roller {
                     .find(|(key, _)| carried.is_some_and(|(annotation, _)| **key == *annotation))
                     .map(|(_, value)| value.clone())
             };
-            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note.
+            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note. One of
+            // before is of the same value at an earlier time.
             let ours = |note: &Note| carried.is_some_and(|(_, mark)| note.mark == mark);
+            let since = |note: &Note| ours(note) && note.at >= changed.time();
             let read = |text: Box<str>| Note::read(&text, now);
             let note = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read).filter(ours);
             let of_children = || {
-                self.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(ours)
+                self.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(since)
             };
             let notes = || fact.iter().flat_map(|fact| &fact.notes);
             Workload {

@@ -322,3 +322,23 @@ async fn real_pods_get_a_value_and_get_the_one_before_back() {
     available("a").await;
     available("b").await;
 }
+
+/// A value that comes back is brought to who was restarted for another one since, as often as that happens: a restart for it of before is none that
+/// somebody has undone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_comes_back_is_brought_again() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    for (revision, value) in [(2, "2"), (3, "1"), (4, "2"), (5, "1")] {
+        world.a_second_later().await;
+        rotations.edit("source", json!({"value": value})).await;
+        rotations.complete("web", revision).await;
+        eventually("it is restarted", || async {
+            let times = world.restarts("a").await.0;
+            if times == revision - 1 { Ok(()) } else { Err(format!("{times} times with revision {revision}")) }
+        })
+        .await;
+        rotations.consumers("web", "2/2").await;
+    }
+}
