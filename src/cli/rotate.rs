@@ -36,7 +36,8 @@ pub(super) struct Arguments {
     /// Its namespace. Default: the kubeconfig's.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Return only when it is stored and, with spec.restart or spec.verify, who uses it has it; exit code 1 if that cannot be.
+    /// Return only when it is stored and, with spec.restart or spec.verify, who uses it has it; exit code 1 if that cannot be within --timeout, at once if
+    /// the values before are kept for longer.
     #[arg(long)]
     wait: bool,
     /// How long to wait.

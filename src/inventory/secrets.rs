@@ -30,6 +30,8 @@ pub struct Kept {
     pub whose: Box<str>,
     /// The Secret is somebody else's, as [`MERGED`] says.
     pub is_merged: bool,
+    /// In that case: somebody has written to it with a field manager that has this hash at its end.
+    pub is_written: bool,
     /// Since when previous values are among it.
     pub previous_since: Option<Timestamp>,
     /// Until when at most, by the spec with which it was written.
@@ -44,19 +46,16 @@ impl SecretFact {
     /// Of the Secret with that metadata.
     pub fn of(meta: &ObjectMeta) -> Self {
         let annotations = meta.annotations.as_ref();
-        // Who may write annotations can say anything; who has written with a field manager that has this hash at its end is told by the API server.
+        // Who may write annotations can say anything; who has written is told by the API server.
         let is_written = |whose: &str| {
             let mut managers = meta.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref());
             managers.any(|manager| manager.rsplit_once('-').is_some_and(|(_, hash)| hash == whose))
         };
-        let notes = annotations
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, note)| Some((key.strip_prefix(MERGED).filter(|whose| is_written(whose))?, note)));
+        let notes = annotations.into_iter().flatten().filter_map(|(key, note)| Some((key.strip_prefix(MERGED)?, note)));
         let mut kept: Vec<Kept> = notes
             .map(|(whose, note)| {
                 let note: BTreeMap<String, String> = serde_json::from_str(note).unwrap_or_default();
-                Kept { is_merged: true, ..Kept::of(whose, |key| note.get(key)) }
+                Kept { is_merged: true, is_written: is_written(whose), ..Kept::of(whose, |key| note.get(key)) }
             })
             .collect();
         let get = |key: &str| annotations.and_then(|annotations| annotations.get(key));
@@ -75,6 +74,7 @@ impl Kept {
         Self {
             whose: whose.into(),
             is_merged: false,
+            is_written: true,
             previous_since: time(PREVIOUS_SINCE),
             previous_until: time(PREVIOUS_UNTIL),
             has_versions: get(VERSIONS_OVER).is_some(),

@@ -29,6 +29,9 @@ pub fn mark(key: &[u8], data: &SecretData, epoch: &str) -> String {
     ids::hash(context.sign().as_ref())
 }
 
+/// By so much the clocks of those who note times may differ.
+pub const SKEW: SignedDuration = SignedDuration::from_mins(1);
+
 /// What stands on the workload itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -48,7 +51,6 @@ impl Note {
 
     /// Reads it; None if somebody else wrote there, which a time that is yet to come shows as well.
     pub fn read(text: &str, now: Timestamp) -> Option<Self> {
-        const SKEW: SignedDuration = SignedDuration::from_mins(1);
         let mut parts = text.split(' ');
         let (mark, at, done) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
         (Timestamp::UNIX_EPOCH <= at && at <= now + SKEW).then(|| Self { mark: mark.into(), at, done: done == Some("done") })

@@ -10,7 +10,7 @@ use super::{
     budget,
     consumption::{Changed, Consumption},
     decide::{Plan, State, Terms, Workload, decide},
-    mark::{Note, annotation, mark},
+    mark::{Note, SKEW, annotation, mark},
 };
 use crate::{
     api::{
@@ -170,7 +170,7 @@ impl Roller {
         Ok(soon)
     }
 
-    /// Those under `workloads`, then those that are found, by name.
+    /// Those that are to be restarted, as they are.
     fn workloads(
         &self,
         restart: &Restart,
@@ -179,16 +179,6 @@ impl Roller {
         (carried, now): (Option<(&str, &str)>, Timestamp),
     ) -> Vec<Workload> {
         let (namespace, changed) = (value.namespace, &value.changed);
-        let mut owners: Vec<Owner> = restart
-            .workloads
-            .iter()
-            .map(|workload| Owner { kind: workload.kind.as_str().into(), name: workload.name.as_str().into() })
-            .collect();
-        if restart.discover {
-            let mut found: Vec<Owner> = consumers.iter().map(|consumer| consumer.owner.clone()).filter(can_restart).collect();
-            found.sort_by(|left, right| (&left.name, &left.kind).cmp(&(&right.name, &right.kind)));
-            owners.extend(found.into_iter().filter(|owner| !restart.workloads.iter().any(|named| is(owner, named))));
-        }
         let used: HashMap<&Owner, &Vec<_>> = consumers.iter().map(|consumer| (&consumer.owner, &consumer.pods)).collect();
         let workload = |owner: Owner| {
             let fact = self.inventory.workload(namespace, &owner);
@@ -207,21 +197,22 @@ impl Roller {
                     .find(|(key, _)| carried.is_some_and(|(annotation, _)| **key == *annotation))
                     .map(|(_, value)| value.clone())
             };
-            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note. One of
-            // before is of the same value at an earlier time.
             let ours = |note: &Note| carried.is_some_and(|(_, mark)| note.mark == mark);
-            let since = |note: &Note| ours(note) && note.at >= changed.time();
             let read = |text: Box<str>| Note::read(&text, now);
-            let note = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read).filter(ours);
+            let own = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read);
+            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note. One that is
+            // older than the value, or than the last restart, is of the same value at an earlier time.
+            let since = |note: &Note| ours(note) && note.at + SKEW >= changed.time() && own.as_ref().is_none_or(|own| note.at > own.at);
             let of_children = || {
                 self.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(since)
             };
+            let note = own.clone().filter(ours).or_else(of_children);
             let notes = || fact.iter().flat_map(|fact| &fact.notes);
             Workload {
                 exists: fact.is_some(),
                 held: fact.as_ref().and_then(|fact| fact.held),
                 mark: fact.as_ref().and_then(|fact| find(&fact.marks)),
-                note: note.or_else(of_children),
+                note,
                 restarted: notes().filter_map(|(_, text)| Note::read(text, now)).map(|note| note.at).max(),
                 progress: fact.as_ref().map(|fact| fact.progress).unwrap_or_default(),
                 stale: pods.clone().filter(|(_, pod)| changed.is_stale(pod, carried)).count(),
@@ -229,7 +220,7 @@ impl Roller {
                 owner,
             }
         };
-        owners.into_iter().map(workload).collect()
+        owners(restart, consumers).into_iter().map(workload).collect()
     }
 
     /// Places in the budget for what goes on, and none for what does not; what is finished is noted.
@@ -262,6 +253,18 @@ impl Roller {
 
 fn of<'a>((value, mark): (&Value<'a>, &'a str), workload: &'a Owner) -> budget::Restart<'a> {
     budget::Restart { namespace: value.namespace, workload, secret: value.secret, mark }
+}
+
+/// Those under `workloads`, then those that are found, by name.
+fn owners(restart: &Restart, consumers: &[Consumer]) -> Vec<Owner> {
+    let named = |workload: &WorkloadRef| Owner { kind: workload.kind.as_str().into(), name: workload.name.as_str().into() };
+    let mut owners: Vec<Owner> = restart.workloads.iter().map(named).collect();
+    if restart.discover {
+        let mut found: Vec<Owner> = consumers.iter().map(|consumer| consumer.owner.clone()).filter(can_restart).collect();
+        found.sort_by(|left, right| (&left.name, &left.kind).cmp(&(&right.name, &right.kind)));
+        owners.extend(found.into_iter().filter(|owner| !restart.workloads.iter().any(|named| is(owner, named))));
+    }
+    owners
 }
 
 fn is(owner: &Owner, named: &WorkloadRef) -> bool {

@@ -177,7 +177,7 @@ pub fn plan_after(context: &Context, rotation: &SecretRotation, facts: &Facts, v
     decide(&observed, &facts.times, facts.now)
 }
 
-/// Whether a refresh is asked for that was not answered. Without a status nobody knows; then all is read anyway.
+/// Whether a refresh is asked for that was not answered. Without a status nobody knows: it is looked at when there is one.
 fn asks_refresh(rotation: &SecretRotation, view: &View) -> bool {
     let Some(status) = rotation.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return false };
     let asked = annotation(rotation, REFRESH_ANNOTATION);

@@ -15,7 +15,7 @@ use crate::{
     vault::{POLICY, by_role},
 };
 
-const REFUSED: &str = r#"the login at auth/approle with the secret id in key "id" of Secret approle was refused"#;
+const REFUSED: &str = r#"the login at auth/approle with the secret id in key "id" of Secret approle (role id "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_token_is_replaced_and_a_new_credential_is_taken() {

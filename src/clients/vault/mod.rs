@@ -416,7 +416,7 @@ impl Vault {
             StatusCode::NOT_FOUND => not_found(&answer, text),
             // What it says, not the path that was asked for: that is a tenant's text.
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED if says_that_it_is_dead(&said) => ClientError::Unauthenticated(text),
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClientError::Denied(text),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClientError::Denied(format!("{text}{}", remedy(path))),
             StatusCode::BAD_REQUEST if said.contains("check-and-set") => ClientError::Conflict(text),
             StatusCode::TOO_MANY_REQUESTS => ClientError::Throttled(text, after),
             StatusCode::TEMPORARY_REDIRECT => {
@@ -429,6 +429,17 @@ impl Vault {
             }
             _ => ClientError::Invalid(text),
         })
+    }
+}
+
+/// What to do about a path that is denied. A mount that is not there is denied as well.
+fn remedy(path: &[&str]) -> &'static str {
+    match path {
+        ["auth" | "sys", ..] => "",
+        path if path.windows(2).any(|two| two == ["data", "data"]) => {
+            "; is vault.path written with /data at its end? `seaworthy vault-policy` prints the policy that is needed"
+        }
+        _ => "; is vault.path the mount of the engine? `seaworthy vault-policy` prints the policy that is needed",
     }
 }
 

@@ -371,7 +371,8 @@ fn extracted(from: &DataFrom, remote: &Remote, field: &str) -> Result<Maybe<Secr
         (None, Some(find)) => {
             let names = remote.found.get(find).map(Vec::as_slice).unwrap_or_default();
             if names.is_empty() {
-                return Ok(Err(format!("{field}: nothing is found")));
+                let below = find.path.as_ref().map(|path| format!(" in the folder {path:?} (path)")).unwrap_or_default();
+                return Ok(Err(format!("{field}: nothing is found{below}")));
             }
             let mut values = SecretData::new();
             for name in names {

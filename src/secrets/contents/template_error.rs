@@ -30,7 +30,7 @@ pub fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
 }
 
 /// What others call our filters (Sprig, Helm, external-secrets).
-const CALLED: [(&str, &str); 7] = [
+const CALLED: [(&str, &str); 8] = [
     ("b64enc", "b64encode"),
     ("b64dec", "b64decode"),
     ("sha256sum", "sha256"),
@@ -38,6 +38,7 @@ const CALLED: [(&str, &str); 7] = [
     ("fromJson", "fromjson"),
     ("toYaml", "yaml"),
     ("urlquery", "urlencode"),
+    ("quote", "json"),
 ];
 
 /// What is wrong with a template, or went wrong with it.
@@ -52,7 +53,9 @@ pub fn said(error: &Error) -> String {
             let other = CALLED.iter().find(|(theirs, _)| said.split(' ').any(|word| word == *theirs));
             let hint = match other {
                 _ if said.contains("unexpected `.`") => "; a variable has no dot before it".into(),
+                _ if said.contains("unexpected identifier") => "; statements are written {% if x %}…{% endif %}".into(),
                 Some((_, ours)) => format!("; it is called {ours} here"),
+                None if error.kind() == ErrorKind::UnknownFilter => "; the docs of SecretRotation list the filters under Templates".into(),
                 None => String::new(),
             };
             format!("{said}{hint}")

@@ -213,7 +213,8 @@ fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>((location, key
             SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
             _ => "the answer cannot be read".into(),
         };
-        let text = format!("AWS Secrets Manager ({location}) cannot be asked for {key}: {why}");
+        let hint = if why.contains("dns error") { "; is the region right?" } else { "" };
+        let text = format!("AWS Secrets Manager ({location}) cannot be asked for {key}: {why}{hint}");
         // A role that may not be assumed, or credentials that STS does not accept, are seen before anything is sent.
         let causes = causes(error);
         let is_refused = UNAUTHENTICATED.iter().chain(&DENIED).any(|code| causes.contains(code));

@@ -250,12 +250,12 @@ impl Spec {
 
 impl AppRole {
     fn login(&self, secret_id: Zeroizing<String>) -> Login {
-        let id = self.role_id.clone();
+        let (id, with) = (self.role_id.clone(), format!("the secret id in {} (role id {:?})", self.secret_ref, self.role_id));
         let body = move || {
             let body = json!({"role_id": id, "secret_id": *secret_id});
             async move { Ok(body) }.boxed()
         };
-        Login::At { path: self.path.clone(), with: format!("the secret id in {}", self.secret_ref), body: Box::new(body) }
+        Login::At { path: self.path.clone(), with, body: Box::new(body) }
     }
 }
 

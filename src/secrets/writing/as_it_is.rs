@@ -45,10 +45,10 @@ pub async fn write(
     let (writer, read) = (shape.writer(context, rotation), held.meta.clone().unwrap_or_default());
     let ours = |field: &str| fields::keys(&read, writer.manager(), field);
     let (values, labels, owners) = (ours("data"), ours("metadata/f:labels"), fields::owners(&read, writer.manager()));
-    let theirs = left_to_others((held, shape), &writer);
+    let theirs = left_to_others((held, shape), &writer, data);
     // What has to be another is taken back from who has taken it.
     let is_ours =
-        |(key, value): &(&String, &_)| values.contains(key.as_str()) || !theirs.contains(*key) && held.data.get(*key) != Some(*value);
+        |(key, value): &(&String, &_)| !theirs.contains(*key) && (values.contains(key.as_str()) || held.data.get(*key) != Some(*value));
     let data = data.iter().filter(is_ours).map(|(key, value)| (key.clone(), value.clone())).collect();
     let owners = read.owner_references.iter().flatten().filter(|owner| owners.contains(&owner.uid)).cloned();
     let labels: BTreeMap<String, String> = only(read.labels.as_ref(), |key| labels.contains(key));
@@ -69,11 +69,15 @@ pub async fn write(
     writer.apply(secret, &read).await.map_err(owned)
 }
 
-/// The keys that others have taken, in a Secret of theirs.
-pub fn left_to_others((held, shape): (&ManagedSecret, &Shape), writer: &Writer) -> BTreeSet<String> {
+/// In a Secret of somebody else, the keys that others have taken, or have set as well and that are to be others in `data`.
+pub fn left_to_others((held, shape): (&ManagedSecret, &Shape), writer: &Writer, data: &SecretData) -> BTreeSet<String> {
     let Some(meta) = held.meta.as_ref().filter(|_| shape.is_merged) else { return BTreeSet::new() };
     let ours = fields::keys(meta, writer.manager(), "data");
-    held.data.keys().filter(|key| !ours.contains(key.as_str())).cloned().collect()
+    let is_shared = |key: &str| fields::is_set_by_others(meta, writer.manager(), "data", |set| set == key).is_some();
+    let is_theirs = |(key, value): &(&String, &_)| {
+        !ours.contains(key.as_str()) || data.get(*key).is_some_and(|wanted| wanted != *value) && is_shared(key)
+    };
+    held.data.iter().filter(is_theirs).map(|(key, _)| key.clone()).collect()
 }
 
 /// Those that are ours, with what is remembered now in the place of what was `before`.

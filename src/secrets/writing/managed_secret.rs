@@ -231,7 +231,7 @@ fn not_made_yet(rotation: &SecretRotation) -> Problem {
 pub(super) fn owned(error: WriteError) -> Halt {
     match error {
         WriteError::Owned { object, message } => {
-            let remedy = "name another secretKey, or have its owner give it up";
+            let remedy = "name another secretKey, or remove that key from the Secret, so that it can be ours";
             Problem::new(Reason::NotOurs, format!("{object}: {message}; {remedy}")).into()
         }
         error => error.into(),

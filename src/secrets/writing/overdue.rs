@@ -303,7 +303,7 @@ async fn previous_values(
     let (writer, key) = (shape.writer(context, rotation), context.roller.restarter.key().await?);
     let stays = previous_over::stays_with_others(&key, (held, writer.manager()), (&before, &data), &mut memory);
     // What stays as it is, is no other for who uses it.
-    let theirs = as_it_is::left_to_others((held, shape), &writer);
+    let theirs = as_it_is::left_to_others((held, shape), &writer, &data);
     let changes = |name: &String| !theirs.contains(name) && stays.as_ref().is_none_or(|stays| !stays.names.contains(name));
     let used = |data: &SecretData| {
         let mut used = consumed(rotation, &held.memory, data);
@@ -323,7 +323,7 @@ async fn previous_values(
     }
     let data = data.into_iter().chain(held.taken_back()).collect();
     let written = as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?;
-    if let Some(message) = previous_over::remains((&place.secret, place.is_merged), stays.as_ref(), &written) {
+    if let Some(message) = previous_over::remains((rotation, &place.secret), place.is_merged, stays.as_ref(), &written) {
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
@@ -368,6 +368,7 @@ mod tests {
             let kept = Kept {
                 whose: "r".into(),
                 is_merged: false,
+                is_written: true,
                 previous_since: Some(since),
                 previous_until: Some(since + hour * 20),
                 has_versions: true,

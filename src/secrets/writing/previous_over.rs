@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use super::{
     desired::{note_change, on_own_thread, salted},
@@ -136,20 +137,30 @@ pub(super) async fn stays_in_target(look: Look<'_>, data: &SecretData, memory: &
 }
 
 /// Why a previous value that was taken out of a Secret is there all the same, as that was `written`.
-pub(super) fn remains((secret, is_merged): (&str, bool), stays: Option<&Stays>, written: &ObjectMeta) -> Option<String> {
-    let is_noted = written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
-    let annotation = if is_merged { String::new() } else { format!(" and the annotation {PREVIOUS_SINCE}") };
-    if let Some(Stays { with, names }) = stays {
-        return Some(format!(
-            "the previous value in Secret {secret} was written by {with:?} as well, and stays with that: delete the keys {names:?}{annotation}"
-        ));
-    }
-    let message = || {
-        format!(
-            "Secret {secret} was written by somebody else as well, who keeps in it that it holds a previous value: delete it, if it is there,{annotation}"
-        )
+pub(super) fn remains(
+    (rotation, secret): (&SecretRotation, &str),
+    is_merged: bool,
+    stays: Option<&Stays>,
+    written: &ObjectMeta,
+) -> Option<String> {
+    let is_noted = !is_merged && written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
+    let (annotation, namespace) = (json!({"annotations": {PREVIOUS_SINCE: null}}), rotation.namespace().unwrap_or_default());
+    let (what, patch) = match stays {
+        Some(Stays { with, names }) => {
+            let keys: BTreeMap<&String, Option<()>> = names.iter().map(|name| (name, None)).collect();
+            let patch = if is_merged { json!({"data": keys}) } else { json!({"data": keys, "metadata": annotation}) };
+            let why = format!(
+                "the previous value in Secret {secret} was written by {with:?} as well, and stays with that until new values take its place"
+            );
+            (why, patch)
+        }
+        None if is_noted => {
+            let why = format!("Secret {secret} says that it holds a previous value, which somebody else has written there as well");
+            (why, json!({"metadata": annotation}))
+        }
+        None => return None,
     };
-    (is_noted && !is_merged).then(message)
+    Some(format!("{what}; to remove it: kubectl -n {namespace} patch secret {secret} --type=merge -p '{patch}'"))
 }
 
 /// `data`, which `memory` is of, without its previous values: texts that hold one are rendered anew of what stands beside them. One that cannot be goes,

@@ -69,7 +69,7 @@ pub(in crate::secrets) async fn update(
         store(look, (&data, is_other), &mut memory).await?
     };
     let is_merged = rotation.spec.target.creation_policy == TargetPolicy::Merge;
-    view.remains = previous_over::remains((&rotation.spec.target.name, is_merged), stays.as_ref(), &meta).filter(|_| ends);
+    view.remains = previous_over::remains((rotation, &rotation.spec.target.name), is_merged, stays.as_ref(), &meta).filter(|_| ends);
     if ends && view.remains.is_none() {
         context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     }

@@ -66,7 +66,7 @@ impl Withdrawal {
         resting.retain(|_, until| *until > now);
         let mut noted = Vec::new();
         self.secrets.for_each(|(namespace, name), fact| {
-            let merged = fact.kept.iter().flatten().filter(|kept| kept.is_merged);
+            let merged = fact.kept.iter().flatten().filter(|kept| kept.is_merged && kept.is_written);
             noted.extend(merged.map(|kept| (namespace.to_string(), name.to_string(), kept.whose.to_string())));
         });
         if noted.is_empty() || self.writer.check().is_err() {
