@@ -243,6 +243,12 @@ async fn what_others_keep_of_it_is_theirs() {
     let merged = rotated(&rotations, "merged", json!({"target": {"name": "shared", "creationPolicy": "Merge"}})).await;
     rotations.edit("shared", json!({"both": "mine"})).await;
     rotations.says("merged", "Ready", "False", "NotOurs").await;
+    // Or has set the same as we.
+    namespace.secret("co-owned", "Opaque", &[("user", "u")]).await;
+    rotated(&rotations, "co-owner", json!({"target": {"name": "co-owned", "creationPolicy": "Merge"}})).await;
+    let both = namespace.secrets().get("co-owned").await.unwrap().data.unwrap().remove("both").unwrap();
+    let same = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "co-owned"}, "data": {"both": both}});
+    namespace.secrets().patch("co-owned", &PatchParams::apply("another"), &Patch::Apply(same)).await.unwrap();
     // A backup tool brings a Secret back, and has written all of it from then on.
     let push = |key: &str, to: &str| json!({"secretKey": key, "remoteRef": {"key": to, "property": "k"}});
     let with_push = json!({"store": {"kubernetes": {}}, "push": [push("key", "copy")]});
@@ -271,6 +277,13 @@ async fn what_others_keep_of_it_is_theirs() {
         note.map(|(_, note)| serde_json::from_str::<Value>(note).unwrap()["seaworthy.dev/revision"].clone())
     };
     assert_eq!(revision(&namespace.secrets().get("shared").await.unwrap()), revision(&shared), "nothing that is used is another");
+    rotations.ask("co-owner", "look", "1").await;
+    eventually("what is ours alone goes", || async {
+        let data = rotations.data("co-owned").await;
+        if data.contains_key("key-previous") { Err(format!("{:?}", data.keys())) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(rotations.data("co-owned").await["both"].as_bytes(), both.0, "that is theirs as well");
     let text = format!("{} ", rotations.data("left").await["key"]);
     eventually("the text holds it no longer", || async {
         let both = rotations.data("left").await.remove("both");
