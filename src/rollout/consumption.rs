@@ -59,13 +59,7 @@ impl Changed {
         self.interludes.iter().map(|interlude| interlude.to).fold(since, Timestamp::max)
     }
 
-    /// What distinguishes a value that was put back from the same value before: what was restarted for it then is restarted for it again. Empty
-    /// for one that never was another.
-    pub fn epoch(&self) -> String {
-        self.interludes.last().map(|interlude| interlude.to.to_string()).unwrap_or_default()
-    }
-
-    /// The same as [`Changed::is_missed_by`], but a Pod that carries the mark of the present value has it.
+    /// The same as [`Changed::is_missed_by`], but a Pod that carries the mark of the present change has its value: it was made in the very second.
     pub fn is_stale(&self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
         let carries = |(annotation, mark): (&str, &str)| pod.marks.iter().any(|(key, value)| **key == *annotation && **value == *mark);
         self.is_missed_by(pod) && !carried.is_some_and(carries)
@@ -158,7 +152,7 @@ mod tests {
             assert_eq!(changed.is_missed_by(&pod(created, started)), missed, "{changed:?} {created} {started:?}");
         }
         let twice = Changed { since: Since::At(time(100)), interludes: [back(200, 210), back(300, 310)].concat() };
-        assert_eq!((twice.time(), twice.epoch()), (time(310), time(310).to_string()));
+        assert_eq!(twice.time(), time(310));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is written on a workload that is restarted: on its Pod template a mark of the value, so that the Pods are made anew and the same value
+//! What is written on a workload that is restarted: on its Pod template a mark of the value, so that the Pods are made anew and the same change
 //! never restarts anything twice; on the workload itself the same mark and when, so that somebody's undo is seen. Pure.
 
 use aws_lc_rs::hmac;
@@ -17,12 +17,13 @@ pub fn annotation(secret: &str) -> String {
     format!("{PREFIX}secret.{}.{hash}", &secret[..secret.floor_char_boundary(ROOM - hash.len() - 1)])
 }
 
-/// The mark of a value: nobody who reads it can try out what a weak secret might be without `key`. `epoch`: [`super::consumption::Changed::epoch`].
-pub fn mark(key: &[u8], data: &SecretData, epoch: &str) -> String {
+/// The mark of a value that is there since `changed` ([`super::consumption::Changed::time`]): the same value that comes back after another one has another
+/// mark, as Pods that were made meanwhile carry the one of before. Nobody who reads it can try out what a weak secret might be without `key`.
+pub fn mark(key: &[u8], data: &SecretData, changed: Timestamp) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     let pairs = data.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_slice()]);
     // Lengths first, so that no two values are written the same.
-    for part in pairs.chain((!epoch.is_empty()).then_some(epoch.as_bytes())) {
+    for part in pairs.chain([changed.to_string().as_bytes()]) {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(part);
     }
@@ -30,7 +31,7 @@ pub fn mark(key: &[u8], data: &SecretData, epoch: &str) -> String {
 }
 
 /// By so much the clocks of those who note times may differ.
-pub const SKEW: SignedDuration = SignedDuration::from_mins(1);
+const SKEW: SignedDuration = SignedDuration::from_mins(1);
 
 /// What stands on the workload itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +69,13 @@ mod tests {
 
     #[test]
     fn a_mark_tells_values_apart_and_needs_the_key() {
-        let of = |entries: &[(&str, &str)]| mark(b"key", &data(entries), "");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let of = |entries: &[(&str, &str)]| mark(b"key", &data(entries), at(1));
         assert_eq!(of(&[("a", "b")]), of(&[("a", "b")]));
         assert_ne!(of(&[("a", "b")]), of(&[("a", "c")]));
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
-        assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")]), ""));
-        assert_ne!(of(&[("a", "b")]), mark(b"key", &data(&[("a", "b")]), "2026-01-01T00:00:00Z"), "put back");
+        assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")]), at(1)));
+        assert_ne!(of(&[("a", "b")]), mark(b"key", &data(&[("a", "b")]), at(2)), "it came back");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     budget,
     consumption::{Changed, Consumption},
     decide::{Plan, State, Terms, Workload, decide},
-    mark::{Note, SKEW, annotation, mark},
+    mark::{Note, annotation, mark},
 };
 use crate::{
     api::{
@@ -81,7 +81,7 @@ impl Roller {
     pub async fn roll(&self, restart: &Restart, value: &Value<'_>, now: Timestamp) -> Result<(Rollout, Consumption), WriteError> {
         let consumers = self.inventory.consumers(value.namespace, &Source::Secret(value.secret.into()));
         let key = self.restarter.key().await?;
-        let (annotation, mark) = (annotation(value.secret), mark(&key, value.data, &value.changed.epoch()));
+        let (annotation, mark) = (annotation(value.secret), mark(&key, value.data, value.changed.time()));
         let carried = Some((annotation.as_str(), mark.as_str()));
         let workloads = self.workloads(restart, &consumers, value, (carried, now));
         let terms = Terms {
@@ -199,14 +199,11 @@ impl Roller {
             };
             let ours = |note: &Note| carried.is_some_and(|(_, mark)| note.mark == mark);
             let read = |text: Box<str>| Note::read(&text, now);
-            let own = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read);
-            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note. One that is
-            // older than the value, or than the last restart, is of the same value at an earlier time.
-            let since = |note: &Note| ours(note) && note.at + SKEW >= changed.time() && own.as_ref().is_none_or(|own| note.at > own.at);
+            // `kubectl rollout undo` takes the Deployment's annotations back too; the ReplicaSet that was made for the restart still has the note.
             let of_children = || {
-                self.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(since)
+                self.inventory.controlled_by(namespace, &owner).iter().filter_map(|child| find(&child.notes)).filter_map(read).find(ours)
             };
-            let note = own.clone().filter(ours).or_else(of_children);
+            let note = fact.as_ref().and_then(|fact| find(&fact.notes)).and_then(read).filter(ours).or_else(of_children);
             let notes = || fact.iter().flat_map(|fact| &fact.notes);
             Workload {
                 exists: fact.is_some(),

@@ -123,8 +123,6 @@ pub struct Look<'a> {
     pub held: &'a ManagedSecret,
     /// What was decided, and why.
     pub facts: &'a Facts,
-    /// Whether the Secret's type, labels, annotations and owner are as the spec wants them.
-    pub dressed: bool,
 }
 
 /// When the store was read last, as it stands in status.

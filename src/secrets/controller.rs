@@ -236,7 +236,7 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
     let (plan, spec) = (facts.plan, &rotation.spec);
     let new = plan.read.is_some() || plan.generate.is_some() || facts.pending.is_some();
     let made = new || matches!(plan.reason, Reason::Missing | Reason::SpecChanged | Reason::Modified);
-    let look = Look { context, rotation, held: &held, facts: &facts, dressed: managed_secret::is_dressed(rotation, &held) };
+    let look = Look { context, rotation, held: &held, facts: &facts };
     // What was put back has to go back to the store as well; what is delivered may have to be put back.
     let asks =
         spec.reads_store() && (new || matches!(held.memory.stage, Stage::Open { .. }) && rotation.spec.rotation_pushes().next().is_some());
@@ -248,8 +248,8 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
         }
     };
     let (made, read) = (made && read.is_some(), read.unwrap_or_default());
-    if !made && !plan.retire && look.dressed && held.memory.change.is_noted() {
-        let Some(meta) = held.meta.clone() else { return Ok(()) };
+    let dressed = held.meta.clone().filter(|meta| managed_secret::is_dressed(rotation, meta, &held.memory));
+    if let Some(meta) = dressed.filter(|_| !made && !plan.retire && held.memory.change.is_noted()) {
         let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
@@ -303,7 +303,7 @@ async fn retire_only(
         facts => facts?,
     };
     view.plan = Some(if unreadable { Plan { next_rotation: None, rotates_at: None, ..facts.plan } } else { facts.plan });
-    without_values(Look { context, rotation, held, facts: &facts, dressed: managed_secret::is_dressed(rotation, held) }, None, view).await
+    without_values(Look { context, rotation, held, facts: &facts }, None, view).await
 }
 
 /// Opens the store, if it is asked, and reads the keys that are due. None in the place of values: they are as they were, and nothing is to be done.

@@ -342,3 +342,38 @@ async fn a_value_that_comes_back_is_brought_again() {
         rotations.consumers("web", "2/2").await;
     }
 }
+
+/// A Pod that was made while another value was there carries the mark of its template, which is of the value before that: once that one is back, the Pod
+/// does not have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_of_an_earlier_time_says_nothing_of_what_a_pod_has() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    let becomes = async |value: &str| {
+        world.a_second_later().await;
+        rotations.edit("source", json!({"value": value})).await;
+    };
+    becomes("2").await;
+    rotations.complete("web", 2).await;
+    world.change("a", json!({"spec": {"paused": true}})).await;
+    becomes("1").await;
+    rotations.consumers("web", "0/2").await;
+    world.anew().await;
+    rotations.consumers("web", "2/2").await;
+    becomes("2").await;
+    rotations.consumers("web", "0/2").await;
+    world.change("a", json!({"spec": {"paused": false}})).await;
+    rotations.consumers("web", "2/2").await;
+    assert_eq!(world.restarts("a").await.0, 2);
+    // Who could have started with what somebody else wrote there gets what it was put right with.
+    world.a_second_later().await;
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    eventually("it is restarted", || async {
+        let times = world.restarts("a").await.0;
+        if times == 3 { Ok(()) } else { Err(format!("{times} times")) }
+    })
+    .await;
+    rotations.consumers("web", "2/2").await;
+    assert_eq!(rotations.data("web-tls").await["value"], "2");
+}

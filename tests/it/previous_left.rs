@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     previous_over::{HOUR, TEXT, hex, is_gone, rotation, texts},
-    support::{Cluster, Namespace, Rotations, Vault, World, eventually, keeps_previous, next_second},
+    support::{Cluster, Faults, Namespace, Operator, Rotations, Vault, World, eventually, keeps_previous, next_second},
 };
 
 /// A second value is there, with the one before, which a text holds, too. Returns that.
@@ -315,4 +315,59 @@ async fn what_others_keep_of_it_is_theirs() {
     namespace.secrets().patch("restored", &PatchParams::default(), &Patch::Merge(gone)).await.unwrap();
     rotations.until("restored", "it is as it should be", |object| !keeps_previous(object)).await;
     rotations.says("restored", "Ready", "True", "Current").await;
+}
+
+/// Once we have let go of what others have written as well, there is nothing to write again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stays_with_others_is_not_written_in_vain() {
+    let cluster = Cluster::shared().await;
+    let (namespace, faults) = (cluster.namespace("let-go").await, Faults::default());
+    let operator = Operator::start(faults.client(cluster.operator_config.clone()), vec![namespace.name.clone()], &namespace.name);
+    let rotations = Rotations(&namespace);
+    namespace.secret("shared", "Opaque", &[("user", "u")]).await;
+    rotated(&rotations, "merged", json!({"target": {"name": "shared", "creationPolicy": "Merge"}})).await;
+    rotated(&rotations, "kept", json!({})).await;
+    rotated(&rotations, "noted", json!({})).await;
+    rotated(&rotations, "left", json!({})).await;
+    rotations.change("left", json!({"target": {"name": "new"}})).await;
+    rotations.ready("left", 3).await;
+    let secrets = namespace.secrets();
+    for name in ["shared", "kept", "noted", "left"] {
+        let there = secrets.get(name).await.unwrap();
+        let (data, annotations) = (there.data.unwrap(), there.metadata.annotations.unwrap());
+        let mut same =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"key-previous": data["key-previous"]}});
+        if name == "noted" {
+            let since = "seaworthy.dev/previous-since";
+            same = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "annotations": {since: annotations[since]}}});
+        }
+        secrets.patch(name, &PatchParams::apply("another"), &Patch::Apply(same)).await.unwrap();
+    }
+    operator.clock.advance(HOUR * 3);
+    for name in ["merged", "kept", "noted"] {
+        rotations.ask(name, "look", "1").await;
+        rotations.says(name, "Ready", "False", "NotOurs").await;
+    }
+    let to = |all: Vec<String>, name: &str| all.into_iter().filter(|path| path.ends_with(&format!("/secrets/{name}"))).count();
+    eventually("the sweep has let go of it", || async {
+        let owned = secrets.get_metadata("left").await.map_err(|error| error.to_string())?;
+        let entries = owned.metadata.managed_fields.unwrap_or_default();
+        let holds = |entry: &&_| serde_json::to_string(entry).is_ok_and(|entry| entry.contains("f:key-previous"));
+        let owners: Vec<_> = entries.iter().filter(holds).filter_map(|entry| entry.manager.as_deref()).collect();
+        if owners == ["another"] { Ok(()) } else { Err(format!("{owners:?}")) }
+    })
+    .await;
+    for (resource, name) in [("merged", "shared"), ("kept", "kept"), ("noted", "noted"), ("left", "left")] {
+        let (read, written) = (to(faults.asked(), name) - to(faults.written(), name), to(faults.written(), name));
+        for round in 2..4 {
+            rotations.ask(resource, "look", &round.to_string()).await;
+            operator.clock.advance(HOUR);
+            eventually("it is read again", || async {
+                let now = to(faults.asked(), name) - to(faults.written(), name);
+                if now > read + round - 2 { Ok(()) } else { Err(format!("{read} times, and {now}")) }
+            })
+            .await;
+        }
+        assert_eq!(to(faults.written(), name), written, "{name}");
+    }
 }

@@ -320,9 +320,8 @@ pub fn last_change(held: &ManagedSecret) -> Option<Timestamp> {
 }
 
 /// Whether its labels, annotations and owner are what the spec and `memory` want.
-pub fn is_dressed(rotation: &SecretRotation, held: &ManagedSecret) -> bool {
-    let Some(meta) = &held.meta else { return false };
-    let wanted = secret(rotation, SecretSlot::Target, &SecretData::new(), &held.memory).metadata;
+pub fn is_dressed(rotation: &SecretRotation, meta: &ObjectMeta, memory: &Memory) -> bool {
+    let wanted = secret(rotation, SecretSlot::Target, &SecretData::new(), memory).metadata;
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     // One of ours that is not wanted any more would take the Secret along.
     let is_ours = |uid: &str| rotation.uid().is_some_and(|ours| ours == uid);

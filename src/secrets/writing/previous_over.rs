@@ -136,6 +136,22 @@ pub(super) async fn stays_in_target(look: Look<'_>, data: &SecretData, memory: &
     Ok(stays_with_others(&key, (held, writer.manager()), (&before, data), memory))
 }
 
+/// What is ours of a Secret in which others keep `stays`, and is remembered by us: once we have let go of a thing, it is not written again.
+pub(super) fn ours_beside((held, manager, is_merged): (&ManagedSecret, &str, bool), stays: Option<&Stays>) -> (SecretData, Memory) {
+    let meta = held.meta.as_ref();
+    let of = |field: &str| meta.map(|meta| fields::keys(meta, manager, field)).unwrap_or_default();
+    let (keys, noted) = (of("data"), of("metadata/f:annotations"));
+    let mut data = held.ours();
+    data.retain(|name, _| keys.contains(name.as_str()) || !stays.is_some_and(|stays| stays.names.contains(name)));
+    let mut memory = held.memory.clone();
+    if !is_merged && !noted.contains(PREVIOUS_SINCE) {
+        let annotations = meta.and_then(|meta| meta.annotations.clone()).unwrap_or_default();
+        let annotations = annotations.into_iter().filter(|(name, _)| noted.contains(name.as_str())).collect();
+        memory = Memory { values: memory.values, ..Memory::read(Some(&annotations)) };
+    }
+    (data, memory)
+}
+
 /// Why a previous value that was taken out of a Secret is there all the same, as that was `written`.
 pub(super) fn remains(
     (rotation, secret): (&SecretRotation, &str),

@@ -63,12 +63,18 @@ pub(in crate::secrets) async fn update(
             memory.started_at = held.memory.started_at;
         }
     }
-    let meta = if data == held.ours() && memory == held.memory && look.dressed && memory.change.is_noted() {
-        held.meta.clone().unwrap_or_default()
-    } else {
-        store(look, (&data, is_other), &mut memory).await?
-    };
     let is_merged = rotation.spec.target.creation_policy == TargetPolicy::Merge;
+    let (there, known) = if ends {
+        let writer = managed_secret::writer(context, rotation);
+        previous_over::ours_beside((held, writer.manager(), is_merged), stays.as_ref())
+    } else {
+        (held.ours(), held.memory.clone())
+    };
+    let is_written = data == there && memory == known && memory.change.is_noted();
+    let meta = match &held.meta {
+        Some(meta) if is_written && managed_secret::is_dressed(rotation, meta, &memory) => meta.clone(),
+        _ => store(look, (&data, is_other), &mut memory).await?,
+    };
     view.remains = previous_over::remains((rotation, &rotation.spec.target.name), is_merged, stays.as_ref(), &meta).filter(|_| ends);
     if ends && view.remains.is_none() {
         context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));

@@ -39,6 +39,7 @@ pub struct Faults {
     unreadable: Arc<Mutex<Option<String>>>,
     unwritable: Arc<Mutex<Option<String>>>,
     paths: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<Vec<String>>>,
     whole_secrets: Arc<Mutex<Vec<String>>>,
 }
 
@@ -73,6 +74,11 @@ impl Faults {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was written to so far: paths of the API server.
+    pub fn written(&self) -> Vec<String> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Where Secrets were read so far with what they hold, one or all of a list.
     pub fn secrets_read(&self) -> Vec<String> {
         self.whole_secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,6 +107,7 @@ impl Faults {
         if path.contains("/events") {
             return None;
         }
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(path.into());
         let unwritable = self.unwritable.lock().unwrap_or_else(PoisonError::into_inner);
         if unwritable.as_ref().is_some_and(|unwritable| path.ends_with(unwritable)) {
             return Some(Fault::Answer(500));
