@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     previous_over::{HOUR, TEXT, hex, is_gone, rotation, texts},
-    support::{Cluster, Faults, Namespace, Operator, Rotations, Vault, World, eventually, keeps_previous, next_second},
+    support::{Cluster, Faults, Namespace, Operator, Rotations, Vault, World, eventually, keeps_previous, log, next_second},
 };
 
 /// A second value is there, with the one before, which a text holds, too. Returns that.
@@ -357,6 +357,12 @@ async fn what_stays_with_others_is_not_written_in_vain() {
         if owners == ["another"] { Ok(()) } else { Err(format!("{owners:?}")) }
     })
     .await;
+    eventually("that is told, as nobody looks there", || async {
+        let told = log::about(&namespace.name);
+        let is_told = told.lines().any(|line| line.contains("secret=\"left\"") && line.contains("as well, and stays"));
+        if is_told { Ok(()) } else { Err(told) }
+    })
+    .await;
     for (resource, name) in [("merged", "shared"), ("kept", "kept"), ("noted", "noted"), ("left", "left")] {
         let (read, written) = (to(faults.asked(), name) - to(faults.written(), name), to(faults.written(), name));
         for round in 2..4 {
@@ -370,4 +376,32 @@ async fn what_stays_with_others_is_not_written_in_vain() {
         }
         assert_eq!(to(faults.written(), name), written, "{name}");
     }
+}
+
+/// What was written while the sweep was on its way to the Secret is not what it came for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_kept_since_just_now_stays() {
+    let cluster = Cluster::shared().await;
+    let (namespace, faults) = (cluster.namespace("just-now").await, Faults::default());
+    let operator = Operator::start(faults.client(cluster.operator_config.clone()), vec![namespace.name.clone()], &namespace.name);
+    let rotations = Rotations(&namespace);
+    let first = rotated(&rotations, "left", json!({})).await;
+    let of_other = rotated(&rotations, "other", json!({"rotation": {"previous": {"maxKeep": "4h"}}})).await;
+    for name in ["left", "other"] {
+        rotations.change(name, json!({"target": {"name": format!("new-{name}")}})).await;
+        rotations.ready(name, 3).await;
+    }
+    faults.hold("/secrets/left");
+    operator.clock.advance(HOUR * 3);
+    faults.held().await;
+    let now = operator.clock.now();
+    let since = json!({"seaworthy.dev/previous-since": now.to_string(), "seaworthy.dev/previous-until": (now + HOUR * 2).to_string()});
+    let since = Patch::Merge(json!({"metadata": {"annotations": since}}));
+    namespace.secrets().patch("left", &PatchParams::default(), &since).await.unwrap();
+    faults.go_on();
+    operator.clock.advance(HOUR + HOUR / 2);
+    is_gone(&rotations, "other", &of_other).await;
+    assert_eq!(rotations.data("left").await["key-previous"], first, "a later round has gone by");
+    operator.clock.advance(HOUR);
+    is_gone(&rotations, "left", &first).await;
 }

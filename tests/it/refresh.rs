@@ -10,7 +10,7 @@ use seaworthy::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Between, Cluster, Fault, Moto, Operator, Rotations, Vault, World, eventually, next_second, said};
+use crate::support::{Between, Cluster, Fault, Moto, Operator, Rotations, Vault, World, eventually, keeps_previous, next_second, said};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 /// Each pair of them is wanted by somebody.
@@ -447,4 +447,37 @@ async fn several_values_are_read_with_one_call_and_one_by_one_where_that_is_deni
     assert_eq!(calls(), (1, keys.len()));
     refreshed("3").await;
     assert_eq!(calls(), (0, keys.len()), "that is remembered");
+}
+
+/// A request whose values come to nothing is not answered by what is written meanwhile, as a previous value goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_answered_by_what_was_read() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("unanswered").await;
+    let (rotations, operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    namespace.secret("source", "Opaque", &[("json", r#"{"p": "1"}"#)]).await;
+    let rotation = json!({"generate": [{"secretKey": "key", "hex": {}}], "previous": {"keepFor": "1h", "maxKeep": "2h"}});
+    let data = json!([{"secretKey": "json", "remoteRef": {"key": "source", "property": "json"}}]);
+    let template = json!({"mergePolicy": "Merge", "data": {"p": "{{ (json | fromjson).p }}"}});
+    let spec = json!({"target": {"name": "app"}, "store": {"kubernetes": {}}, "data": data, "rotation": rotation, "template": template});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    rotations.ask("app", "rotate", "1").await;
+    rotations.ready("app", 2).await;
+    rotations.until("app", "it is kept", keeps_previous).await;
+    rotations.change("app", json!({"suspend": true})).await;
+    rotations.says("app", "Ready", "True", "Suspended").await;
+    rotations.edit("source", json!({"json": "{"})).await;
+    rotations.ask("app", "refresh", "1").await;
+    operator.clock.advance(SignedDuration::from_hours(3));
+    rotations.change("app", json!({"suspend": false})).await;
+    rotations.until("app", "the previous value is gone", |object| !keeps_previous(object)).await;
+    rotations.says("app", "Ready", "False", "TemplateInvalid").await;
+    let handled = |object: &SecretRotation| object.status.as_ref().and_then(|status| status.handled_refresh.clone());
+    assert_eq!(handled(&rotations.api().get("app").await.unwrap()), None);
+    rotations.edit("source", json!({"json": r#"{"p": "2"}"#})).await;
+    operator.clock.advance(SignedDuration::from_mins(10));
+    rotations.ask("app", "look", "1").await;
+    rotations.handled("app", "refresh", "1").await;
+    assert_eq!(rotations.data("app").await["p"], "2");
 }

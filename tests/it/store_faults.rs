@@ -319,6 +319,34 @@ async fn a_check_that_cannot_be_made_stops_nobody() {
     .await;
 }
 
+/// What a check itself has met is asked about again by the check, as soon as the store may be asked: there is nobody else to do it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_has_failed_is_made_again_without_users() {
+    let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
+    cluster.operators_secret("vault", json!({"token": vault.root})).await;
+    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
+    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": login}})).await;
+    vault.put("app", json!({"p": "1"})).await;
+    let namespace = cluster.namespace("users").await;
+    let rotations = Rotations(&namespace);
+    let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
+    let data = json!([{"secretKey": "x", "remoteRef": {"key": "app", "property": "p"}}]);
+    let spec = json!({"target": {"name": "app"}, "storeRef": {"name": "vault"}, "data": data, "refreshPolicy": "CreatedOnce"});
+    rotations.create("app", spec).await;
+    rotations.ready("app", 1).await;
+    vault_says(&stores, "True").await;
+    let looked = async |wanted: &str, after: SignedDuration| {
+        operator.clock.advance(after);
+        let look = Patch::Merge(json!({"metadata": {"annotations": {"seaworthy.dev/look": wanted}}}));
+        stores.patch("vault", &PatchParams::default(), &look).await.unwrap();
+        vault_says(&stores, wanted).await;
+    };
+    vault.seal().await;
+    looked("False", SignedDuration::from_mins(16)).await;
+    vault.unseal().await;
+    looked("True", SignedDuration::from_mins(2)).await;
+}
+
 /// Each request of a rotation fails in each way: how many there are is counted in a rotation without a fault.
 async fn each_request(cluster: &Cluster, far: &Far<'_>, matching: Matching) -> usize {
     let fails = async |case: Option<(usize, Fault)>| {

@@ -78,6 +78,15 @@ pub enum Over {
     Versions,
 }
 
+impl Over {
+    const fn named(self) -> &'static str {
+        match self {
+            Self::Previous => "previous values",
+            Self::Versions => "replaced versions in a store",
+        }
+    }
+}
+
 /// All of `what` that were over for `grace` at `now`. What is suspended keeps them on purpose.
 pub fn overdue(
     rotations: &Store<Guarded<SecretRotation>>,
@@ -219,7 +228,7 @@ impl Overdue {
                 Err(_) => format!("not done within {TIMEOUT:?}"),
             };
             let (namespace, secret, whose) = place.key();
-            tracing::warn!(object = place.rotation.name_any(), namespace, secret, failed, "{what:?} that are over are kept for too long");
+            tracing::warn!(object = place.rotation.name_any(), namespace, secret, failed, "{} are kept for too long", what.named());
             ((namespace, secret, whose), REST)
         });
         let resting: Vec<_> = work.buffer_unordered(AT_A_TIME).collect().await;

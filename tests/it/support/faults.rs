@@ -16,6 +16,7 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
+use tokio::sync::Notify;
 use tower::{BoxError, Layer, Service};
 
 /// What happens to one write.
@@ -37,13 +38,36 @@ pub struct Faults {
     armed: Arc<Mutex<Option<(usize, Fault)>>>,
     writes: Arc<AtomicUsize>,
     unreadable: Arc<Mutex<Option<String>>>,
+    held: Arc<Held>,
     unwritable: Arc<Mutex<Option<String>>>,
     paths: Arc<Mutex<Vec<String>>>,
     written: Arc<Mutex<Vec<String>>>,
     whole_secrets: Arc<Mutex<Vec<String>>>,
 }
 
+/// The next read whose path ends so.
+#[derive(Debug, Default)]
+struct Held {
+    path: Mutex<Option<String>>,
+    waits: Notify,
+    goes_on: Notify,
+}
+
 impl Faults {
+    /// The next read whose path ends with this is sent when a test says so ([`Self::go_on`]).
+    pub fn hold(&self, path: &str) {
+        *self.held.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.into());
+    }
+
+    /// Returns when it waits.
+    pub async fn held(&self) {
+        tokio::time::timeout(super::PATIENCE, self.held.waits.notified()).await.expect("it is not read");
+    }
+
+    pub fn go_on(&self) {
+        self.held.goes_on.notify_one();
+    }
+
     pub fn arm(&self, n: usize, fault: Fault) {
         self.writes.store(0, Ordering::SeqCst);
         *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((n, fault));
@@ -91,6 +115,11 @@ impl Faults {
         if request.method() == Method::GET && !of_metadata && path.split('/').any(|part| part == "secrets") {
             self.whole_secrets.lock().unwrap_or_else(PoisonError::into_inner).push(path.into());
         }
+    }
+
+    fn holds(&self, method: &Method, path: &str) -> bool {
+        let mut held = self.held.path.lock().unwrap_or_else(PoisonError::into_inner);
+        method == Method::GET && held.take_if(|held| path.ends_with(&**held)).is_some()
     }
 
     fn hides(&self, method: &Method, path: &str) -> bool {
@@ -162,8 +191,13 @@ where
             return Box::pin(async move { Ok(answer(code)) });
         }
         let hides = self.faults.hides(request.method(), request.uri().path());
-        let sent = self.inner.call(request);
+        let held = self.faults.holds(request.method(), request.uri().path()).then(|| self.faults.held.clone());
+        let sent = self.inner.call(request); // as soon as somebody waits for the answer
         Box::pin(async move {
+            if let Some(held) = held {
+                held.waits.notify_one();
+                held.goes_on.notified().await;
+            }
             let response = sent.await?;
             if hides && response.status().is_success() {
                 return Ok(answer(500));

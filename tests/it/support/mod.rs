@@ -5,7 +5,7 @@ mod cluster;
 mod control_plane;
 mod far;
 mod faults;
-mod log;
+pub mod log;
 mod moto;
 pub mod oci;
 mod operator;
