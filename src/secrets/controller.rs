@@ -248,9 +248,9 @@ async fn advance(context: &Context, rotation: &SecretRotation, held: ManagedSecr
         }
     };
     let (made, read) = (made && read.is_some(), read.unwrap_or_default());
-    let dressed = held.meta.clone().filter(|meta| managed_secret::is_dressed(rotation, meta, &held.memory));
-    if let Some(meta) = dressed.filter(|_| !made && !plan.retire && held.memory.change.is_noted()) {
-        let delivered = Delivered { meta, data: held.ours(), source: source.as_ref(), times: &facts.times };
+    let rests = !made && !plan.retire && held.memory.change.is_noted();
+    if let Some(meta) = held.meta.as_ref().filter(|meta| rests && managed_secret::is_dressed(rotation, meta, &held.memory)) {
+        let delivered = Delivered { meta: meta.clone(), data: held.ours(), source: source.as_ref(), times: &facts.times };
         return Box::pin(deliver(context, rotation, &delivered, view)).await;
     }
     if !made {

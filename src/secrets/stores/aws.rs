@@ -202,27 +202,6 @@ const UNAUTHENTICATED: [&str; 7] = [
 /// The same of what they may not do.
 const DENIED: [&str; 3] = ["AccessDenied", "DecryptionFailure", "EncryptionFailure"];
 
-/// By the code, never by the HTTP status, which emulators take otherwise.
-fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>((location, key): (&str, &str), error: &SdkError<E>) -> StoreError {
-    let Some(service) = error.as_service_error() else {
-        let why = match error {
-            SdkError::TimeoutError(_) => "it took too long".into(),
-            SdkError::DispatchFailure(failure) => {
-                failure.as_connector_error().map_or_else(|| "it could not be sent".into(), |error| causes(error))
-            }
-            SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
-            _ => "the answer cannot be read".into(),
-        };
-        let hint = if why.contains("dns error") { "; is the region right?" } else { "" };
-        let text = format!("AWS Secrets Manager ({location}) cannot be asked for {key}: {why}{hint}");
-        // A role that may not be assumed, or credentials that STS does not accept, are seen before anything is sent.
-        let causes = causes(error);
-        let is_refused = UNAUTHENTICATED.iter().chain(&DENIED).any(|code| causes.contains(code));
-        return if is_refused { StoreError::Unauthenticated(text) } else { StoreError::Unavailable(text) };
-    };
-    by_code((location, key), service.code().unwrap_or_default(), service.message().unwrap_or_default())
-}
-
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     all.collect::<Vec<_>>().join(": ").chars().take(400).collect()
@@ -270,7 +249,7 @@ impl OpenStore for Open {
                     None => request.version_stage(version),
                 },
             };
-            let answer = request.send().await.map_err(|error| explain((&self.location, &place.key), &error))?;
+            let answer = request.send().await.map_err(|error| self.explain(&place.key, &error))?;
             Ok(stored(answer.secret_string, answer.secret_binary, answer.version_id))
         }
         .boxed()
@@ -283,7 +262,7 @@ impl OpenStore for Open {
     fn read_many<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
         async move {
             let request = self.client.batch_get_secret_value().set_secret_id_list(Some(keys.to_vec()));
-            let answer = request.send().await.map_err(|error| explain((&self.location, "BatchGetSecretValue"), &error))?;
+            let answer = request.send().await.map_err(|error| self.explain("BatchGetSecretValue", &error))?;
             let (values, errors) = (answer.secret_values.unwrap_or_default(), answer.errors.unwrap_or_default());
             let mut given = Vec::new();
             for key in keys {
@@ -317,7 +296,7 @@ impl OpenStore for Open {
             let (matcher, mut found, mut next) = (Matcher::of(find)?, Vec::new(), None);
             for _ in 0..PAGES {
                 let request = self.client.list_secrets().set_filters((!filters.is_empty()).then(|| filters.clone())).set_next_token(next);
-                let page = request.max_results(100).send().await.map_err(|error| explain((&self.location, "ListSecrets"), &error))?;
+                let page = request.max_results(100).send().await.map_err(|error| self.explain("ListSecrets", &error))?;
                 for secret in page.secret_list.unwrap_or_default() {
                     let Some(name) = secret.name else { continue };
                     // The filters take keys and values apart: that the two belong together is looked at here.
@@ -356,7 +335,7 @@ impl OpenStore for Open {
                     let request = self.client.create_secret().name(key).client_request_token(&token);
                     let request = request.set_secret_string(text.clone()).set_secret_binary(blob.clone());
                     let created = request.send().await.map(|answer| answer.version_id.map(|id| named(&id)));
-                    match created.map_err(|error| explain((&self.location, key), &error)) {
+                    match created.map_err(|error| self.explain(key, &error)) {
                         Err(StoreError::Conflict(_)) if self.is_empty(key).await? => self.fill(key, &token, (text.clone(), blob)).await,
                         created => created,
                     }
@@ -380,13 +359,7 @@ impl OpenStore for Open {
     /// Without a stage AWS deletes it in time.
     fn retire<'a>(&'a self, key: &'a str, version: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         async move {
-            match self
-                .stage(key, PREVIOUS)
-                .remove_from_version_id(id(version))
-                .send()
-                .await
-                .map_err(|error| explain((&self.location, key), &error))
-            {
+            match self.stage(key, PREVIOUS).remove_from_version_id(id(version)).send().await.map_err(|error| self.explain(key, &error)) {
                 Err(StoreError::Invalid(_)) => Ok(true), // the stage is somewhere else
                 done => done.map(|_| true),
             }
@@ -400,7 +373,7 @@ impl OpenStore for Open {
                 Ok(_) => Ok(()),
                 // Who may only read certain values is let in, too: the service knows who we are.
                 Err(error) if error.code().is_some_and(|code| code.starts_with("AccessDenied")) => Ok(()),
-                Err(error) => Err(explain((&self.location, "ListSecrets"), &error)),
+                Err(error) => Err(self.explain("ListSecrets", &error)),
             }
         }
         .boxed()
@@ -408,18 +381,38 @@ impl OpenStore for Open {
 }
 
 impl Open {
+    /// By the code, never by the HTTP status, which emulators take otherwise.
+    fn explain<E: ProvideErrorMetadata + std::error::Error + 'static>(&self, key: &str, error: &SdkError<E>) -> StoreError {
+        let location = &self.location;
+        let Some(service) = error.as_service_error() else {
+            let why = match error {
+                SdkError::TimeoutError(_) => "it took too long".into(),
+                SdkError::DispatchFailure(failure) => {
+                    failure.as_connector_error().map_or_else(|| "it could not be sent".into(), |error| causes(error))
+                }
+                SdkError::ConstructionFailure(_) => "the request could not be made; are there credentials?".into(),
+                _ => "the answer cannot be read".into(),
+            };
+            let hint = if why.contains("dns error") { "; is the region right?" } else { "" };
+            let text = format!("AWS Secrets Manager ({location}) cannot be asked for {key}: {why}{hint}");
+            // A role that may not be assumed, or credentials that STS does not accept, are seen before anything is sent.
+            let causes = causes(error);
+            let is_refused = UNAUTHENTICATED.iter().chain(&DENIED).any(|code| causes.contains(code));
+            return if is_refused { StoreError::Unauthenticated(text) } else { StoreError::Unavailable(text) };
+        };
+        by_code((location, key), service.code().unwrap_or_default(), service.message().unwrap_or_default())
+    }
+
     /// Whether a secret exists that never had a value, as tools leave it that make secrets for others to fill.
     async fn is_empty(&self, key: &str) -> Result<bool, StoreError> {
-        let described =
-            self.client.describe_secret().secret_id(key).send().await.map_err(|error| explain((&self.location, key), &error))?;
+        let described = self.client.describe_secret().secret_id(key).send().await.map_err(|error| self.explain(key, &error))?;
         Ok(described.deleted_date.is_none() && described.version_ids_to_stages.is_none_or(|versions| versions.is_empty()))
     }
 
     /// Gives such a secret its first value. If somebody else was faster, AWSCURRENT is at theirs, and AWS refuses to move it without their version.
     async fn fill(&self, key: &str, token: &str, (text, blob): (Option<String>, Option<Blob>)) -> Result<Option<String>, StoreError> {
         let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
-        let put =
-            request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain((&self.location, key), &error))?;
+        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| self.explain(key, &error))?;
         let version = put.version_id.unwrap_or_else(|| token.to_owned());
         // The first version of a secret is the current one, whatever stage was asked for.
         let is_current = put.version_stages.is_some_and(|stages| stages.iter().any(|stage| stage == CURRENT));
@@ -436,8 +429,7 @@ impl Open {
         (text, blob): (Option<String>, Option<Blob>),
     ) -> Result<Option<String>, StoreError> {
         let request = self.client.put_secret_value().secret_id(key).client_request_token(token).version_stages(PENDING);
-        let put =
-            request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| explain((&self.location, key), &error))?;
+        let put = request.set_secret_string(text).set_secret_binary(blob).send().await.map_err(|error| self.explain(key, &error))?;
         let version = put.version_id.unwrap_or_else(|| token.to_owned());
         let moved = self.make_current(key, &version, id(expected)).await;
         // Nobody is to take it for one that is on its way.
@@ -455,7 +447,7 @@ impl Open {
     }
 
     async fn moved(&self, key: &str, request: UpdateSecretVersionStageFluentBuilder) -> Result<(), StoreError> {
-        request.send().await.map(|_| ()).map_err(|error| match explain((&self.location, key), &error) {
+        request.send().await.map(|_| ()).map_err(|error| match self.explain(key, &error) {
             // The stage is not where it was.
             StoreError::Invalid(why) => StoreError::Conflict(format!("{why}: it was written by somebody else since it was read")),
             error => error,
