@@ -33,6 +33,7 @@ use crate::{
     cluster::{
         apply::last_written,
         error::message,
+        fields,
         owner::{self, Refused, described, owned_by},
         references,
     },
@@ -256,6 +257,7 @@ pub async fn store(
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
     let fingerprint = material.chain.first().map(Certificate::fingerprint);
+    let is_same = fingerprint == stored.memory.fingerprint && memory.shape == stored.memory.shape;
     let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
     memory.fingerprint = fingerprint;
     let Some(read) = &stored.meta else {
@@ -263,8 +265,11 @@ pub async fn store(
         let secret = secret(rotation, &rotation.spec.secret_name, (&data, memory), true);
         return Ok(context.writer.create(secret).await?);
     };
-    let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
-    if differs {
+    let others: Vec<&str> = data.iter().filter(|(key, value)| stored.data.get(*key) != Some(*value)).map(|(key, _)| key.as_str()).collect();
+    let differs = !others.is_empty();
+    if differs && is_same {
+        memory.change.is_put_right(fields::set_by_others_at(read, context.writer.manager(), ("data", others.into_iter())));
+    } else if differs {
         memory.change.becomes_new(Changed::JustNow);
     } else if swapped {
         // The data is right as it stands, and it was somebody else who made it so.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::conditions::bounded;
 
 /// The keys of a part that `manager` has set: `metadata/f:labels`, `metadata/f:annotations`, `data`.
 pub fn keys<'a>(meta: &'a ObjectMeta, manager: &'a str, field: &str) -> BTreeSet<&'a str> {
@@ -23,6 +26,21 @@ pub fn is_set_by_others<'a>(meta: &'a ObjectMeta, manager: &str, field: &str, wa
     let others = meta.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref()).filter(|other| *other != manager);
     let mut others = others.filter(|other| keys(meta, other, field).into_iter().any(&wanted));
     others.next()
+}
+
+/// When others than `manager` have set `wanted` in a part: of their last writes the earliest. None: nobody says so of one of them.
+pub fn set_by_others_at<'a>(
+    meta: &ObjectMeta,
+    manager: &str,
+    (field, mut wanted): (&str, impl Iterator<Item = &'a str>),
+) -> Option<Timestamp> {
+    let others = || meta.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref().is_some_and(|other| other != manager));
+    let set = |key: &str| {
+        let times = others().filter(|entry| keys(meta, entry.manager.as_deref().unwrap_or_default(), field).contains(key));
+        times.filter_map(|entry| bounded(entry.time.as_ref()?.0)).min()
+    };
+    let first = set(wanted.next()?)?;
+    wanted.try_fold(first, |first, key| Some(first.min(set(key)?)))
 }
 
 /// Whether `manager` has set anything.
@@ -49,7 +67,7 @@ mod tests {
             let owner = format!("k:{{\"uid\":\"{uid}\"}}");
             let metadata =
                 serde_json::json!({"f:labels": {".": {}, (format!("f:{key}")): {}}, "f:ownerReferences": {".": {}, (owner): {}}});
-            serde_json::json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:metadata": metadata}})
+            serde_json::json!({"manager": manager, "operation": "Apply", "time": "1970-01-01T00:00:00Z", "fieldsV1": {"f:metadata": metadata}})
         };
         let meta = serde_json::json!({"managedFields": [entry("ours", "a.b/c", "u1"), entry("theirs", "d", "u2")]});
         let meta: ObjectMeta = serde_json::from_value(meta).unwrap();
@@ -58,6 +76,8 @@ mod tests {
         assert_eq!(owners(&meta, "ours"), ["u1".to_owned()].into());
         assert_eq!(is_set_by_others(&meta, "ours", "metadata/f:labels", |key| key == "d"), Some("theirs"));
         assert_eq!(is_set_by_others(&meta, "ours", "metadata/f:labels", |key| key == "a.b/c"), None);
+        let at = |keys: &[&str]| set_by_others_at(&meta, "ours", ("metadata/f:labels", keys.iter().copied()));
+        assert_eq!((at(&["d"]), at(&["d", "a.b/c"]), at(&[])), (Some(Timestamp::UNIX_EPOCH), None, None));
         assert!(has_any(&meta, "theirs") && !has_any(&meta, "nobody") && keys(&meta, "nobody", "metadata/f:labels").is_empty());
     }
 }

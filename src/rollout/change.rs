@@ -10,6 +10,7 @@ use crate::cluster::conditions::bounded;
 
 const CHANGED: &str = "seaworthy.dev/data-changed-at";
 const TAKEN_BACK: &str = "seaworthy.dev/taken-back";
+const AFTER_UNKNOWN: &str = "seaworthy.dev/data-before-unknown";
 
 /// Since when consumers can have the data: who is older may still use what was before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Change {
     pub at: Changed,
     /// When it was another value, which was taken back; the end of the last one may not be noted yet.
     pub interludes: Vec<(Timestamp, Option<Timestamp>)>,
+    /// Nobody knows what was there before.
+    pub after_unknown: bool,
 }
 
 /// A moment, as far as it is known.
@@ -76,7 +79,7 @@ impl Change {
             Changed::At(time) => created.filter(|created| *created > time).map_or(Since::At(time), Since::Created),
         };
         let interludes = self.interludes.iter().map(|(from, to)| to.map(|to| Interlude { from: *from, to })).collect::<Option<_>>()?;
-        Some(consumption::Changed { since, interludes })
+        Some(consumption::Changed { since, interludes, after_unknown: self.after_unknown })
     }
 
     /// Whether it is known since when the data is what it is.
@@ -96,8 +99,15 @@ impl Change {
 
     /// The data becomes something that it never was.
     pub fn becomes_new(&mut self, changed: Changed) {
-        self.at = changed;
-        self.interludes.clear();
+        *self = Self { at: changed, ..Self::default() };
+    }
+
+    /// The data is put right, which somebody else had changed at that time, if that is known.
+    pub fn is_put_right(&mut self, since: Option<Timestamp>) {
+        match since.filter(|_| self.is_noted()) {
+            Some(since) => self.comes_back(since),
+            None => self.becomes_new(Changed::JustNow),
+        }
     }
 
     /// What was there before comes back, after another value since `from`.
@@ -110,13 +120,18 @@ impl Change {
     /// Out of the annotations of a Secret.
     pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Self {
         let get = |key: &str| annotations.and_then(|annotations| annotations.get(key));
-        Self { at: Changed::read(get(CHANGED)), interludes: interludes(get(TAKEN_BACK).map(String::as_str).unwrap_or_default()) }
+        Self {
+            at: Changed::read(get(CHANGED)),
+            interludes: interludes(get(TAKEN_BACK).map(String::as_str).unwrap_or_default()),
+            after_unknown: get(AFTER_UNKNOWN).is_some(),
+        }
     }
 
     /// As annotations; what is absent is left out.
     pub fn annotations(&self) -> impl Iterator<Item = (String, String)> + use<> {
         let of = |(key, value): (&str, Option<String>)| Some((key.to_owned(), value?));
-        [(CHANGED, self.at.text()), (TAKEN_BACK, text_of(&self.interludes))].into_iter().filter_map(of)
+        let after_unknown = self.after_unknown.then(|| "true".to_owned());
+        [(CHANGED, self.at.text()), (TAKEN_BACK, text_of(&self.interludes)), (AFTER_UNKNOWN, after_unknown)].into_iter().filter_map(of)
     }
 }
 
@@ -147,8 +162,8 @@ mod tests {
     fn what_is_written_is_read_back() {
         for change in [
             Change::default(),
-            Change { at: Changed::JustNow, interludes: Vec::new() },
-            Change { at: Changed::At(at(5)), interludes: vec![(at(7), Some(at(9))), (at(11), None)] },
+            Change { at: Changed::JustNow, after_unknown: true, ..Change::default() },
+            Change { at: Changed::At(at(5)), interludes: vec![(at(7), Some(at(9))), (at(11), None)], after_unknown: false },
         ] {
             assert_eq!(Change::read(Some(&change.annotations().collect())), change);
         }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::mark::are_of_one_value;
 use crate::{
     api::status::Consumers,
     inventory::{consumers::Consumer, pods::PodFact},
@@ -14,6 +15,8 @@ pub struct Changed {
     pub since: Since,
     /// It was another one that was taken back.
     pub interludes: Vec<Interlude>,
+    /// Nobody knows what was there before: what was remembered with the Secret is gone. It may have been the same.
+    pub after_unknown: bool,
 }
 
 /// The first time of a value.
@@ -38,19 +41,23 @@ pub struct Interlude {
 const STALE_FILES: SignedDuration = SignedDuration::from_mins(2);
 
 impl Changed {
-    /// Whether `pod` may still run something else: it is not younger than the change, or it was created in an interlude, or a container of it started
-    /// then. Times are whole seconds, so one of the same second counts as older. A Pod that waited for the Secret to be created has not started before it.
-    pub fn is_missed_by(&self, pod: &PodFact) -> bool {
-        let older = match self.since {
+    /// Whether `pod` is not younger than the value. Times are whole seconds, so one of the same second counts as older. A Pod that waited for the Secret to
+    /// be created has not started before it.
+    fn is_missed_by(&self, pod: &PodFact) -> bool {
+        match self.since {
             Since::At(time) => pod.created <= time,
             Since::Created(time) => pod.started.is_some_and(|started| started < time),
-        };
+        }
+    }
+
+    /// Whether `pod` was created in an interlude, or a container of it started then.
+    fn is_interrupted_by(&self, pod: &PodFact) -> bool {
         let within = |interlude: &Interlude| {
             let late = interlude.to.checked_add(STALE_FILES).unwrap_or(interlude.to);
             let started = |started| (interlude.from..=late).contains(&started);
             (interlude.from..=interlude.to).contains(&pod.created) || (pod.created < interlude.from && pod.restarted.is_some_and(started))
         };
-        older || self.interludes.iter().any(within)
+        self.interludes.iter().any(within)
     }
 
     /// When it changed last.
@@ -59,10 +66,14 @@ impl Changed {
         self.interludes.iter().map(|interlude| interlude.to).fold(since, Timestamp::max)
     }
 
-    /// The same as [`Changed::is_missed_by`], but a Pod that carries the mark of the present change has its value: it was made in the very second.
+    /// Whether `pod` may still run something else. One that carries the mark of the present change has its value: it was made in the very second. One that
+    /// carries an earlier mark of the same value has it as well, as far as anybody knows, if nobody knows what was there before.
     pub fn is_stale(&self, pod: &PodFact, carried: Option<(&str, &str)>) -> bool {
-        let carries = |(annotation, mark): (&str, &str)| pod.marks.iter().any(|(key, value)| **key == *annotation && **value == *mark);
-        self.is_missed_by(pod) && !carried.is_some_and(carries)
+        let mark = carried.and_then(|(annotation, mark)| Some((pod.marks.iter().find(|(key, _)| **key == *annotation)?.1.as_ref(), mark)));
+        let is_unknown = self.after_unknown || matches!(self.since, Since::Created(_));
+        let has_it = mark.is_some_and(|(there, wanted)| there == wanted);
+        let had_it = is_unknown && mark.is_some_and(|(there, wanted)| are_of_one_value(there, wanted));
+        !has_it && (self.is_interrupted_by(pod) || self.is_missed_by(pod) && !had_it)
     }
 }
 
@@ -148,11 +159,32 @@ mod tests {
             (Since::At(time(100)), back(200, 210), 150, Some(331), false),
             (Since::At(time(100)), back(200, 210), 211, Some(215), false),
         ] {
-            let changed = Changed { since, interludes };
-            assert_eq!(changed.is_missed_by(&pod(created, started)), missed, "{changed:?} {created} {started:?}");
+            let changed = Changed { since, interludes, after_unknown: false };
+            assert_eq!(changed.is_stale(&pod(created, started), None), missed, "{changed:?} {created} {started:?}");
         }
-        let twice = Changed { since: Since::At(time(100)), interludes: [back(200, 210), back(300, 310)].concat() };
+        let twice = Changed { since: Since::At(time(100)), interludes: [back(200, 210), back(300, 310)].concat(), after_unknown: false };
         assert_eq!(twice.time(), time(310));
+    }
+
+    #[test]
+    fn a_mark_says_what_a_pod_has() {
+        let carrying = |mark: &str, created| PodFact { marks: [("a".into(), mark.into())].into(), ..pod(created, Some(created)) };
+        let back = || vec![Interlude { from: time(200), to: time(210) }];
+        for (since, after_unknown, interludes, pod, stale) in [
+            (Since::At(time(100)), false, vec![], carrying("v-100", 100), false),
+            (Since::At(time(100)), false, vec![], carrying("v-50", 60), true),
+            (Since::At(time(100)), true, vec![], carrying("v-50", 60), false),
+            (Since::At(time(100)), true, vec![], carrying("w-50", 60), true),
+            (Since::Created(time(100)), false, vec![], carrying("v-50", 60), false),
+            (Since::Created(time(100)), false, vec![], carrying("w-50", 60), true),
+            (Since::Created(time(100)), false, back(), carrying("v-50", 60), false),
+            (Since::Created(time(100)), false, back(), carrying("v-100", 205), true),
+            (Since::Created(time(100)), false, back(), carrying("v-210", 210), false),
+        ] {
+            let changed = Changed { since, interludes, after_unknown };
+            let mark = format!("v-{}", changed.time().as_second());
+            assert_eq!(changed.is_stale(&pod, Some(("a", &mark))), stale, "{changed:?} {pod:?}");
+        }
     }
 
     #[test]
@@ -163,7 +195,7 @@ mod tests {
             pods: pods.iter().map(|(name, created)| ((*name).into(), pod(*created, Some(*created)))).collect(),
         };
         let consumers = [consumer("Deployment", &[("b", 1), ("c", 9)]), consumer("Ingress", &[]), consumer("Pod", &[("a", 5)])];
-        let changed = Changed { since: Since::At(time(5)), interludes: Vec::new() };
+        let changed = Changed { since: Since::At(time(5)), interludes: Vec::new(), after_unknown: false };
         let counted = Consumption::of(&consumers, &changed, None);
         assert_eq!(counted, Consumption { total: 3, stale: vec!["a".into(), "b".into()] });
         assert_eq!(Consumption::of(&consumers, &changed, Some(("a", "other"))), counted);

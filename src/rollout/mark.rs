@@ -17,17 +17,23 @@ pub fn annotation(secret: &str) -> String {
     format!("{PREFIX}secret.{}.{hash}", &secret[..secret.floor_char_boundary(ROOM - hash.len() - 1)])
 }
 
-/// The mark of a value that is there since `changed` ([`super::consumption::Changed::time`]): the same value that comes back after another one has another
-/// mark, as Pods that were made meanwhile carry the one of before. Nobody who reads it can try out what a weak secret might be without `key`.
+/// The mark of a value that is there since `changed` ([`super::consumption::Changed::time`]), `HASH-SECOND`: the same value that comes back after another one
+/// has another mark, as Pods that were made meanwhile carry the one of before. Nobody who reads it can try out what a weak secret might be without `key`.
 pub fn mark(key: &[u8], data: &SecretData, changed: Timestamp) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     let pairs = data.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_slice()]);
     // Lengths first, so that no two values are written the same.
-    for part in pairs.chain([changed.to_string().as_bytes()]) {
+    for part in pairs {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(part);
     }
-    ids::hash(context.sign().as_ref())
+    format!("{}-{}", ids::hash(context.sign().as_ref()), changed.as_second())
+}
+
+/// Whether two marks are of the same value, whenever it came.
+pub fn are_of_one_value(left: &str, right: &str) -> bool {
+    let value = |mark: &str| mark.split_once('-').map(|(value, _)| value.to_owned());
+    value(left).is_some_and(|left| Some(left) == value(right))
 }
 
 /// By so much the clocks of those who note times may differ.
@@ -76,6 +82,8 @@ mod tests {
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
         assert_ne!(of(&[("a", "b")]), mark(b"other", &data(&[("a", "b")]), at(1)));
         assert_ne!(of(&[("a", "b")]), mark(b"key", &data(&[("a", "b")]), at(2)), "it came back");
+        assert!(are_of_one_value(&of(&[("a", "b")]), &mark(b"key", &data(&[("a", "b")]), at(2))));
+        assert!(!are_of_one_value(&of(&[("a", "b")]), &of(&[("a", "c")])) && !are_of_one_value("x", "x"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use kube::{
 use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Moto, Namespace, Operator, Rotations, Vault, World, eventually, oci::Oci};
+use crate::support::{Cluster, Moto, Namespace, Operator, Rotations, Vault, Workload, World, eventually, next_second, oci::Oci};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -169,8 +169,12 @@ async fn an_edit_is_nothing_to_go_back_to() {
     let cluster = Cluster::without_node().await;
     let (world, operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["a", "b"], "b").await;
     let rotations = Rotations(&world.namespace);
-    world.a_second_later().await;
+    rotations.change("web", json!({"suspend": true})).await;
+    rotations.says("web", "Ready", "True", "Suspended").await;
     rotations.edit("web-tls", json!({"value": "theirs"})).await;
+    world.anew().await;
+    world.a_second_later().await;
+    rotations.change("web", json!({"suspend": false})).await;
     world.crashes("b").await;
     operator.clock.advance(HOUR);
     let message = rotations.says("web", "Stalled", "True", "RestartFailed").await;
@@ -366,14 +370,71 @@ async fn a_mark_of_an_earlier_time_says_nothing_of_what_a_pod_has() {
     world.change("a", json!({"spec": {"paused": false}})).await;
     rotations.consumers("web", "2/2").await;
     assert_eq!(world.restarts("a").await.0, 2);
-    // Who could have started with what somebody else wrote there gets what it was put right with.
+}
+
+/// What somebody else writes into the Secret, and is put right, is brought to who has started meanwhile, and to nobody else: also where the Secret is
+/// deleted, with all that is remembered of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_right_is_brought_to_who_started_meanwhile() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true}), &["a"], "none").await;
+    let rotations = Rotations(&world.namespace);
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    rotations.complete("web", 2).await;
     world.a_second_later().await;
     rotations.edit("web-tls", json!({"value": "edited"})).await;
-    eventually("it is restarted", || async {
-        let times = world.restarts("a").await.0;
-        if times == 3 { Ok(()) } else { Err(format!("{times} times")) }
-    })
-    .await;
+    rotations.complete("web", 3).await;
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("2", 1), "nobody has started");
+    rotations.change("web", json!({"suspend": true})).await;
+    rotations.says("web", "Ready", "True", "Suspended").await;
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    world.anew().await;
+    world.a_second_later().await;
+    rotations.change("web", json!({"suspend": false})).await;
+    rotations.complete("web", 4).await;
+    assert_eq!(world.restarts("a").await.0, 2);
+    world.a_second_later().await;
+    world.namespace.delete_secret("web-tls").await;
+    rotations.complete("web", 5).await;
     rotations.consumers("web", "2/2").await;
-    assert_eq!(rotations.data("web-tls").await["value"], "2");
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("a").await.0), ("2", 2), "they have it");
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "3"})).await;
+    rotations.complete("web", 6).await;
+    assert_eq!(world.restarts("a").await.0, 3);
+}
+
+/// Whoever owns a Secret that keys are added to may write all of it anew, and takes what we noted there away: that is no other value, and is answered more
+/// and more slowly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_who_writes_his_secret_anew_restarts_nobody() {
+    let cluster = Cluster::without_node().await;
+    let namespace = cluster.namespace("written-anew").await;
+    let rotations = Rotations(&namespace);
+    namespace.secret("source", "Opaque", &[("value", "1")]).await;
+    namespace.secret("shared", "Opaque", &[("own", "x")]).await;
+    let mut theirs = namespace.secrets().get("shared").await.unwrap();
+    (theirs.metadata.resource_version, theirs.metadata.managed_fields) = (None, None);
+    let data = json!([{"secretKey": "value", "remoteRef": {"key": "source", "property": "value"}}]);
+    let target = json!({"name": "shared", "creationPolicy": "Merge"});
+    let spec = json!({"target": target, "store": {"kubernetes": {}}, "data": data, "restart": {"discover": true}});
+    rotations.create("app", spec).await;
+    let _operator = Operator::start_restless(cluster.operator.clone(), vec![namespace.name.clone()], &namespace.name);
+    rotations.ready("app", 1).await;
+    next_second().await;
+    let workload = Workload::start(&namespace, "app", "shared").await;
+    next_second().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    rotations.complete("app", 2).await;
+    workload.restarted(1).await;
+    for revision in 3..=7 {
+        next_second().await;
+        namespace.secrets().replace("shared", &PostParams::default(), &theirs).await.unwrap();
+        rotations.complete("app", revision).await;
+    }
+    workload.restarted(1).await;
+    assert_eq!(rotations.data("shared").await["value"], "2");
+    namespace.secrets().replace("shared", &PostParams::default(), &theirs).await.unwrap();
+    rotations.says("app", "Ready", "False", "Contested").await;
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     previous_over::{HOUR, TEXT, hex, is_gone, rotation, texts},
-    support::{Cluster, Faults, Namespace, Operator, Rotations, Vault, World, eventually, keeps_previous, log, next_second},
+    support::{Cluster, Faults, Namespace, Operator, Rotations, Vault, World, eventually, keeps_previous, log, next_second, said},
 };
 
 /// A second value is there, with the one before, which a text holds, too. Returns that.
@@ -343,6 +343,10 @@ async fn what_stays_with_others_is_not_written_in_vain() {
         }
         secrets.patch(name, &PatchParams::apply("another"), &Patch::Apply(same)).await.unwrap();
     }
+    // A copy of somebody else's Secret says the same.
+    let shared = secrets.get("shared").await.unwrap();
+    let meta = kube::core::ObjectMeta { name: Some("copy".into()), annotations: shared.metadata.annotations, ..Default::default() };
+    secrets.create(&PostParams::default(), &Secret { metadata: meta, data: shared.data, ..Secret::default() }).await.unwrap();
     operator.clock.advance(HOUR * 3);
     for name in ["merged", "kept", "noted"] {
         rotations.ask(name, "look", "1").await;
@@ -357,25 +361,32 @@ async fn what_stays_with_others_is_not_written_in_vain() {
         if owners == ["another"] { Ok(()) } else { Err(format!("{owners:?}")) }
     })
     .await;
-    eventually("that is told, as nobody looks there", || async {
-        let told = log::about(&namespace.name);
-        let is_told = told.lines().any(|line| line.contains("secret=\"left\"") && line.contains("as well, and stays"));
-        if is_told { Ok(()) } else { Err(told) }
-    })
-    .await;
+    for (secret, said) in [("left", "as well, and stays"), ("copy", "remove its annotation seaworthy.dev/merged-")] {
+        eventually("that is told, as nobody looks there", || async {
+            let told = log::about(&namespace.name);
+            let is_told = told.lines().any(|line| line.contains(&format!("secret={secret:?}")) && line.contains(said));
+            if is_told { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
     for (resource, name) in [("merged", "shared"), ("kept", "kept"), ("noted", "noted"), ("left", "left")] {
-        let (read, written) = (to(faults.asked(), name) - to(faults.written(), name), to(faults.written(), name));
-        for round in 2..4 {
+        let read = || to(faults.asked(), name) - to(faults.written(), name);
+        let written = to(faults.written(), name);
+        for round in 2..6 {
+            let before = read();
             rotations.ask(resource, "look", &round.to_string()).await;
             operator.clock.advance(HOUR);
-            eventually("it is read again", || async {
-                let now = to(faults.asked(), name) - to(faults.written(), name);
-                if now > read + round - 2 { Ok(()) } else { Err(format!("{read} times, and {now}")) }
-            })
-            .await;
+            eventually("it is read again", || async { if read() > before { Ok(()) } else { Err(format!("{before} times")) } }).await;
         }
         assert_eq!(to(faults.written(), name), written, "{name}");
     }
+    rotations.ask("merged", "rotate", "2").await;
+    rotations
+        .until("merged", "that is in the way", |object| {
+            said(object, "Ready")
+                .is_some_and(|(_, reason, message)| reason == "NotOurs" && message.contains("another") && message.contains("conflict"))
+        })
+        .await;
 }
 
 /// What was written while the sweep was on its way to the Secret is not what it came for.

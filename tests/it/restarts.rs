@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use seaworthy::{api::CertificateRotation, certificates::deliver::STEPS};
 use serde_json::json;
@@ -348,4 +348,26 @@ async fn fifty_workloads_keep_to_the_budget() {
     for name in names {
         assert_eq!(world.restarts(name).await.0, 1, "{name}");
     }
+}
+
+/// What somebody else writes into the Secret, and is put right, is no other certificate for who had started before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_right_restarts_nobody_who_had_it() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::new(&cluster, json!({"discover": true}), &["a"], "").await;
+    world.settled("2/2").await;
+    let before = world.namespace.text("web-tls", "ca.crt").await;
+    world.a_second_later().await;
+    let edit = Patch::Merge(json!({"stringData": {"ca.crt": "edited"}}));
+    world.namespace.secrets().patch("web-tls", &PatchParams::default(), &edit).await.unwrap();
+    eventually("it is put right", || async {
+        let now = world.namespace.text("web-tls", "ca.crt").await;
+        let secret = world.namespace.secrets().get("web-tls").await.map_err(|error| error.to_string())?;
+        let noted = secret.metadata.annotations.unwrap_or_default().get("seaworthy.dev/taken-back").cloned();
+        if now == before && noted.is_some() { Ok(()) } else { Err(format!("{noted:?}")) }
+    })
+    .await;
+    world.rotate("1").await;
+    world.completed("web").await;
+    assert_eq!(world.restarts("a").await.0, 1, "for the next one");
 }

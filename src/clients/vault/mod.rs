@@ -437,7 +437,7 @@ fn remedy(path: &[&str]) -> &'static str {
     match path {
         ["auth" | "sys", ..] => "",
         path if path.windows(2).any(|two| two == ["data", "data"]) => {
-            "; is vault.path written with /data at its end? `seaworthy vault-policy` prints the policy that is needed"
+            "; if vault.path ends with /data, leave that out; `seaworthy vault-policy` prints the policy that is needed"
         }
         _ => "; is vault.path the mount of the engine? `seaworthy vault-policy` prints the policy that is needed",
     }

@@ -19,7 +19,7 @@ use crate::{
 pub struct Shape {
     secret_type: Option<String>,
     /// The Secret is somebody else's.
-    is_merged: bool,
+    pub(super) is_merged: bool,
 }
 
 impl Shape {

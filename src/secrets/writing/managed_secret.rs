@@ -11,6 +11,7 @@ use crate::{
     cluster::{
         apply::{WriteError, Writer, last_written},
         error::message,
+        fields,
         owner::{self, Refused, owned_by},
         references,
     },
@@ -253,11 +254,27 @@ pub async fn store(
         return Ok(context.writer.create(secret(rotation, SecretSlot::Target, data, memory)).await?);
     };
     if consumed {
-        memory.change.becomes_new(Changed::JustNow);
+        changes(context, rotation, (held, read), (data, memory));
     } else if let Some(time) = writer(context, rotation).wrote_at(read).filter(|_| !memory.change.is_noted()) {
         memory.change.note(time);
     }
     write(context, rotation, read, (data, memory)).await
+}
+
+/// Notes that `data` takes the place of what is `held`.
+fn changes(
+    context: &Context,
+    rotation: &SecretRotation,
+    (held, read): (&ManagedSecret, &ObjectMeta),
+    (data, memory): (&SecretData, &mut Memory),
+) {
+    if memory.values == held.memory.values {
+        let edited = data.iter().filter(|(key, value)| held.data.get(*key) != Some(*value)).map(|(key, _)| key.as_str());
+        memory.change.is_put_right(fields::set_by_others_at(read, writer(context, rotation).manager(), ("data", edited)));
+    } else {
+        memory.change.becomes_new(Changed::JustNow);
+        memory.change.after_unknown = held.memory.values.is_empty();
+    }
 }
 
 /// Writes it as it is to be remembered.

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Resource, ResourceExt,
     core::{ApiResource, DynamicObject},
@@ -18,7 +18,7 @@ use kube::{
 use super::{
     as_it_is::{self, Shape},
     managed_secret::{self, ManagedSecret, SecretSlot, short},
-    previous_over,
+    previous_over::{self, Stays},
     rejected::consumed,
     retire,
 };
@@ -179,6 +179,15 @@ impl Place {
         ours.any(|kept| is_over(rotation, kept, what))
     }
 
+    /// The annotation that says so.
+    fn noted(&self, what: Over) -> String {
+        match what {
+            _ if self.is_merged => format!("{}{}", owner::MERGED, self.whose),
+            Over::Previous => owner::PREVIOUS_SINCE.into(),
+            Over::Versions => owner::VERSIONS_OVER.into(),
+        }
+    }
+
     /// Whether a look does it: it leads to this Secret, as one of that kind, and has come to an end.
     fn has_look(&self, context: &Context) -> bool {
         let (spec, meta) = (&self.rotation.spec, &self.rotation.metadata);
@@ -245,13 +254,16 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     if !place.is_over_in(&secret, (what, now, GRACE)) {
         return Ok(SignedDuration::ZERO);
     }
-    let Some(rotation) = keeper(place, &secret) else { return Ok(LATER) };
     let shape = Shape::of(&secret, place.is_merged);
-    let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &rotation).manager());
+    let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &place.rotation).manager());
     if not_ours || owner::check_shared(&secret, false, "").is_err() {
-        let message = format!("Secret {name} says that it is of SecretRotation {}, and was written by somebody else", rotation.name_any());
+        let message = format!(
+            "Secret {name} says that it keeps something of a SecretRotation, and was written by somebody else: remove its annotation {}",
+            place.noted(what)
+        );
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
+    let Some(rotation) = keeper(place, &secret) else { return Ok(LATER) };
     let memory = managed_secret::remembered(&rotation, &secret, place.is_merged);
     let held = managed_secret::held(context, secret, memory).await?;
     if !is_still(context, place, &rotation).await? {
@@ -330,23 +342,38 @@ async fn previous_values(
         memory.stage = memory.stage.redressed(managed_secret::last_change(held));
         memory.change.becomes_new(Changed::JustNow);
     }
-    let (there, known) = previous_over::ours_beside((held, writer.manager(), place.is_merged), stays.as_ref());
-    let without_theirs = |mut data: SecretData| {
-        data.retain(|name, _| !theirs.contains(name));
-        data
-    };
-    let is_written = known == memory && without_theirs(there) == without_theirs(data.clone());
-    let written = if let Some(meta) = held.meta.clone().filter(|_| is_written) {
-        meta
-    } else {
-        let data = data.into_iter().chain(held.taken_back()).collect();
-        as_it_is::write(context, rotation, (held, shape), (&data, &memory)).await?
-    };
-    if let Some(message) = previous_over::remains((rotation, &place.secret), place.is_merged, stays.as_ref(), &written) {
+    let written = write((context, rotation), (held, shape), (stays.as_ref(), &theirs), (&data, &memory)).await?;
+    if let Some(message) = previous_over::remains((rotation, &place.secret), (&written, writer.manager(), place.is_merged), stays.as_ref())
+    {
+        return Err(Problem::new(Reason::NotOurs, message).into());
+    }
+    if let Some(text) = held.memory.previous_texts.keys().find(|text| theirs.contains(*text)) {
+        let message =
+            format!("key {text:?} of Secret {} was set by somebody else as well, and may hold a previous value: it stays", place.secret);
         return Err(Problem::new(Reason::NotOurs, message).into());
     }
     context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
     Ok(SignedDuration::ZERO)
+}
+
+/// Writes it, unless all that is ours is written already.
+async fn write(
+    (context, rotation): (&Context, &SecretRotation),
+    (held, shape): (&ManagedSecret, &Shape),
+    (stays, theirs): (Option<&Stays>, &BTreeSet<String>),
+    (data, memory): (&SecretData, &Memory),
+) -> Result<ObjectMeta, Halt> {
+    let writer = shape.writer(context, rotation);
+    let (there, known) = previous_over::ours_beside((held, writer.manager(), shape.is_merged), stays);
+    let without_theirs = |data: &SecretData| -> SecretData {
+        data.iter().filter(|(name, _)| !theirs.contains(*name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    let is_written = known == *memory && without_theirs(&there) == without_theirs(data);
+    if let Some(meta) = held.meta.as_ref().filter(|_| is_written) {
+        return Ok(meta.clone());
+    }
+    let data = data.clone().into_iter().chain(held.taken_back()).collect();
+    as_it_is::write(context, rotation, (held, shape), (&data, memory)).await
 }
 
 async fn versions(context: &Context, rotation: &SecretRotation, (held, shape): (&ManagedSecret, &Shape)) -> Result<SignedDuration, Halt> {

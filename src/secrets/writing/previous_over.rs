@@ -155,28 +155,36 @@ pub(super) fn ours_beside((held, manager, is_merged): (&ManagedSecret, &str, boo
 /// Why a previous value that was taken out of a Secret is there all the same, as that was `written`.
 pub(super) fn remains(
     (rotation, secret): (&SecretRotation, &str),
-    is_merged: bool,
+    (written, manager, is_merged): (&ObjectMeta, &str, bool),
     stays: Option<&Stays>,
-    written: &ObjectMeta,
 ) -> Option<String> {
-    let is_noted = !is_merged && written.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PREVIOUS_SINCE));
-    let (annotation, namespace) = (json!({"annotations": {PREVIOUS_SINCE: null}}), rotation.namespace().unwrap_or_default());
-    let (what, patch) = match stays {
+    let ours = fields::keys(written, manager, "metadata/f:annotations");
+    let noted = Memory::read(written.annotations.as_ref());
+    let noted = noted.annotations().map(|(name, _)| name);
+    let theirs: BTreeSet<String> = noted.filter(|name| !is_merged && !ours.contains(name.as_str())).collect();
+    let gone = |names: &BTreeSet<String>| names.iter().map(|name| (name.clone(), None)).collect::<BTreeMap<String, Option<()>>>();
+    let namespace = rotation.namespace().unwrap_or_default();
+    let (why, patch) = match stays {
+        Some(Stays { with, names }) if is_merged => (
+            format!(
+                "the previous value in Secret {secret} was set by {with:?} as well, and stays with that; it is in the way of new values"
+            ),
+            json!({"data": gone(names)}),
+        ),
         Some(Stays { with, names }) => {
-            let keys: BTreeMap<&String, Option<()>> = names.iter().map(|name| (name, None)).collect();
-            let patch = if is_merged { json!({"data": keys}) } else { json!({"data": keys, "metadata": annotation}) };
+            let annotations = theirs.into_iter().chain([PREVIOUS_SINCE.into()]).collect();
             let why = format!(
                 "the previous value in Secret {secret} was written by {with:?} as well, and stays with that until new values take its place"
             );
-            (why, patch)
+            (why, json!({"data": gone(names), "metadata": {"annotations": gone(&annotations)}}))
         }
-        None if is_noted => {
+        None if theirs.contains(PREVIOUS_SINCE) => {
             let why = format!("Secret {secret} says that it holds a previous value, which somebody else has written there as well");
-            (why, json!({"metadata": annotation}))
+            (why, json!({"metadata": {"annotations": gone(&theirs)}}))
         }
         None => return None,
     };
-    Some(format!("{what}; to remove it: kubectl -n {namespace} patch secret {secret} --type=merge -p '{patch}'"))
+    Some(format!("{why}; to remove it: kubectl -n {namespace} patch secret {secret} --type=merge -p '{patch}'"))
 }
 
 /// `data`, which `memory` is of, without its previous values: texts that hold one are rendered anew of what stands beside them. One that cannot be goes,

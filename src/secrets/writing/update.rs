@@ -52,33 +52,7 @@ pub(in crate::secrets) async fn update(
     if is_rejected {
         return keep_rolled_back(look, Left::InTheStore, source, view).await;
     }
-    let ends = held.memory.previous_since.is_some() && memory.previous_since.is_none();
-    let stays = if ends { previous_over::stays_in_target(look, &data, &mut memory).await? } else { None };
-    if let Some(stays) = &stays {
-        let mut before = held.ours();
-        before.retain(|name, _| !stays.names.contains(name));
-        if is_other && consumed(&data) == consumed(&before) {
-            is_other = false;
-            (memory.rotation, memory.reason) = (held.memory.rotation.clone(), held.memory.reason.clone());
-            memory.started_at = held.memory.started_at;
-        }
-    }
-    let is_merged = rotation.spec.target.creation_policy == TargetPolicy::Merge;
-    let (there, known) = if ends {
-        let writer = managed_secret::writer(context, rotation);
-        previous_over::ours_beside((held, writer.manager(), is_merged), stays.as_ref())
-    } else {
-        (held.ours(), held.memory.clone())
-    };
-    let is_written = data == there && memory == known && memory.change.is_noted();
-    let meta = match &held.meta {
-        Some(meta) if is_written && managed_secret::is_dressed(rotation, meta, &memory) => meta.clone(),
-        _ => store(look, (&data, is_other), &mut memory).await?,
-    };
-    view.remains = previous_over::remains((rotation, &rotation.spec.target.name), is_merged, stays.as_ref(), &meta).filter(|_| ends);
-    if ends && view.remains.is_none() {
-        context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
-    }
+    let meta = write(look, (&data, is_other), &mut memory, view).await?;
     view.there = Some(true);
     view.created = meta.creation_timestamp.as_ref().map(|time| time.0);
     view.memory = memory;
@@ -94,6 +68,47 @@ pub(in crate::secrets) async fn update(
     after.reason = facts.plan.reason;
     view.plan = Some(after);
     deliver(context, rotation, &Delivered { meta, data, source, times: &facts.times }, view).await
+}
+
+/// Writes it, unless all that is ours is written already. Where somebody else keeps a previous value that ends with it, `view` says so.
+async fn write(
+    look: Look<'_>,
+    (data, mut is_other): (&SecretData, bool),
+    memory: &mut Memory,
+    view: &mut View,
+) -> Result<ObjectMeta, Halt> {
+    let Look { context, rotation, held, .. } = look;
+    let (mut there, mut known) = (held.ours(), held.memory.clone());
+    let (writer, is_merged) = (managed_secret::writer(context, rotation), rotation.spec.target.creation_policy == TargetPolicy::Merge);
+    let (ends, mut stays) = (held.memory.previous_since.is_some() && memory.previous_since.is_none(), None);
+    if ends {
+        stays = previous_over::stays_in_target(look, data, memory).await?;
+        (there, known) = previous_over::ours_beside((held, writer.manager(), is_merged), stays.as_ref());
+    }
+    if let Some(stays) = &stays {
+        let consumed = |data: &SecretData| consumed(rotation, &held.memory, data);
+        let mut before = held.ours();
+        before.retain(|name, _| !stays.names.contains(name));
+        // What stays as it is, is no other for who uses it.
+        if is_other && consumed(data) == consumed(&before) {
+            is_other = false;
+            (memory.rotation, memory.reason) = (held.memory.rotation.clone(), held.memory.reason.clone());
+            memory.started_at = held.memory.started_at;
+        }
+    }
+    let is_written = *data == there && *memory == known && memory.change.is_noted();
+    let meta = match &held.meta {
+        Some(meta) if is_written && managed_secret::is_dressed(rotation, meta, memory) => meta.clone(),
+        _ => store(look, (data, is_other), memory).await?,
+    };
+    if ends {
+        let (secret, written) = (rotation.spec.target.name.as_str(), (&meta, writer.manager(), is_merged));
+        view.remains = previous_over::remains((rotation, secret), written, stays.as_ref());
+        if view.remains.is_none() {
+            context.audit.done("delete-previous", &described(rotation), Reason::PreviousOver.as_str(), Some(memory.revision));
+        }
+    }
+    Ok(meta)
 }
 
 /// What was taken back, and is not tried again before somebody changes something.
@@ -160,8 +175,16 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
         is_current(context, rotation).await?;
     }
     // A previous value goes, whoever undoes what.
-    let altered =
-        !facts.plan.retire && (matches!(facts.target, TargetState::Edited(_)) || facts.target == TargetState::Missing && was_there);
+    // Of somebody else's Secret, that was made anew, or what we had noted on it is gone.
+    let is_lost = held.memory.revision == 0
+        && was_there
+        && rotation.status.as_ref().and_then(|status| status.observed_generation) == rotation.metadata.generation;
+    let is_altered = match facts.target {
+        TargetState::Edited(_) => true,
+        TargetState::Missing => was_there,
+        TargetState::AsWritten => is_lost,
+    };
+    let altered = is_altered && !facts.plan.retire;
     if altered {
         may_put_right(context, rotation, held, now)?;
     }
