@@ -344,6 +344,11 @@ async fn a_check_that_has_failed_is_made_again_without_users() {
     vault.seal().await;
     looked("False", SignedDuration::from_mins(16)).await;
     vault.unseal().await;
+    eventually("Vault is active", || async {
+        let (status, answer) = vault.try_call("GET", "sys/health", json!({})).await;
+        if status == 200 { Ok(()) } else { Err(answer.to_string()) }
+    })
+    .await;
     looked("True", SignedDuration::from_mins(2)).await;
 }
 
