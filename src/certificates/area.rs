@@ -21,6 +21,7 @@ use crate::{
         apply::Writer,
         backoff::Failures,
         contest::Contest,
+        edits::Edits,
         index::Shared,
         noticed,
         run::{Guarded, Kind, Settings},
@@ -126,5 +127,6 @@ fn rotation_context(
         verify_networks,
         turns: Turns::default(),
         contest: Contest::default(),
+        edits: Edits::default(),
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         contest,
         contest::Contest,
         current,
+        edits::Edits,
         events::{Events, Note},
         halt::Word,
         index::Shared,
@@ -89,6 +90,8 @@ pub struct Context {
     pub turns: Turns,
     /// Who undoes what is written.
     pub contest: Contest,
+    /// Since when somebody else has changed it.
+    pub edits: Edits,
 }
 
 /// Looks at one object.
@@ -114,6 +117,7 @@ async fn look(object: &Guarded<CertificateRotation>, context: &Context) -> Resul
     if context.writer.is_outdated(object.meta()) {
         return Err(WriteError::Superseded(format!("{KIND} {}", object.name_any())));
     }
+    context.edits.look(&object.uid().unwrap_or_default());
     let (view, before) = match &object.0 {
         Ok(rotation) => (pursue(context, rotation).await?, rotation.status.clone().unwrap_or_default()),
         Err(invalid) => {

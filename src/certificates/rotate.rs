@@ -257,7 +257,8 @@ pub async fn store(
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
     let fingerprint = material.chain.first().map(Certificate::fingerprint);
-    let is_same = fingerprint == stored.memory.fingerprint && memory.shape == stored.memory.shape;
+    let before = &stored.memory;
+    let is_same = fingerprint == before.fingerprint && memory.shape == before.shape && before.stage == Stage::Complete;
     let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
     memory.fingerprint = fingerprint;
     let Some(read) = &stored.meta else {
@@ -265,10 +266,9 @@ pub async fn store(
         let secret = secret(rotation, &rotation.spec.secret_name, (&data, memory), true);
         return Ok(context.writer.create(secret).await?);
     };
-    let others: Vec<&str> = data.iter().filter(|(key, value)| stored.data.get(*key) != Some(*value)).map(|(key, _)| key.as_str()).collect();
-    let differs = !others.is_empty();
+    let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
     if differs && is_same {
-        memory.change.is_put_right(fields::set_by_others_at(read, context.writer.manager(), ("data", others.into_iter())));
+        memory.change.is_put_right(context.edits.since(&rotation.uid().unwrap_or_default()));
     } else if differs {
         memory.change.becomes_new(Changed::JustNow);
     } else if swapped {
@@ -282,7 +282,9 @@ pub async fn store(
     } else if (differs || swapped) && memory.rotation == stored.memory.rotation {
         memory.stage = std::mem::take(&mut memory.stage).redressed(replaced_at(stored));
     }
-    write(context, rotation, read, (&data, memory)).await
+    let written = write(context, rotation, read, (&data, memory)).await?;
+    context.edits.is_right(&rotation.uid().unwrap_or_default());
+    Ok(written)
 }
 
 /// Writes it with what is to be remembered.
@@ -322,8 +324,15 @@ pub fn looks(context: &Context, rotation: &CertificateRotation, stored: &Stored,
         return Ok(Looks::Outdated);
     }
     let wanted = secret(rotation, &rotation.spec.secret_name, (&SecretData::new(), &stored.memory), true).metadata;
-    let right = data.iter().all(|(key, value)| stored.data.get(key) == Some(value)) && owner::is_dressed(&meta, &wanted);
-    Ok(match right {
+    let others = data.iter().filter(|(key, value)| stored.data.get(*key) != Some(*value));
+    let others: Vec<&str> = others.map(|(key, _)| key.as_str()).collect();
+    let uid = rotation.uid().unwrap_or_default();
+    if others.is_empty() {
+        context.edits.is_right(&uid);
+    } else {
+        context.edits.is_edited(&uid, fields::set_by_others_at(&meta, context.writer.manager(), ("data", others.iter().copied())));
+    }
+    Ok(match others.is_empty() && owner::is_dressed(&meta, &wanted) {
         true => Looks::Right,
         false if stored.meta.as_ref().is_some_and(|meta| context.writer.last_stranger(meta).is_some()) => Looks::Altered,
         false => Looks::Outdated, // nobody else was there: a spec or an issuer that wants it otherwise
@@ -335,11 +344,12 @@ pub fn render(rotation: &CertificateRotation, material: &Material) -> Result<Sec
     material.render(&rotation.spec).map_err(|error| Problem::new(Reason::KeyGenerationFailed, error.to_string()))
 }
 
-/// A hash of what the Secret looks like beside the values: a part that the spec no longer wants is seen by it.
+/// A hash of what the Secret looks like beside the pair: a part that the spec no longer wants is seen by it, and another CA bundle.
 pub fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     let keys: Vec<&String> = data.keys().collect();
     let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
-    let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();
+    let bundle = data.get("ca.crt").map(|bundle| ids::hash(bundle));
+    let text = serde_json::to_string(&(keys, bundle, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();
     ids::hash(text.as_bytes())
 }
 

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod conditions;
 pub mod contest;
 pub mod current;
+pub mod edits;
 pub mod error;
 pub mod events;
 pub mod fields;

@@ -19,7 +19,7 @@ pub struct Change {
     pub at: Changed,
     /// When it was another value, which was taken back; the end of the last one may not be noted yet.
     pub interludes: Vec<(Timestamp, Option<Timestamp>)>,
-    /// Nobody knows what was there before.
+    /// Nobody knows what was there before; [`consumption::Changed::after_unknown`].
     pub after_unknown: bool,
 }
 
@@ -67,7 +67,7 @@ impl Changed {
 }
 
 impl Change {
-    /// More than anybody tries in vain; older ones are forgotten.
+    /// More than anybody tries in vain.
     const MOST_INTERLUDES: usize = 8;
 
     /// For those who count consumers; `created` is when the Secret was. None: not known yet.
@@ -113,8 +113,11 @@ impl Change {
     /// What was there before comes back, after another value since `from`.
     pub fn comes_back(&mut self, from: Timestamp) {
         self.interludes.push((from, None));
-        let surplus = self.interludes.len().saturating_sub(Self::MOST_INTERLUDES);
-        self.interludes.drain(..surplus);
+        // The two that were first become one, with the time between.
+        if self.interludes.len() > Self::MOST_INTERLUDES {
+            let (first, _) = self.interludes.remove(0);
+            self.interludes.iter_mut().take(1).for_each(|(from, _)| *from = first);
+        }
     }
 
     /// Out of the annotations of a Secret.
@@ -196,7 +199,11 @@ mod tests {
             change.comes_back(at(second));
         }
         assert_eq!(change.interludes.len(), Change::MOST_INTERLUDES);
-        assert_eq!(change.interludes.last(), Some(&(at(29), None)));
+        assert_eq!(
+            (change.interludes.first(), change.interludes.last()),
+            (Some(&(at(5), None)), Some(&(at(29), None))),
+            "none is forgotten"
+        );
         change.becomes_new(Changed::JustNow);
         change.note(at(40));
         assert_eq!((change.at, change.interludes.len()), (Changed::At(at(40)), 0));

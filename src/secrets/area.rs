@@ -30,6 +30,7 @@ use crate::{
         apply::Writer,
         backoff::Failures,
         contest::Contest,
+        edits::Edits,
         index::{Key, Shared},
         noticed,
         pace::Pace,
@@ -242,6 +243,7 @@ fn rotation_context(
             steps: parts.steps.clone(),
         },
         contest: Contest::default(),
+        edits: Edits::default(),
         pace: Pace::default(),
     }
 }

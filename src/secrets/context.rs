@@ -24,7 +24,10 @@ use super::{
 use crate::{
     api::{REFRESH_ANNOTATION, ROTATE_ANNOTATION, SecretRotation},
     clock::Clock,
-    cluster::{apply::Writer, backoff::Failures, contest::Contest, current, events::Events, index::Shared, pace::Pace, steps::Steps},
+    cluster::{
+        apply::Writer, backoff::Failures, contest::Contest, current, edits::Edits, events::Events, fields, index::Shared, pace::Pace,
+        steps::Steps,
+    },
     inventory::template::Source as Used,
     rollout::{consumption::Consumption, roll::Roller},
     telemetry::{audit::Audit, metrics::Metrics},
@@ -69,6 +72,8 @@ pub struct Context {
     pub roller: Roller,
     /// Who undoes what is written.
     pub contest: Contest,
+    /// Since when somebody else has changed it.
+    pub edits: Edits,
     /// What changes by itself.
     pub pace: Pace,
 }
@@ -145,6 +150,7 @@ pub async fn facts(
     let memory = &held.memory;
     let key = context.roller.restarter.key().await?;
     let (target, request) = (held.compared(&key), managed_secret::request(rotation));
+    note_edit(context, rotation, held, &target);
     // Who died before these were dropped is followed by who drops them: they were here, and were taken back.
     let was_here = |pending: &Pending| memory.stage.is_rolled_back() && pending.memory.rotation == memory.rotation;
     if pending.as_ref().is_some_and(was_here) && !spec.suspend {
@@ -163,6 +169,19 @@ pub async fn facts(
     };
     let plan = decide(&observed, &times, now);
     Ok(Facts { now, times, plan, request, target, pending, last_sync, resolved })
+}
+
+/// Since when it is edited, is known to who sees it first.
+fn note_edit(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, target: &TargetState) {
+    let uid = rotation.uid().unwrap_or_default();
+    match (target, &held.meta) {
+        (TargetState::AsWritten, _) => context.edits.is_right(&uid),
+        (TargetState::Edited(keys), Some(meta)) => {
+            let (writer, keys) = (managed_secret::writer(context, rotation), keys.iter().map(String::as_str));
+            context.edits.is_edited(&uid, fields::set_by_others_at(meta, writer.manager(), ("data", keys)));
+        }
+        _ => {}
+    }
 }
 
 /// The plan as it is after what it asked for was done.

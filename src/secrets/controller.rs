@@ -71,6 +71,7 @@ async fn look(object: &Guarded<SecretRotation>, context: &Context) -> Result<Don
     if context.writer.is_outdated(object.meta()) {
         return Err(WriteError::Superseded(format!("{KIND} {}", object.name_any())));
     }
+    context.edits.look(&object.uid().unwrap_or_default());
     let (view, before) = match &object.0 {
         Ok(rotation) => (pursue(context, rotation).await?, rotation.status.clone().unwrap_or_default()),
         Err(invalid) => {

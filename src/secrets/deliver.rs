@@ -70,7 +70,8 @@ pub(in crate::secrets) async fn keep_previous(look: Look<'_>, new: &Memory) -> R
     let previous = there.meta.as_ref().map(|_| Previous { revision: there.memory.revision, end: Timestamp::MAX });
     // What somebody else wrote there is nothing to go back to.
     let ours = held.compared(&context.roller.restarter.key().await?) == TargetState::AsWritten;
-    match keep(&held.memory.stage, ours.then_some(held.memory.revision), previous, context.clock.now()) {
+    // Nor is what we have noted nothing about.
+    match keep(&held.memory.stage, ours.then_some(held.memory.revision).filter(|revision| *revision > 0), previous, context.clock.now()) {
         Keep::Leave(base) => Ok(base),
         Keep::Replace(base) => {
             let (mut data, mut memory) = (held.ours(), Memory { stage: Stage::Complete, ..held.memory.clone() });

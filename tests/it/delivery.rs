@@ -391,6 +391,7 @@ async fn what_is_put_right_is_brought_to_who_started_meanwhile() {
     rotations.edit("web-tls", json!({"value": "edited"})).await;
     world.anew().await;
     world.a_second_later().await;
+    rotations.edit("web-tls", json!({"value": "once more"})).await;
     rotations.change("web", json!({"suspend": false})).await;
     rotations.complete("web", 4).await;
     assert_eq!(world.restarts("a").await.0, 2);
@@ -403,6 +404,23 @@ async fn what_is_put_right_is_brought_to_who_started_meanwhile() {
     rotations.edit("source", json!({"value": "3"})).await;
     rotations.complete("web", 6).await;
     assert_eq!(world.restarts("a").await.0, 3);
+}
+
+/// An edit while a value is on its way does not make those healthy who cannot live with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_right_in_the_middle_is_brought_to_all() {
+    let cluster = Cluster::without_node().await;
+    let (world, _operator) = World::of_secrets(&cluster, json!({"discover": true, "timeout": "1h"}), &["b"], "b").await;
+    let rotations = Rotations(&world.namespace);
+    world.change("b", json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}})).await;
+    world.a_second_later().await;
+    rotations.edit("source", json!({"value": "2"})).await;
+    world.crashes("b").await;
+    rotations.consumers("web", "2/2").await;
+    next_second().await;
+    rotations.edit("web-tls", json!({"value": "edited"})).await;
+    rotations.complete("web", 3).await;
+    assert_eq!((rotations.data("web-tls").await["value"].as_str(), world.restarts("b").await.0), ("2", 2));
 }
 
 /// Whoever owns a Secret that keys are added to may write all of it anew, and takes what we noted there away: that is no other value, and is answered more

@@ -361,7 +361,7 @@ async fn what_stays_with_others_is_not_written_in_vain() {
         if owners == ["another"] { Ok(()) } else { Err(format!("{owners:?}")) }
     })
     .await;
-    for (secret, said) in [("left", "as well, and stays"), ("copy", "remove its annotation seaworthy.dev/merged-")] {
+    for (secret, said) in [("left", "as well, and stays"), ("copy", "and its annotation seaworthy.dev/merged-")] {
         eventually("that is told, as nobody looks there", || async {
             let told = log::about(&namespace.name);
             let is_told = told.lines().any(|line| line.contains(&format!("secret={secret:?}")) && line.contains(said));

@@ -11,12 +11,11 @@ use crate::{
     cluster::{
         apply::{WriteError, Writer, last_written},
         error::message,
-        fields,
         owner::{self, Refused, owned_by},
         references,
     },
     ids,
-    rollout::{act, change::Changed},
+    rollout::{act, change::Changed, stage::Stage},
     secrets::{
         area::MANAGER,
         contents::compose::{previous_keys, public_keys},
@@ -254,27 +253,20 @@ pub async fn store(
         return Ok(context.writer.create(secret(rotation, SecretSlot::Target, data, memory)).await?);
     };
     if consumed {
-        changes(context, rotation, (held, read), (data, memory));
+        changes(context, rotation, held, memory);
     } else if let Some(time) = writer(context, rotation).wrote_at(read).filter(|_| !memory.change.is_noted()) {
         memory.change.note(time);
     }
     write(context, rotation, read, (data, memory)).await
 }
 
-/// Notes that `data` takes the place of what is `held`.
-fn changes(
-    context: &Context,
-    rotation: &SecretRotation,
-    (held, read): (&ManagedSecret, &ObjectMeta),
-    (data, memory): (&SecretData, &mut Memory),
-) {
-    if memory.values == held.memory.values {
-        let edited = data.iter().filter(|(key, value)| held.data.get(*key) != Some(*value)).map(|(key, _)| key.as_str());
-        memory.change.is_put_right(fields::set_by_others_at(read, writer(context, rotation).manager(), ("data", edited)));
-    } else {
-        memory.change.becomes_new(Changed::JustNow);
-        memory.change.after_unknown = held.memory.values.is_empty();
+/// Notes in `memory` that other values take the place of what is `held`.
+fn changes(context: &Context, rotation: &SecretRotation, held: &ManagedSecret, memory: &mut Memory) {
+    if memory.values == held.memory.values && held.memory.stage == Stage::Complete {
+        return memory.change.is_put_right(context.edits.since(&rotation.uid().unwrap_or_default()));
     }
+    memory.change.becomes_new(Changed::JustNow);
+    memory.change.after_unknown = held.memory.values.is_empty();
 }
 
 /// Writes it as it is to be remembered.

@@ -258,7 +258,8 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &place.rotation).manager());
     if not_ours || owner::check_shared(&secret, false, "").is_err() {
         let message = format!(
-            "Secret {name} says that it keeps something of a SecretRotation, and was written by somebody else: remove its annotation {}",
+            "Secret {name} says that it keeps {} of a SecretRotation, and was written by somebody else: remove them, and its annotation {}",
+            what.named(),
             place.noted(what)
         );
         return Err(Problem::new(Reason::NotOurs, message).into());
