@@ -22,7 +22,8 @@ use crate::{
 ///
 /// Sets the annotation seaworthy.dev/rotate to the present time; the operator does the rest.
 /// Values that were replaced and are still kept (spec.rotation.previous) are not thrown away for
-/// it: new ones wait until those are over.
+/// it: new ones wait until those are over. Of a SecretRotation that generates nothing, what was
+/// taken back (RolledBack) is tried again.
 ///
 /// Examples:
 ///
@@ -94,6 +95,7 @@ impl Rotates for SecretRotation {
     fn rests(&self) -> Option<&'static str> {
         match (&self.spec.rotation, self.spec.suspend) {
             (_, true) => Some("is suspended (spec.suspend: true)"),
+            (None, false) if self.progress().conditions.iter().any(|condition| condition.reason == "RolledBack") => None,
             (None, false) => Some("generates nothing (spec.rotation); to read its store now, set the annotation seaworthy.dev/refresh"),
             (Some(_), false) => None,
         }
@@ -201,8 +203,10 @@ fn is_over<K: Rotates>(object: &K, old: Option<&str>) -> bool {
     let stalled = stalled.filter(|_| progress.observed == object.meta().generation);
     // What became of the rotation before, and what new values put right, is no answer.
     let of_before = ["RestartFailed", "RolledBack", "NotServed", "Modified", "ValueInvalid"];
+    // So it is of a previous value that somebody else keeps.
+    let is_kept = |condition: &Condition| condition.reason == "NotOurs" && object.waits_until().is_some();
     match stalled {
-        Some(condition) => begun || !of_before.contains(&condition.reason.as_str()),
+        Some(condition) => begun || !of_before.contains(&condition.reason.as_str()) && !is_kept(condition),
         None => begun && progress.completed,
     }
 }
@@ -248,5 +252,29 @@ mod tests {
             let said = conclusion("jwt", &object(id, stalled), Some("old"));
             assert_eq!(said, wanted.map(ToOwned::to_owned).map_err(ToOwned::to_owned));
         }
+    }
+
+    #[test]
+    fn what_was_so_before_is_no_answer() {
+        let object = |rotation: serde_json::Value, reason: &str| -> SecretRotation {
+            let now = "2026-01-01T00:00:00Z";
+            let condition = json!({"type": "Stalled", "status": "True", "reason": reason, "message": "m", "lastTransitionTime": now});
+            let status = json!({"conditions": [condition], "previousKeptUntil": now});
+            serde_json::from_value(json!({"apiVersion": "seaworthy.dev/v1alpha1", "kind": "SecretRotation", "metadata": {"name": "jwt"},
+                "spec": {"target": {"name": "jwt"}, "rotation": rotation}, "status": status}))
+            .unwrap()
+        };
+        let generate = json!([{"secretKey": "key", "hex": {}}]);
+        let kept = json!({"generate": generate, "previous": {"keepFor": "1h"}});
+        for (rotation, reason, over) in [
+            (&json!({"generate": generate}), "NotOurs", true),
+            (&kept, "NotOurs", false),
+            (&kept, "RolledBack", false),
+            (&kept, "StoreDenied", true),
+        ] {
+            assert_eq!(is_over(&object(rotation.clone(), reason), None), over, "{rotation} {reason}");
+        }
+        assert!(object(serde_json::Value::Null, "RolledBack").rests().is_none(), "what was taken back is tried again");
+        assert!(object(serde_json::Value::Null, "NotOurs").rests().is_some());
     }
 }

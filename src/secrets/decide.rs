@@ -148,7 +148,7 @@ impl Times {
 
 /// Decides. The order of the checks is the order of the reasons in the docs.
 pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
-    let Observed { spec, memory, .. } = observed;
+    let spec = observed.spec;
     let next_rotation = next_rotation(observed, times);
     let next_sync = next_refresh(spec, observed.words, observed.last_sync);
     let (kept_until, most) = kept(observed, now);
@@ -183,8 +183,11 @@ pub fn decide(observed: &Observed<'_>, times: &Times, now: Timestamp) -> Plan {
         };
     }
     let rotation = spec.rotation.is_some() && !observed.pending && *observed.target != TargetState::Missing;
-    let asked = memory.handled_rotate.as_deref().is_some_and(|handled| handled != observed.rotate) && !observed.rotate.is_empty();
-    let due = if asked { Some(Reason::Requested) } else { next_rotation.filter(|due| *due <= now).map(|_| Reason::RotationDue) };
+    let due = if asks_rotation(observed) {
+        Some(Reason::Requested)
+    } else {
+        next_rotation.filter(|due| *due <= now).map(|_| Reason::RotationDue)
+    };
     if let Some(due) = due.filter(|_| rotation) {
         let opens = || times.opens(now).filter(|_| due == Reason::RotationDue);
         plan.waits = in_the_way.or_else(|| opens().map(Wait::Window));
@@ -211,9 +214,21 @@ fn fallback(observed: &Observed<'_>) -> Reason {
 
 type Check = fn(&Observed<'_>) -> Option<Reason>;
 
+const fn is_rolled_back(observed: &Observed<'_>) -> bool {
+    observed.memory.stage.is_rolled_back()
+}
+
+/// Whether a rotation is asked for that was not answered.
+fn asks_rotation(observed: &Observed<'_>) -> bool {
+    let handled = observed.memory.handled_rotate.as_deref();
+    handled.is_some_and(|handled| handled != observed.rotate) && !observed.rotate.is_empty()
+}
+
 /// What is about the Secret, whoever fills it.
 const OF_THE_SECRET: &[Check] = &[
     |observed| (*observed.target == TargetState::Missing).then_some(Reason::Missing),
+    // Where nothing is generated, what was taken back is tried again.
+    |observed| (is_rolled_back(observed) && observed.spec.rotation.is_none() && asks_rotation(observed)).then_some(Reason::Requested),
     |observed| {
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);

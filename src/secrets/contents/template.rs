@@ -532,6 +532,8 @@ mod tests {
             ("{{ p", "no end"),
             ("{{ p | nofilter }}", "list the filters"),
             ("{{ if p }}a{{ end }}", "{% if x %}"),
+            ("a{{ else }}b{{ end }}", "{% if x %}"),
+            ("{{ p | default \"x\" }}", "in parentheses"),
             ("{{ p | b64enc }}", "it is called b64encode here"),
             ("{{ key_previous }}", "write {{ key_previous | default('') }}"),
             ("{{ range(10) }}", "line 1"),

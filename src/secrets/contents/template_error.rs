@@ -14,6 +14,8 @@ pub fn wrong(what: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, what).with_source(Said(what))
 }
 
+const STATEMENTS: &str = "; statements are written {% if x %}…{% endif %}";
+
 /// Names the variables that are not defined; they are text of the template. None: the error is another one.
 pub fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
     missing.sort();
@@ -21,10 +23,11 @@ pub fn undefined(error: &Error, mut missing: Vec<String>) -> Option<String> {
     let is_it = error.kind() == ErrorKind::UndefinedError && !named.is_empty();
     is_it.then(|| {
         let named = named.join(", ");
+        let is_statement = missing.iter().any(|name| ["if", "else", "end", "range", "with"].contains(&name.as_str()));
         let first = missing.iter().find(|name| name.ends_with("_previous"));
         let hint =
             first.map(|name| format!("; a previous value is there from the first rotation on: write {{{{ {name} | default('') }}}}"));
-        let hint = hint.unwrap_or_default();
+        let hint = hint.or_else(|| is_statement.then(|| STATEMENTS.to_owned())).unwrap_or_default();
         format!("something is not defined; there is no such variable: {named}; the variables are the keys, with _ for - and .{hint}")
     })
 }
@@ -53,7 +56,8 @@ pub fn said(error: &Error) -> String {
             let other = CALLED.iter().find(|(theirs, _)| said.split(' ').any(|word| word == *theirs));
             let hint = match other {
                 _ if said.contains("unexpected `.`") => "; a variable has no dot before it".into(),
-                _ if said.contains("unexpected identifier") => "; statements are written {% if x %}…{% endif %}".into(),
+                _ if said.contains("unexpected identifier") => STATEMENTS.into(),
+                _ if said.contains("unexpected string") => "; what a filter is given stands in parentheses: default('x')".into(),
                 Some((_, ours)) => format!("; it is called {ours} here"),
                 None if error.kind() == ErrorKind::UnknownFilter => "; the docs of SecretRotation list the filters under Templates".into(),
                 None => String::new(),

@@ -157,7 +157,7 @@ fn waits_for_person(look: Look<'_>, gathered: &Gathered) -> bool {
     let lacking = |name: &String| !gathered.values.contains_key(name) && !held.data.contains_key(name);
     let mut generated = rotation.spec.generators();
     let asked = facts.pending.is_some() || facts.plan.generate.is_some();
-    !asked && rejected::is_taken_back(rotation, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
+    !asked && rejected::is_taken_back(look, &held.memory) && generated.any(|generate| lacking(&generate.secret_key))
 }
 
 /// The generated values that somebody else has changed or removed in the Secret.
@@ -229,12 +229,14 @@ fn update_memory(look: Look<'_>, pending: Option<&Pending>, data: &SecretData, m
         memory.stage = Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.clone() };
     }
     memory.request = Some(facts.request.clone());
-    if memory.handled_rotate.is_none() {
+    if memory.handled_rotate.is_none() || facts.plan.read == Some(Reason::Requested) {
         memory.handled_rotate = Some(annotation(rotation, ROTATE_ANNOTATION).into());
     }
     let second = Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now);
     if rotation.spec.rotation.is_some() {
-        memory.rotated_at.get_or_insert(second);
+        // With a Secret that was deleted its values are no younger, where a store has them.
+        let told = rotation.status.as_ref().and_then(|status| status.last_rotation_time.as_ref()).map(|time| time.0.min(second));
+        memory.rotated_at.get_or_insert(told.unwrap_or(second));
     }
     if let Some(pending) = pending
         && memory.rotation != pending.memory.rotation

@@ -23,9 +23,10 @@ use crate::{
     },
 };
 
-/// Whether the values of `memory` were put back, and nobody has changed the spec since.
-pub(in crate::secrets) fn is_taken_back(rotation: &SecretRotation, memory: &Memory) -> bool {
-    matches!(memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == rotation.metadata.generation)
+/// Whether the values of `memory` were put back, and nobody has changed the spec since, or asks for another try where nothing is generated.
+pub(in crate::secrets) fn is_taken_back(look: Look<'_>, memory: &Memory) -> bool {
+    let asks = look.rotation.spec.rotation.is_none() && look.facts.plan.read == Some(Reason::Requested);
+    matches!(memory.stage, Stage::RolledBack { generation, .. } if Some(generation) == look.rotation.metadata.generation) && !asks
 }
 
 /// What consumers use of it: the previous values are there for who checks signatures, not for who is restarted; and what is public changes with the
@@ -87,7 +88,7 @@ pub fn left(rotation: &SecretRotation, data: &SecretData, (back, kept): (&Secret
 /// back is not, nor is anything else: that is another try.
 pub(super) async fn is_rejected(look: Look<'_>, data: &SecretData, memory: &Memory) -> Result<bool, Halt> {
     let Look { context, rotation, held, .. } = look;
-    if !is_taken_back(rotation, &held.memory) {
+    if !is_taken_back(look, &held.memory) {
         return Ok(false);
     }
     let key = context.roller.restarter.key().await?;
