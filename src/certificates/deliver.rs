@@ -228,6 +228,7 @@ async fn roll_back(
         change: if before.change.is_noted() { before.change } else { Change { at: Changed::At(replaced), ..Change::default() } },
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
         shape: Some(rotate::shape(rotation, &data)),
+        bundle: rotate::bundle(&data),
         ..memory.clone()
     };
     back.change.comes_back(replaced);

@@ -20,6 +20,7 @@ const HANDLED: &str = "seaworthy.dev/handled-rotate";
 const STAGE: &str = "seaworthy.dev/rotation-stage";
 const FINGERPRINT: &str = "seaworthy.dev/fingerprint";
 const SHAPE: &str = "seaworthy.dev/shape-hash";
+const BUNDLE: &str = "seaworthy.dev/ca-bundle-hash";
 
 /// What is remembered. Absent values were lost or never written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Memory {
     pub fingerprint: Option<String>,
     /// Hash of what the Secret should look like beside the pair: labels, annotations, names of keys, owner.
     pub shape: Option<String>,
+    /// Hash of the CA bundle beside the pair.
+    pub bundle: Option<String>,
 }
 
 impl Memory {
@@ -67,6 +70,7 @@ impl Memory {
             stage: Stage::read(get(STAGE).as_ref()),
             fingerprint: get(FINGERPRINT),
             shape: get(SHAPE),
+            bundle: get(BUNDLE),
         }
     }
 
@@ -86,6 +90,7 @@ impl Memory {
             (STAGE, self.stage.text()),
             (FINGERPRINT, self.fingerprint.clone()),
             (SHAPE, self.shape.clone()),
+            (BUNDLE, self.bundle.clone()),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
@@ -114,6 +119,7 @@ mod tests {
             stage: Stage::RolledBack { generation: 3, why: "Deployment web: it did not work".into() },
             fingerprint: Some("AB:CD".into()),
             shape: Some("s".into()),
+            bundle: Some("b".into()),
         };
         assert_eq!(Memory::read(Some(&memory.annotations().collect())), memory);
         let at = Some("2026-01-02T00:00:01Z".parse().unwrap());

@@ -113,6 +113,7 @@ pub async fn rotate(
         stage: Stage::Complete,
         fingerprint: None,
         shape: None,
+        bundle: None,
     };
     let base = steps
         .run("keep-previous", async {
@@ -256,9 +257,10 @@ pub async fn store(
 ) -> Result<ObjectMeta, Halt> {
     let data = render(rotation, material)?;
     memory.shape = Some(shape(rotation, &data));
+    memory.bundle = bundle(&data);
     let fingerprint = material.chain.first().map(Certificate::fingerprint);
     let before = &stored.memory;
-    let is_same = fingerprint == before.fingerprint && memory.shape == before.shape && before.stage == Stage::Complete;
+    let is_same = (&fingerprint, &memory.shape, &memory.bundle) == (&before.fingerprint, &before.shape, &before.bundle);
     let swapped = memory.fingerprint.is_some() && memory.fingerprint != fingerprint;
     memory.fingerprint = fingerprint;
     let Some(read) = &stored.meta else {
@@ -267,7 +269,7 @@ pub async fn store(
         return Ok(context.writer.create(secret).await?);
     };
     let differs = data.iter().any(|(key, value)| stored.data.get(key) != Some(value));
-    if differs && is_same {
+    if differs && is_same && before.stage == Stage::Complete {
         memory.change.is_put_right(context.edits.since(&rotation.uid().unwrap_or_default()));
     } else if differs {
         memory.change.becomes_new(Changed::JustNow);
@@ -344,12 +346,16 @@ pub fn render(rotation: &CertificateRotation, material: &Material) -> Result<Sec
     material.render(&rotation.spec).map_err(|error| Problem::new(Reason::KeyGenerationFailed, error.to_string()))
 }
 
-/// A hash of what the Secret looks like beside the pair: a part that the spec no longer wants is seen by it, and another CA bundle.
+/// A hash of the CA bundle.
+pub fn bundle(data: &SecretData) -> Option<String> {
+    data.get("ca.crt").map(|bundle| ids::hash(bundle))
+}
+
+/// A hash of what the Secret looks like beside the values: a part that the spec no longer wants is seen by it.
 pub fn shape(rotation: &CertificateRotation, data: &SecretData) -> String {
     let keys: Vec<&String> = data.keys().collect();
     let policy = rotation.spec.creation_policy == CreationPolicy::Owner;
-    let bundle = data.get("ca.crt").map(|bundle| ids::hash(bundle));
-    let text = serde_json::to_string(&(keys, bundle, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();
+    let text = serde_json::to_string(&(keys, &rotation.spec.secret_template, policy, rotation.spec.history)).unwrap_or_default();
     ids::hash(text.as_bytes())
 }
 

@@ -95,7 +95,7 @@ impl Rotates for SecretRotation {
     fn rests(&self) -> Option<&'static str> {
         match (&self.spec.rotation, self.spec.suspend) {
             (_, true) => Some("is suspended (spec.suspend: true)"),
-            (None, false) if self.progress().conditions.iter().any(|condition| condition.reason == "RolledBack") => None,
+            (None, false) if self.progress().conditions.iter().any(|condition| TAKEN_BACK.contains(&&*condition.reason)) => None,
             (None, false) => Some("generates nothing (spec.rotation); to read its store now, set the annotation seaworthy.dev/refresh"),
             (Some(_), false) => None,
         }
@@ -119,6 +119,9 @@ impl Rotates for SecretRotation {
         }
     }
 }
+
+/// What a SecretRotation says whose values may have been taken back.
+const TAKEN_BACK: &[&str] = &["RolledBack", "RestartFailed", "Modified"];
 
 /// The names of the kinds, as kubectl accepts them.
 const CERTIFICATES: &[&str] = &["certificaterotation", "certificaterotations", "certrot", "certificaterotations.seaworthy.dev"];

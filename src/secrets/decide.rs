@@ -214,10 +214,6 @@ fn fallback(observed: &Observed<'_>) -> Reason {
 
 type Check = fn(&Observed<'_>) -> Option<Reason>;
 
-const fn is_rolled_back(observed: &Observed<'_>) -> bool {
-    observed.memory.stage.is_rolled_back()
-}
-
 /// Whether a rotation is asked for that was not answered.
 fn asks_rotation(observed: &Observed<'_>) -> bool {
     let handled = observed.memory.handled_rotate.as_deref();
@@ -228,7 +224,10 @@ fn asks_rotation(observed: &Observed<'_>) -> bool {
 const OF_THE_SECRET: &[Check] = &[
     |observed| (*observed.target == TargetState::Missing).then_some(Reason::Missing),
     // Where nothing is generated, what was taken back is tried again.
-    |observed| (is_rolled_back(observed) && observed.spec.rotation.is_none() && asks_rotation(observed)).then_some(Reason::Requested),
+    |observed| {
+        let is_asked_for = observed.spec.rotation.is_none() && !once(observed) && asks_rotation(observed);
+        (observed.memory.stage.is_rolled_back() && is_asked_for).then_some(Reason::Requested)
+    },
     |observed| {
         // After a failure every other spec is worth a try: it may be about the restarts.
         let retried = matches!(observed.memory.stage, Stage::RolledBack { generation, .. } if Some(generation) != observed.generation);

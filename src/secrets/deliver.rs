@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
-    context::{Context, Look, is_current},
+    context::{Context, Look, annotation, is_current},
     decide::{TargetState, Times},
     memory::{Memory, Superseded},
     reading::read::Source,
@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    api::{SecretRotation, restart::OnFailure},
+    api::{ROTATE_ANNOTATION, SecretRotation, restart::OnFailure},
     cluster::owner::described,
     rollout::{
         announce,
@@ -169,6 +169,12 @@ async fn put_back(
     Ok(())
 }
 
+/// The request that counts as answered after a roll-back: where nothing is generated, what was asked for before is no wish for what is taken back now.
+fn handled(rotation: &SecretRotation, memory: &Memory) -> Option<String> {
+    let asked = || annotation(rotation, ROTATE_ANNOTATION).to_owned();
+    if rotation.spec.rotation.is_none() { Some(asked()) } else { memory.handled_rotate.clone() }
+}
+
 /// Writes the values of `-previous` into the store, as far as they were pushed there, and into the Secret. Err: why they are not put back.
 async fn roll_back(
     context: &Context,
@@ -209,6 +215,7 @@ async fn roll_back(
         revision: memory.revision + 1,
         change: before.change.clone(),
         stage: Stage::RolledBack { generation: rotation.metadata.generation.unwrap_or_default(), why: why.into() },
+        handled_rotate: handled(rotation, memory),
         previous_since: before.previous_since,
         previous_keys: before.previous_keys.clone(),
         previous_texts: before.previous_texts.clone(),

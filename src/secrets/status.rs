@@ -112,14 +112,14 @@ impl View {
 /// The status after `view`.
 pub fn status(before: &SecretRotationStatus, view: &View, generation: Option<i64>, now: Timestamp) -> SecretRotationStatus {
     let memory = &view.memory;
-    let known = view.there.is_some();
     let mut status = SecretRotationStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, findings(before, view), generation, now),
         source: view.source.clone().or_else(|| before.source.clone()),
         revision: if memory.revision > 0 { Some(memory.revision) } else { before.revision },
         last_sync_time: view.synced.map(seconds).or_else(|| before.last_sync_time.clone()),
-        last_rotation_time: if known { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
+        // With a Secret that is gone, what it remembered is told here alone.
+        last_rotation_time: if view.there == Some(true) { memory.rotated_at.map(seconds) } else { before.last_rotation_time.clone() },
         next_rotation_time: view.plan.map_or_else(|| before.next_rotation_time.clone(), |plan| plan.rotates_at.map(seconds)),
         previous_kept_until: match view.plan {
             Some(plan) => plan.kept_until.map(seconds),

@@ -7,7 +7,7 @@ use seaworthy::api::SecretRotation;
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Cluster, Namespace, Rotations, Vault, eventually, keeps_previous, next_second, said},
+    support::{Cluster, Namespace, Rotations, Vault, eventually, keeps_previous, said},
     vault::{POLICY, by_role},
 };
 
@@ -475,24 +475,4 @@ async fn an_edit_beside_what_is_on_its_way_stays_theirs() {
     rotations.ready("app", 3).await;
     let lengths: Vec<_> = rotations.data("app").await.into_iter().map(|(name, value)| (name, value.len())).collect();
     assert_eq!(lengths, ["a", "b", "c", "d", "text"].map(|name| (name.to_owned(), 64)));
-}
-
-/// A value that a store has is no younger because its Secret was deleted: the next one is due when it was.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_secret_does_not_put_the_next_rotation_off() {
-    let cluster = Cluster::shared().await;
-    let namespace = cluster.namespace("not-put-off").await;
-    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
-    let place = json!([{"secretKey": "key", "remoteRef": {"key": "remote", "property": "key"}}]);
-    let rotation = json!({"every": "720h", "generate": [{"secretKey": "key", "hex": {}}], "push": place});
-    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "data": place, "rotation": rotation})).await;
-    rotations.ready("jwt", 1).await;
-    rotations.ask("jwt", "rotate", "1").await;
-    let before = rotations.ready("jwt", 2).await.status.unwrap();
-    let value = rotations.data("jwt").await["key"].clone();
-    next_second().await;
-    namespace.delete_secret("jwt").await;
-    let after = rotations.ready("jwt", 3).await.status.unwrap();
-    assert_eq!((after.last_rotation_time, after.next_rotation_time), (before.last_rotation_time, before.next_rotation_time));
-    assert_eq!(rotations.data("jwt").await["key"], value);
 }

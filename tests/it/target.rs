@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use seaworthy::api::SecretRotation;
 use serde_json::json;
 
-use crate::support::{Cluster, Rotations, eventually, said};
+use crate::support::{Cluster, Rotations, eventually, next_second, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orphan_stays_and_is_taken_back() {
@@ -71,4 +71,28 @@ async fn what_was_created_once_becomes_an_orphan() {
         })
         .await;
     }
+}
+
+/// A value that a store has is no younger because its Secret was deleted: the next one is due when it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_secret_does_not_put_the_next_rotation_off() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("not-put-off").await;
+    let (rotations, _operator) = (Rotations(&namespace), cluster.operator(&namespace));
+    let place = json!([{"secretKey": "key", "remoteRef": {"key": "remote", "property": "key"}}]);
+    let rotation = json!({"every": "720h", "generate": [{"secretKey": "key", "hex": {}}], "push": place});
+    rotations.create("jwt", json!({"target": {"name": "jwt"}, "store": {"kubernetes": {}}, "data": place, "rotation": rotation})).await;
+    rotations.ready("jwt", 1).await;
+    rotations.ask("jwt", "rotate", "1").await;
+    let before = rotations.ready("jwt", 2).await.status.unwrap();
+    let value = rotations.data("jwt").await["key"].clone();
+    next_second().await;
+    rotations.change("jwt", json!({"suspend": true})).await;
+    rotations.says("jwt", "Ready", "True", "Suspended").await;
+    namespace.delete_secret("jwt").await;
+    rotations.says("jwt", "Ready", "False", "Missing").await;
+    rotations.change("jwt", json!({"suspend": false})).await;
+    let after = rotations.ready("jwt", 3).await.status.unwrap();
+    assert_eq!((after.last_rotation_time, after.next_rotation_time), (before.last_rotation_time, before.next_rotation_time));
+    assert_eq!(rotations.data("jwt").await["key"], value);
 }

@@ -57,7 +57,7 @@ pub fn said(error: &Error) -> String {
             let hint = match other {
                 _ if said.contains("unexpected `.`") => "; a variable has no dot before it".into(),
                 _ if said.contains("unexpected identifier") => STATEMENTS.into(),
-                _ if said.contains("unexpected string") => "; what a filter is given stands in parentheses: default('x')".into(),
+                _ if said.contains("unexpected string") => "; arguments stand in parentheses: default('x')".into(),
                 Some((_, ours)) => format!("; it is called {ours} here"),
                 None if error.kind() == ErrorKind::UnknownFilter => "; the docs of SecretRotation list the filters under Templates".into(),
                 None => String::new(),

@@ -179,12 +179,13 @@ impl Place {
         ours.any(|kept| is_over(rotation, kept, what))
     }
 
-    /// The annotation that says so.
-    fn noted(&self, what: Over) -> String {
+    /// What to remove from a Secret that only says so.
+    fn remedy(&self, what: Over) -> String {
         match what {
-            _ if self.is_merged => format!("{}{}", owner::MERGED, self.whose),
-            Over::Previous => owner::PREVIOUS_SINCE.into(),
-            Over::Versions => owner::VERSIONS_OVER.into(),
+            Over::Previous if self.is_merged => format!("the previous value, and its annotation {}{}", owner::MERGED, self.whose),
+            Over::Previous => format!("the previous value, and its annotation {}", owner::PREVIOUS_SINCE),
+            Over::Versions if self.is_merged => format!("its annotation {}{}", owner::MERGED, self.whose),
+            Over::Versions => format!("its annotation {}", owner::VERSIONS_OVER),
         }
     }
 
@@ -258,9 +259,9 @@ async fn take_out(context: &Context, (place, what): (&Place, Over), now: Timesta
     let not_ours = !fields::has_any(&secret.metadata, shape.writer(context, &place.rotation).manager());
     if not_ours || owner::check_shared(&secret, false, "").is_err() {
         let message = format!(
-            "Secret {name} says that it keeps {} of a SecretRotation, and was written by somebody else: remove them, and its annotation {}",
+            "Secret {name} says that it keeps {} of a SecretRotation, and was written by somebody else: remove {}",
             what.named(),
-            place.noted(what)
+            place.remedy(what)
         );
         return Err(Problem::new(Reason::NotOurs, message).into());
     }

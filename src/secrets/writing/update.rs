@@ -21,7 +21,7 @@ use crate::{
         context::{Context, Look, annotation, is_current, plan_after},
         decide::{Plan, TargetState},
         deliver::{self, Delivered, deliver},
-        memory::Memory,
+        memory::{Memory, hashes},
         reading::read::Source,
         reason::Reason,
         report::announce_change,
@@ -205,7 +205,9 @@ async fn store(look: Look<'_>, (data, is_other): (&SecretData, bool), memory: &m
         memory.revision = held.memory.revision.max(rotation.status.as_ref().and_then(|status| status.revision).unwrap_or(0)) + 1;
     }
     let written = context.steps.run("store", managed_secret::store(context, rotation, held, (data, is_other, memory))).await?;
-    context.edits.is_right(&uid);
+    if hashes(&context.roller.restarter.key().await?, data) == memory.values {
+        context.edits.is_right(&uid);
+    }
     if altered {
         context.contest.put_right(&uid, now);
     }
