@@ -7,6 +7,7 @@ use kube::{
     Api,
     api::{ListParams, Patch, PatchParams},
 };
+use seaworthy::api::SecretStore;
 use serde_json::{Value, json};
 
 use crate::{
@@ -177,15 +178,20 @@ async fn who_is_faster_is_not_overwritten() {
         .await;
 }
 
+/// The SecretStore `vault`, which all namespaces may use, and `app` in it.
+async fn store_for_all(cluster: &Cluster, vault: &Vault, address: &str) -> Api<SecretStore> {
+    cluster.operators_secret("vault", json!({"token": vault.root})).await;
+    vault.put("app", json!({"p": "1"})).await;
+    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
+    cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": address, "auth": login}})).await
+}
+
 /// A store for many is read once for all of them, and asked by one when it is away: not by each that names it, nor once more for its own status.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_for_many_is_asked_by_one() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
     let between = Between::to(&vault.address).await;
-    cluster.operators_secret("vault", json!({"token": vault.root})).await;
-    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
-    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": between.address, "auth": login}})).await;
-    vault.put("app", json!({"p": "1"})).await;
+    let stores = store_for_all(&cluster, &vault, &between.address).await;
     let namespaces = [cluster.namespace("one").await, cluster.namespace("two").await];
     let all = namespaces.each_ref().map(Rotations);
     let create = async |rotations: &Rotations<'_>, name: &str| {
@@ -272,10 +278,7 @@ async fn a_store_for_many_is_asked_by_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_cannot_be_made_stops_nobody() {
     let ((_own, cluster), vault, faults) = (ControlPlane::start().await, Vault::start().await, Faults::default());
-    cluster.operators_secret("vault", json!({"token": vault.root})).await;
-    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
-    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": login}})).await;
-    vault.put("app", json!({"p": "1"})).await;
+    let stores = store_for_all(&cluster, &vault, &vault.address).await;
     let namespace = cluster.namespace("users").await;
     let rotations = Rotations(&namespace);
     let operator = Operator::start(faults.client(cluster.operator_config.clone()), Vec::new(), "seaworthy");
@@ -323,10 +326,7 @@ async fn a_check_that_cannot_be_made_stops_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_has_failed_is_made_again_without_users() {
     let ((_own, cluster), vault) = (ControlPlane::start().await, Vault::start().await);
-    cluster.operators_secret("vault", json!({"token": vault.root})).await;
-    let login = json!({"token": {"secretRef": {"name": "vault", "key": "token"}}});
-    let stores = cluster.secret_store("vault", json!({"allowedNamespaces": {}, "vault": {"server": vault.address, "auth": login}})).await;
-    vault.put("app", json!({"p": "1"})).await;
+    let stores = store_for_all(&cluster, &vault, &vault.address).await;
     let namespace = cluster.namespace("users").await;
     let rotations = Rotations(&namespace);
     let operator = Operator::start(cluster.operator.clone(), Vec::new(), "seaworthy");
