@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Failure, client, print, say};
 use crate::{
-    api::{CertificateRotation, ROTATE_ANNOTATION, SecretRotation, status::LastFailure},
+    api::{CertificateRotation, ROTATE_ANNOTATION, SecretRotation, secret_rotation::RefreshPolicy, status::LastFailure},
     cluster::conditions::{READY, STALLED, is_true},
 };
 
@@ -93,9 +93,15 @@ impl Rotates for CertificateRotation {
 
 impl Rotates for SecretRotation {
     fn rests(&self) -> Option<&'static str> {
+        let is_once = self.spec.refresh_policy == RefreshPolicy::CreatedOnce;
         match (&self.spec.rotation, self.spec.suspend) {
             (_, true) => Some("is suspended (spec.suspend: true)"),
-            (None, false) if self.progress().conditions.iter().any(|condition| TAKEN_BACK.contains(&&*condition.reason)) => None,
+            (None, false) if !is_once && self.progress().conditions.iter().any(|condition| TAKEN_BACK.contains(&&*condition.reason)) => {
+                None
+            }
+            (None, false) if is_once => {
+                Some("generates nothing (spec.rotation), and its store is read once (spec.refreshPolicy: CreatedOnce)")
+            }
             (None, false) => Some("generates nothing (spec.rotation); to read its store now, set the annotation seaworthy.dev/refresh"),
             (Some(_), false) => None,
         }
@@ -279,5 +285,8 @@ mod tests {
         }
         assert!(object(serde_json::Value::Null, "RolledBack").rests().is_none(), "what was taken back is tried again");
         assert!(object(serde_json::Value::Null, "NotOurs").rests().is_some());
+        let mut once = object(serde_json::Value::Null, "RolledBack");
+        once.spec.refresh_policy = RefreshPolicy::CreatedOnce;
+        assert!(once.rests().is_some_and(|why| why.contains("CreatedOnce")));
     }
 }
